@@ -1,0 +1,113 @@
+"""Arrays at the border of the package: checked on the way in, never unpickled, written atomically."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convexsnn.errors import ProblemFileError, ShapeError
+
+FloatArray = npt.NDArray[np.floating[Any]]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.integer[Any]]
+
+Axis = str | int | tuple[str, int]
+
+
+def shown_shape(axes: Sequence[Axis]) -> str:
+    """Return a pattern such as ``("n", "T", ("d", 2))`` as ``(n, T, d=2)``."""
+    parts = [f"{a[0]}={a[1]}" if isinstance(a, tuple) else str(a) for a in axes]
+    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+
+
+def real_array(
+    name: str, value: Any, axes: Sequence[Axis], *, dtype: npt.DTypeLike = np.float64
+) -> FloatArray:
+    """Return `value` as a finite floating-point array whose shape fits `axes`.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls this argument; every error message starts with it.
+    axes : sequence of str, int or (str, int)
+        A string is an axis of any positive length, an int or a pair an axis of just that length.
+
+    Raises
+    ------
+    ShapeError
+        Not numeric, wrong rank, wrong length, empty, NaN or infinite.
+    """
+    try:
+        raw = np.asarray(value)
+        if raw.dtype.kind not in "biuf":
+            raise TypeError(f"dtype {raw.dtype}")
+        array = raw.astype(dtype)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"{name}: expected real numbers {shown_shape(axes)}, got {error}") from error
+    lengths = [a[1] if isinstance(a, tuple) else a for a in axes]
+    fits = array.ndim == len(axes) and all(
+        isinstance(want, str) or want == have for want, have in zip(lengths, array.shape, strict=True)
+    )
+    if not fits:
+        raise ShapeError(f"{name}: expected {shown_shape(axes)}, got {array.shape}")
+    if array.size == 0:
+        raise ShapeError(f"{name}: empty, shape {array.shape}")
+    finite = np.isfinite(array)
+    if not finite.all():
+        place = tuple(int(k) for k in np.argwhere(~finite)[0])
+        raise ShapeError(f"{name}: {array[place]} at index {place}; every value must be finite")
+    return array
+
+
+def positive(name: str, value: Any) -> float:
+    """Return `value` as a positive finite float, or raise a ShapeError that names it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ShapeError(f"{name}: expected a positive number, got {value!r}")
+    if not (np.isfinite(value) and value > 0):
+        raise ShapeError(f"{name}: expected a positive number, got {value}")
+    return float(value)
+
+
+def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read every array of an ``.npz`` file; pickled content is refused, not loaded.
+
+    Raises
+    ------
+    ProblemFileError
+        Missing, a folder, truncated, not an ``.npz``, or holding Python objects.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ProblemFileError(f"{path}: is a folder, expected an .npz file")
+    if not path.exists():
+        raise ProblemFileError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ProblemFileError(f"{path}: a single array, expected an .npz file of named arrays")
+            return {key: archive[key] for key in archive.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError) as error:
+        if isinstance(error, ProblemFileError):
+            raise
+        reason = "holds pickled Python objects" if "pickle" in str(error).lower() else "damaged or truncated"
+        raise ProblemFileError(f"{path}: {reason}; expected an .npz file of plain arrays") from error
+
+
+def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write `arrays` to an ``.npz`` file that appears whole or not at all."""
+    path = Path(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".npz")
+    os.close(handle)
+    try:
+        np.savez_compressed(name, **dict(arrays))  # type: ignore[arg-type]
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,106 @@
+"""The judge: runs a network step by step in plain numpy. Everything else is checked against it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from convexsnn.arrays import BoolArray, FloatArray, real_array
+from convexsnn.networks import Layer, Network
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What happened in a simulation of n samples over T steps.
+
+    Attributes
+    ----------
+    membranes : tuple of (n, T, m) arrays, one a layer
+        u_t, before the reset of its step.
+    spikes : tuple of (n, T, m) bool arrays, one a layer
+    features : (n, m) or (n, T, m) bool array
+        The readout of the last hidden layer, at the last step or at all.
+    outputs : (n, C) or (n, T, C) array
+    """
+
+    membranes: tuple[FloatArray, ...]
+    spikes: tuple[BoolArray, ...]
+    features: BoolArray
+    outputs: FloatArray
+
+
+BLOCK = 50  # samples at a time: the arrays of one step stay in the processor's cache
+
+
+def run_layer(
+    layer: Layer,
+    inputs: FloatArray | BoolArray,
+    dtype: npt.DTypeLike = np.float64,
+    record_membranes: bool = True,
+) -> tuple[FloatArray | None, BoolArray]:
+    """Run one layer over time: `inputs` (n, T, d) -> membranes (or None), spikes (n, T, m)."""
+    layer = layer.astype(dtype)
+    n, steps, d = inputs.shape
+    membranes = np.empty((n, steps, layer.units), dtype) if record_membranes else None
+    spikes = np.empty((n, steps, layer.units), bool)
+    for start in range(0, n, BLOCK):
+        block = slice(start, start + BLOCK)
+        by_step = np.ascontiguousarray(inputs[block].swapaxes(0, 1), dtype)  # (T, block, d)
+        drive = (by_step.reshape(-1, d) @ layer.weights.T).reshape(steps, -1, layer.units)
+        if layer.bias is not None:
+            drive += layer.bias
+        carry: FloatArray | float = 0.0
+        for t in range(steps):
+            if layer.recurrent is not None and t > 0:
+                drive[t] += spikes[block, t - 1].astype(dtype) @ layer.recurrent.T
+            _, spikes[block, t], carry = layer.neuron.step(drive[t], carry, out=drive[t])
+        if membranes is not None:
+            membranes[block] = drive.swapaxes(0, 1)
+    return membranes, spikes
+
+
+def readout(layer: Layer, membranes: FloatArray | None, spikes: BoolArray, kind: str) -> BoolArray:
+    """Return what a readout sees of a layer: its spikes, or 1{v >= 0}; (n, T, m)."""
+    if kind == "spike":
+        return spikes
+    assert membranes is not None
+    return layer.neuron.after_reset(membranes, spikes) >= 0
+
+
+def simulate(
+    network: Network,
+    inputs: npt.ArrayLike,
+    *,
+    dtype: npt.DTypeLike = np.float64,
+    record_membranes: bool = True,
+) -> Trace:
+    """Run `network` on `inputs` (n, T, d) and record every layer.
+
+    Parameters
+    ----------
+    dtype : floating-point type of the computation.
+    record_membranes : bool
+        False leaves `Trace.membranes` empty and saves its memory, n·T floats a unit.
+
+    Raises
+    ------
+    ShapeError
+        `inputs` is not a finite (n, T, d) array with the d of the first layer.
+    """
+    d = network.layers[0].weights.shape[1]
+    signal: FloatArray | BoolArray = real_array("inputs", inputs, ("n", "T", ("d", d)), dtype=dtype)
+    membranes, spikes = [], []
+    for layer in network.layers:
+        wanted = record_membranes or (layer is network.layers[-1] and network.readout == "membrane")
+        u, s = run_layer(layer, signal, dtype, wanted)
+        if u is not None and record_membranes:
+            membranes.append(u)
+        spikes.append(s)
+        signal = s
+    features = readout(layer, u, s, network.readout)
+    if network.supervise == "last":
+        features = features[:, -1]
+    outputs = features.astype(dtype) @ network.output_weights.astype(dtype)
+    return Trace(tuple(membranes), tuple(spikes), features, outputs)
