@@ -75,6 +75,15 @@ def positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """Return `value` if it is a whole number in [least, most], or raise a ShapeError that names it."""
+    fits = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
+    if not fits or (most is not None and value > most):
+        wanted = f">= {least}" if most is None else f"in {least}..{most}"
+        raise ShapeError(f"{name}: expected a whole number {wanted}, got {value!r}")
+    return int(value)
+
+
 def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read every array of an ``.npz`` file; pickled content is refused, not loaded.
 

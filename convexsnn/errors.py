@@ -35,10 +35,14 @@ class UnsupportedError(ConvexSNNError, ValueError):
     exit_status = 2
 
 
-class SolverNotInstalled(ConvexSNNError, ImportError):
-    """A package that is needed here is not installed; the message says what to install."""
+class NotInstalled(ConvexSNNError, ImportError):
+    """An optional package that is needed here is not installed; the message names the extra."""
 
     exit_status = 2
+
+
+class SolverNotInstalled(NotInstalled):
+    """A solver is not installed; the message says what to install."""
 
 
 class SolverFailed(ConvexSNNError, RuntimeError):

@@ -1,0 +1,55 @@
+"""Seeded generators of data: a name and arguments in, arrays out.
+
+A generator returns a dict with ``inputs`` (n, T, d) and ``targets``, and optionally ``test_inputs``,
+``test_targets``. The same arguments give the same arrays on every machine.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+from convexsnn.errors import ProblemFileError
+from convexsnn.tasks.arithmetic import addition
+from convexsnn.tasks.automata import first_last_xor
+from convexsnn.tasks.images import sequential_mnist
+from convexsnn.tasks.planar import yin_yang
+
+GENERATORS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
+    "addition": addition,
+    "first_last_xor": first_last_xor,
+    "sequential_mnist": sequential_mnist,
+    "yin_yang": yin_yang,
+}
+
+__all__ = ["GENERATORS", "addition", "first_last_xor", "generate", "sequential_mnist", "yin_yang"]
+
+
+def generate(name: str, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Run the generator `name` with `arguments`.
+
+    Raises
+    ------
+    ProblemFileError
+        Unknown generator or argument; the message has the nearest known one.
+    """
+    if name not in GENERATORS:
+        raise ProblemFileError(f"data.generator: unknown {name!r}{nearest(name, GENERATORS)}")
+    known = inspect.signature(GENERATORS[name]).parameters
+    for key in arguments:
+        if key not in known:
+            raise ProblemFileError(f"data.arguments.{key}: unknown to {name}{nearest(key, known)}")
+    try:
+        return GENERATORS[name](**arguments)
+    except TypeError as error:
+        raise ProblemFileError(f"data.arguments: {error}") from error
+
+
+def nearest(name: str, known: Mapping[str, Any]) -> str:
+    """Return ``; did you mean …?`` or the list of what is known."""
+    match = get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {match[0]!r}?" if match else f"; known: {', '.join(sorted(known))}"

@@ -1,0 +1,45 @@
+"""Addition of two numbers, digit by digit, in any base ([U26])."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convexsnn.arrays import whole
+from convexsnn.tasks.split import train_and_test
+
+
+def addition(
+    base: int, digits: int = 5, train: int = 1000, test: int = 1000, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Two random numbers, least significant digit first; two labels at every step.
+
+    Step t sees (a_t, b_t, carry_in) / (base - 1); T = digits + 1, the last step being (0, 0, carry).
+
+    Returns
+    -------
+    dict
+        inputs (train, T, 3); targets (train, T, 2): the digit of the sum, in 0..base-1, and the
+        carry out, in 0..1; the same for test.
+
+    Raises
+    ------
+    ShapeError
+        base < 2, or digits, train or test not positive.
+    """
+    whole("base", base, least=2)
+    whole("digits", digits)
+    rng = np.random.default_rng(seed)
+
+    def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
+        terms = np.zeros((n, digits + 1, 2), dtype=np.int64)
+        terms[:, :digits] = rng.integers(0, base, (n, digits, 2))
+        carry = np.zeros(n, dtype=np.int64)
+        inputs, targets = np.zeros((n, digits + 1, 3)), np.zeros((n, digits + 1, 2), dtype=np.int64)
+        for t in range(digits + 1):
+            total = terms[:, t].sum(axis=1) + carry
+            inputs[:, t] = np.column_stack([terms[:, t], carry]) / (base - 1)
+            carry = total // base
+            targets[:, t] = np.column_stack([total % base, carry])
+        return inputs, targets
+
+    return train_and_test(draw, train, test)

@@ -1,0 +1,36 @@
+"""Regular languages: strings in, one label out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convexsnn.arrays import whole
+from convexsnn.tasks.split import train_and_test
+
+
+def first_last_xor(
+    length: int, train: int = 2000, test: int = 4000, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Binary strings labelled by first bit XOR last bit ([U26]), classes balanced.
+
+    Returns
+    -------
+    dict
+        inputs (train, length, 2): one-hot bits; targets (train,) in {-1, +1}; the same for test.
+
+    Raises
+    ------
+    ShapeError
+        length < 2, or train or test not positive.
+    """
+    whole("length", length, least=2)
+    rng = np.random.default_rng(seed)
+
+    def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.where(np.arange(n) % 2 == 0, 1.0, -1.0)
+        bits = rng.integers(0, 2, (n, length))
+        bits[:, -1] = bits[:, 0] ^ (labels > 0)
+        order = rng.permutation(n)
+        return np.eye(2)[bits[order]], labels[order]
+
+    return train_and_test(draw, train, test)

