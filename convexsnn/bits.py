@@ -1,0 +1,122 @@
+"""Binary matrices at one bit an entry, with the products that programs need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convexsnn.arrays import BoolArray, FloatArray, IntArray
+from convexsnn.errors import ShapeError
+
+BLOCK = 1 << 22  # entries unpacked at a time
+
+
+@dataclass(frozen=True, eq=False)
+class PackedBits:
+    """An R × P binary matrix, each column packed along its rows.
+
+    Attributes
+    ----------
+    packed : (P, ceil(R / 8)) uint8 array
+        ``numpy.packbits`` of each column; padding bits are zero.
+    rows : int
+        R.
+    """
+
+    packed: npt.NDArray[np.uint8]
+    rows: int
+
+    def __post_init__(self) -> None:
+        if self.packed.dtype != np.uint8 or self.packed.ndim != 2 or self.packed.shape[1] != -(-self.rows // 8):
+            raise ShapeError(
+                f"packed: expected uint8 (P, {-(-self.rows // 8)}) for {self.rows} rows, "
+                f"got {self.packed.dtype} {self.packed.shape}"
+            )
+
+    @classmethod
+    def from_array(cls, array: npt.ArrayLike) -> PackedBits:
+        """Pack an (R, P) array of zeros and ones.
+
+        Raises
+        ------
+        ShapeError
+            Not two-dimensional, or an entry other than 0 and 1.
+        """
+        dense = np.asarray(array)
+        if dense.ndim != 2 or dense.shape[0] == 0:
+            raise ShapeError(f"dictionary: expected (R, P), got {dense.shape}")
+        if dense.dtype != bool and not np.isin(dense, (0, 1)).all():
+            raise ShapeError("dictionary: expected entries 0 and 1 only")
+        return cls(np.packbits(dense.astype(bool).T, axis=1), dense.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(R, P)."""
+        return self.rows, len(self.packed)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return int(self.packed.nbytes)
+
+    def select(self, columns: Any) -> PackedBits:
+        """Return some of the columns, given by a slice, a mask or indices."""
+        return PackedBits(self.packed[columns], self.rows)
+
+    def toarray(self, columns: Any = slice(None)) -> BoolArray:
+        """Return (some) columns as an (R, k) bool array."""
+        return np.unpackbits(self.packed[columns], axis=1, count=self.rows).T.view(bool)
+
+    def counts(self) -> IntArray:
+        """Return the number of ones in every column, (P,)."""
+        return np.bitwise_count(self.packed).sum(axis=1, dtype=np.int64)
+
+    def _blocks(self) -> list[slice]:
+        width = max(1, BLOCK // max(self.rows, 1))
+        return [slice(k, k + width) for k in range(0, len(self.packed), width)]
+
+    def __matmul__(self, weights: FloatArray) -> FloatArray:
+        """Return D W for W (P,) or (P, C), without ever unpacking the whole of D."""
+        out = np.zeros((self.rows, *weights.shape[1:]))
+        for block in self._blocks():
+            out += self.toarray(block).astype(np.float64) @ weights[block]
+        return out
+
+    def transpose_times(self, rows: FloatArray) -> FloatArray:
+        """Return Dᵀ U for U (R,) or (R, C), without ever unpacking the whole of D."""
+        out = np.empty((len(self.packed), *rows.shape[1:]))
+        for block in self._blocks():
+            out[block] = self.toarray(block).astype(np.float64).T @ rows
+        return out
+
+    def unique_columns(self) -> tuple[IntArray, IntArray]:
+        """Return (first, inverse): indices of the first of each distinct column, in order of appearance."""
+        return unique_rows(self.packed)
+
+    def take_rows(self, rows: IntArray) -> PackedBits:
+        """Return some of the rows."""
+        blocks = [np.packbits(self.toarray(b)[rows].T, axis=1) for b in self._blocks()]
+        empty = np.zeros((0, -(-len(rows) // 8)), np.uint8)
+        return PackedBits(np.concatenate(blocks) if blocks else empty, len(rows))
+
+    def row_bytes(self) -> npt.NDArray[np.uint8]:
+        """Return the rows packed along the columns, (R, ceil(P / 8)), to compare rows with."""
+        blocks = [self.toarray(slice(k, k + 4096)) for k in range(0, len(self.packed), 4096)]
+        packed = [np.packbits(b, axis=1) for b in blocks]
+        return np.concatenate(packed, axis=1) if packed else np.zeros((self.rows, 0), np.uint8)
+
+
+def unique_rows(table: npt.NDArray[Any]) -> tuple[IntArray, IntArray]:
+    """Return indices of the first of each distinct row, in order of appearance, and the inverse."""
+    if table.shape[1] == 0:
+        return np.arange(min(1, len(table))), np.zeros(len(table), int)
+    flat = np.ascontiguousarray(table)
+    void = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1]))).ravel()
+    _, first, inverse = np.unique(void, return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[inverse.ravel()]

@@ -1,0 +1,15 @@
+"""Explicit convex programs; nothing here knows what a neuron is."""
+
+from convexsnn.programs.cone_form import ConeForm
+from convexsnn.programs.l1 import L1Program
+from convexsnn.programs.losses import LOSSES, Loss
+from convexsnn.programs.penalties import L1, Group, Penalty
+from convexsnn.programs.point import Certificate, Point
+from convexsnn.programs.presolve import Presolved, presolve
+from convexsnn.programs.program import Program
+from convexsnn.programs.qp_form import QPForm
+
+__all__ = [
+    "L1", "LOSSES", "Certificate", "ConeForm", "Group", "L1Program", "Loss", "Penalty", "Point", "Presolved",
+    "Program", "QPForm", "presolve",
+]

@@ -1,0 +1,216 @@
+"""The convex program of the parallel network ([E23] Thm 2.2, [U26] §3).
+
+    primal   min_W   c Σ_i a_i ℓ(D_i W, y_i) + λ ‖W‖          D ∈ {0,1}^{R×P}, W ∈ ℝ^{P×C}, c = 1/R
+    dual     max_u   −c Σ_i a_i ℓ*(−u_i / (c a_i))            subject to ‖Dᵀu‖_dual <= λ
+
+The dual domain of every loss is star-shaped about 0, so t u is feasible with t = min(1, λ/‖Dᵀu‖_dual)
+whatever u in the domain: any point of any solver has a certified gap.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linprog
+
+from convexsnn.arrays import FloatArray, positive, real_array
+from convexsnn.bits import PackedBits
+from convexsnn.errors import ShapeError, UnsupportedError
+from convexsnn.programs.cone_form import ConeForm, cone_form
+from convexsnn.programs.cvxpy_form import cvxpy_problem
+from convexsnn.programs.losses import LOSSES, Hinge, Loss
+from convexsnn.programs.mps import write_model
+from convexsnn.programs.penalties import L1, Penalty
+from convexsnn.programs.point import Certificate, Point
+from convexsnn.programs.program import Program
+from convexsnn.programs.qp_form import QPForm, qp_form
+
+
+@dataclass(frozen=True, eq=False)
+class L1Program(Program):
+    """Loss on a dictionary of spike patterns plus a sparse penalty.
+
+    Parameters
+    ----------
+    dictionary : PackedBits or (R, P) array of 0 and 1
+    targets : (R, C) or (R,) array
+        As the loss takes them: numbers, ±1, or one-hot rows for softmax.
+    loss : Loss or its name
+    regularization : float
+        λ > 0.
+    sample_weights : (R,) array, optional
+        a > 0; ones if not given.
+    scale : float, optional
+        c; 1/R if not given.
+    penalty : Penalty
+
+    Raises
+    ------
+    ShapeError
+        Shapes that do not fit, targets that the loss does not take, λ or a weight not positive.
+    """
+
+    dictionary: PackedBits
+    targets: FloatArray
+    loss: Loss
+    regularization: float
+    sample_weights: FloatArray = field(default=None)  # type: ignore[assignment]
+    scale: float = field(default=None)  # type: ignore[assignment]
+    penalty: Penalty = L1()
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        if not isinstance(self.dictionary, PackedBits):
+            set_(self, "dictionary", PackedBits.from_array(self.dictionary))
+        if isinstance(self.loss, str):
+            if self.loss not in LOSSES:
+                raise ShapeError(f"loss: expected one of {', '.join(LOSSES)}, got {self.loss!r}")
+            set_(self, "loss", LOSSES[self.loss])
+        rows = self.dictionary.rows
+        targets = np.asarray(self.targets)
+        targets = targets[:, None] if targets.ndim == 1 else targets
+        set_(self, "targets", real_array("targets", targets, (("R", rows), "C")))
+        self.loss.check(self.targets)
+        weights = np.ones(rows) if self.sample_weights is None else self.sample_weights
+        set_(self, "sample_weights", real_array("sample_weights", weights, (("R", rows),)))
+        if self.sample_weights.min() <= 0:
+            raise ShapeError(f"sample_weights: {self.sample_weights.min():g}; every weight must be positive")
+        set_(self, "scale", positive("scale", 1.0 / rows if self.scale is None else self.scale))
+        set_(self, "regularization", positive("regularization", self.regularization))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(P, C), the shape of W."""
+        return self.dictionary.shape[1], self.targets.shape[1]
+
+    @cached_property
+    def row_scale(self) -> FloatArray:
+        """c a, (R, 1): what multiplies each row's loss."""
+        return (self.scale * self.sample_weights)[:, None]
+
+    def outputs(self, weights: npt.ArrayLike) -> FloatArray:
+        """Return D W, (R, C)."""
+        return self.dictionary @ real_array("weights", weights, (("P", self.shape[0]), ("C", self.shape[1])))
+
+    def primal_objective(self, point: Point) -> float:
+        """Return c Σ a ℓ(D W, y) + λ ‖W‖."""
+        losses = self.loss.value(self.outputs(point.weights), self.targets)
+        return float(self.row_scale[:, 0] @ losses + self.regularization * self.penalty.value(point.weights))
+
+    def dual_objective(self, point: Point) -> float:
+        """Return −c Σ a ℓ*(−u / (c a)); says nothing of ‖Dᵀu‖."""
+        if point.dual is None:
+            raise ShapeError("dual: the point has none; feasible_dual makes one from its weights")
+        return float(self.row_scale[:, 0] @ self.loss.dual_value(point.dual / self.row_scale, self.targets))
+
+    def dual_norm(self, dual: FloatArray) -> float:
+        """Return ‖Dᵀu‖_dual, to be compared with λ."""
+        return self.penalty.dual_norm(self.dictionary.transpose_times(dual))
+
+    @cached_property
+    def regularization_max(self) -> float:
+        """λ_max: at or above it W = 0 is optimal."""
+        return self.dual_norm(self.row_scale * self.loss.residual(np.zeros_like(self.targets), self.targets))
+
+    def feasible_dual(self, point: Point) -> Point:
+        """Return the point with u = −c a ℓ'(D W), scaled into ‖Dᵀu‖_dual <= λ.
+
+        Where the hinge has a kink its slope is free: there a linear program picks the best one.
+        """
+        z = self.outputs(point.weights)
+        v = self.loss.residual(z, self.targets)
+        if isinstance(self.loss, Hinge) and isinstance(self.penalty, L1):
+            v = self._slopes_at_kinks(z, v)
+        return replace(point, dual=self._scaled(self.row_scale * v))
+
+    def _scaled(self, dual: FloatArray) -> FloatArray:
+        norm = self.dual_norm(dual)
+        # strictly inside, so that no rounding of a later check finds it outside
+        return dual if norm <= self.regularization else dual * (self.regularization / norm * (1.0 - 1e-13))
+
+    def _slopes_at_kinks(self, z: FloatArray, v: FloatArray) -> FloatArray:
+        v, limit = v.copy(), self.regularization * (1.0 + 1e-9)
+        for c, y in enumerate(self.targets.T):
+            kink = np.flatnonzero(np.abs(1.0 - y * z[:, c]) < 1e-7)
+            if not len(kink) or not self.shape[0]:
+                continue
+            fixed = np.where(np.isin(np.arange(len(y)), kink), 0.0, v[:, c])
+            rest = self.dictionary.transpose_times(self.row_scale[:, 0] * fixed)
+            slope = (self.row_scale[:, 0] * y)[kink]
+            columns = self.dictionary.take_rows(kink).toarray().T * slope
+            found = linprog(
+                -slope * y[kink], np.vstack([columns, -columns]), np.concatenate([limit - rest, limit + rest]),
+                bounds=(0.0, 1.0),
+            )
+            if found.success:
+                v[kink, c] = y[kink] * np.clip(found.x, 0.0, 1.0)
+        return v
+
+    def certify(self, point: Point) -> Certificate:
+        """Return objective, best lower bound of the residual's and the point's own dual, and gap."""
+        objective = self.primal_objective(point)
+        duals = []
+        if point.dual is not None and np.isfinite(point.dual).all():
+            own = self.loss.project(point.dual / self.row_scale, self.targets)
+            duals.append(self._scaled(self.row_scale * own))
+        if not (duals and isinstance(self.loss, Hinge)):  # a hinge's own dual beats any guess at its kinks
+            duals.append(self.feasible_dual(point).dual)
+        bounds = [self.dual_objective(replace(point, dual=dual)) for dual in duals]
+        best = int(np.argmax(bounds))
+        difference = objective - bounds[best]
+        gap = difference / abs(objective) if objective else difference
+        return Certificate(objective, bounds[best], gap, duals[best])
+
+    def take_columns(self, columns: Any) -> L1Program:
+        """Return the program on some of the columns."""
+        kept = np.arange(self.shape[0])[columns]
+        return replace(self, dictionary=self.dictionary.select(kept), penalty=self.penalty.take(kept))
+
+    def outputs_apart(self) -> list[L1Program]:
+        """Return one program an output if nothing couples the outputs, else the program itself."""
+        if not self.loss.separable or self.penalty.name != "l1":
+            return [self]
+        return [replace(self, targets=self.targets[:, [c]]) for c in range(self.shape[1])]
+
+    def describe(self) -> str:
+        """Return the mathematics with this instance's sizes and scales."""
+        rows, (columns, outputs) = self.dictionary.rows, self.shape
+        a, ratio = self.sample_weights, self.regularization / self.regularization_max
+        weights = "a = 1" if (a == 1).all() else f"a in [{a.min():g}, {a.max():g}]"
+        density = self.dictionary.counts().sum() / max(rows * columns, 1)
+        return "\n".join([
+            f"min over W of  c Σ_i a_i ℓ(D_i W, y_i) + λ {self.penalty.formula}",
+            f"  ℓ(z, y) = {self.loss.formula}  ({self.loss.name})",
+            f"  D: {rows} rows × {columns} columns, binary, density {density:.3f}",
+            f"  W: {columns} × {outputs}    c = {self.scale:.6g}    {weights}",
+            f"  λ = {self.regularization:.6g} = {ratio:.4g} λ_max,  λ_max = {self.regularization_max:.6g}",
+            f"dual: max over u of  Σ_i {self.loss.dual_formula}",
+            f"  subject to {self.penalty.dual_formula} <= λ",
+        ])
+
+    def to_cvxpy(self) -> Any:
+        """Return a cvxpy.Problem whose variable is named ``W`` and whose constraint Z == D W gives u."""
+        return cvxpy_problem(
+            self.dictionary, self.targets, self.loss, self.row_scale, self.regularization, self.penalty
+        )
+
+    def to_qp(self) -> QPForm:
+        """Return min ½ x'Px + q'x; UnsupportedError for group, logistic and softmax."""
+        if self.penalty.name != "l1":
+            raise UnsupportedError("penalty group: second-order cones, has no QP form; use to_cone or to_cvxpy")
+        return qp_form(self.dictionary, self.targets, self.loss, self.row_scale, self.regularization)
+
+    def to_cone(self) -> ConeForm:
+        """Return min ½ x'Px + q'x with Ax + s = b, s in a product of cones."""
+        return cone_form(
+            self.dictionary, self.targets, self.loss, self.row_scale, self.regularization, self.penalty
+        )
+
+    def to_mps(self, path: str | os.PathLike[str]) -> None:
+        """Write the QP form to `path` (.mps or .lp, optionally .gz); UnsupportedError as `to_qp`."""
+        write_model(self.to_qp(), path)

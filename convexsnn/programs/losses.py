@@ -1,0 +1,205 @@
+"""Losses: value, slope and what the dual needs of each.
+
+A loss is written ℓ(z, y) for one row, z and y in ℝ^C. With row weights a and scale c (1/n), the primal
+has c Σ a_i ℓ(z_i, y_i) and the dual −c Σ a_i ℓ*(−u_i / (c a_i)). A loss speaks of v_i = u_i / (c a_i), the
+dual variable free of scales:
+
+| loss          | ℓ(z, y)                  | −ℓ*(−v)                          | domain of v  | v at z         |
+|---------------|--------------------------|----------------------------------|--------------|----------------|
+| squared       | ½ (z − y)²               | v y − ½ v²                       | ℝ            | y − z          |
+| hinge         | max(0, 1 − y z)          | v y                              | v y ∈ [0, 1] | y 1{y z < 1}   |
+| squared_hinge | ½ max(0, 1 − y z)²       | v y − ½ v²                       | v y ≥ 0      | y max(0, 1−yz) |
+| logistic      | log(1 + exp(−y z))       | −p log p − (1−p) log(1−p), p = v y | p ∈ [0, 1] | y σ(−y z)      |
+| softmax       | logsumexp(z) − z·y       | −Σ q log q, q = y − v            | q ∈ simplex  | y − softmax(z) |
+
+Every domain is star-shaped about 0, so a scaled-down dual point stays in it. All but softmax are sums
+over outputs. Sources: [U26, §3]; Boyd & Vandenberghe, Convex Optimization, §3.3 and §5.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import entr, expit, logsumexp, softmax
+
+from convexsnn.arrays import FloatArray
+from convexsnn.errors import ShapeError, UnsupportedError
+
+
+@dataclass(frozen=True)
+class QuadraticRows:
+    """A loss as rows of a quadratic program: c a (½ q s² + l s), sign · (D w) + side · s in [lower, upper]."""
+
+    sign: FloatArray
+    side: float
+    lower: FloatArray
+    upper: FloatArray
+    quadratic: float
+    linear: float
+    slack_is_free: bool
+
+
+class Loss(ABC):
+    """One loss; arrays are (R, C): outputs z, targets y, scale-free dual v."""
+
+    name: ClassVar[str]
+    separable: ClassVar[bool] = True
+    formula: ClassVar[str]
+    dual_formula: ClassVar[str]
+
+    @abstractmethod
+    def value(self, z: FloatArray, y: FloatArray) -> FloatArray:
+        """Return ℓ of every row, (R,)."""
+
+    @abstractmethod
+    def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:
+        """Return v = −ℓ'(z), the dual variable that the outputs themselves give, (R, C)."""
+
+    @abstractmethod
+    def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:
+        """Return −ℓ*(−v) of every row, (R,); −inf outside the domain."""
+
+    def project(self, v: FloatArray, y: FloatArray) -> FloatArray:
+        """Return a point of the dual domain near v: what a solver's own dual becomes before use."""
+        return v
+
+    def check(self, y: FloatArray) -> None:
+        """Raise a ShapeError where targets are not of the kind this loss takes."""
+
+    def quadratic_rows(self, y: FloatArray) -> QuadraticRows:
+        """Return the loss as rows of a quadratic program, or raise UnsupportedError."""
+        raise UnsupportedError(f"loss {self.name}: not quadratic, has no QP form; use to_cone or to_cvxpy")
+
+
+class Squared(Loss):
+    """½ (z − y)²."""
+
+    name = "squared"
+    formula = "½ (z − y)²"
+    dual_formula = "u y − u² / (2 c a)"
+
+    def value(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return 0.5 * np.sum((z - y) ** 2, axis=1)
+
+    def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return y - z
+
+    def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return np.sum(v * y - 0.5 * v**2, axis=1)
+
+    def quadratic_rows(self, y: FloatArray) -> QuadraticRows:  # noqa: D102
+        return QuadraticRows(np.ones_like(y), -1.0, y, y, 1.0, 0.0, slack_is_free=True)
+
+
+class MarginLoss(Loss):
+    """A loss of the margin y z, y = ±1."""
+
+    def check(self, y: FloatArray) -> None:  # noqa: D102
+        if not np.isin(y, (-1.0, 1.0)).all():
+            bad = y[~np.isin(y, (-1.0, 1.0))][0]
+            raise ShapeError(f"targets: {bad:g}; loss {self.name} takes -1 and +1")
+
+
+class Hinge(MarginLoss):
+    """max(0, 1 − y z)."""
+
+    name = "hinge"
+    formula = "max(0, 1 − y z)"
+    dual_formula = "u y,  u y / (c a) ∈ [0, 1]"
+
+    def value(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return np.maximum(0.0, 1.0 - y * z).sum(axis=1)
+
+    def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return y * (y * z < 1.0)
+
+    def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        p = v * y
+        return np.where(((p < 0) | (p > 1)).any(axis=1), -np.inf, p.sum(axis=1))
+
+    def project(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return y * np.clip(v * y, 0.0, 1.0)
+
+    def quadratic_rows(self, y: FloatArray) -> QuadraticRows:  # noqa: D102
+        return QuadraticRows(y, 1.0, np.ones_like(y), np.full_like(y, np.inf), 0.0, 1.0, slack_is_free=False)
+
+
+class SquaredHinge(MarginLoss):
+    """½ max(0, 1 − y z)²."""
+
+    name = "squared_hinge"
+    formula = "½ max(0, 1 − y z)²"
+    dual_formula = "u y − u² / (2 c a),  u y ≥ 0"
+
+    def value(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return 0.5 * np.sum(np.maximum(0.0, 1.0 - y * z) ** 2, axis=1)
+
+    def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return y * np.maximum(0.0, 1.0 - y * z)
+
+    def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        p = v * y
+        return np.where((p < 0).any(axis=1), -np.inf, np.sum(p - 0.5 * p**2, axis=1))
+
+    def project(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return y * np.maximum(v * y, 0.0)
+
+    def quadratic_rows(self, y: FloatArray) -> QuadraticRows:  # noqa: D102
+        return QuadraticRows(y, 1.0, np.ones_like(y), np.full_like(y, np.inf), 1.0, 0.0, slack_is_free=False)
+
+
+class Logistic(MarginLoss):
+    """log(1 + exp(−y z))."""
+
+    name = "logistic"
+    formula = "log(1 + exp(−y z))"
+    dual_formula = "−c a [p log p + (1 − p) log(1 − p)],  p = u y / (c a) ∈ [0, 1]"
+
+    def value(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return np.logaddexp(0.0, -y * z).sum(axis=1)
+
+    def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return y * expit(-y * z)
+
+    def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        p = v * y  # entr is −inf where its argument is negative
+        return np.sum(entr(p) + entr(1.0 - p), axis=1)
+
+    def project(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return y * np.clip(v * y, 0.0, 1.0)
+
+
+class Softmax(Loss):
+    """logsumexp(z) − z·y, y one-hot: the cross-entropy of softmax(z)."""
+
+    name = "softmax"
+    separable = False
+    formula = "logsumexp(z) − z·y"
+    dual_formula = "−c a Σ q log q,  q = y − u / (c a) ∈ simplex"
+
+    def value(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return logsumexp(z, axis=1) - np.sum(z * y, axis=1)
+
+    def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return y - softmax(z, axis=1)
+
+    def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        q = y - v
+        outside = np.abs(q.sum(axis=1) - 1.0) > 1e-12 * q.shape[1]
+        return np.where(outside, -np.inf, np.sum(entr(q), axis=1))
+
+    def project(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        q = np.maximum(y - v, 0.0) + 1e-300
+        return y - q / q.sum(axis=1, keepdims=True)
+
+    def check(self, y: FloatArray) -> None:  # noqa: D102
+        if y.shape[1] < 2 or not (np.isin(y, (0.0, 1.0)).all() and (y.sum(axis=1) == 1.0).all()):
+            raise ShapeError(f"targets: loss softmax takes one-hot rows of at least 2 classes, got {y.shape}")
+
+
+LOSSES: dict[str, Loss] = {
+    loss.name: loss for loss in (Squared(), Hinge(), SquaredHinge(), Logistic(), Softmax())
+}

@@ -1,0 +1,76 @@
+"""The QP form as a HiGHS model: solved by it, or written as MPS or LP."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convexsnn.errors import ProblemFileError, SolverFailed
+from convexsnn.programs.qp_form import QPForm
+
+ENDINGS = (".mps", ".lp", ".mps.gz", ".lp.gz")
+
+
+def highs_model(form: QPForm) -> Any:
+    """Return `form` as a highspy.HighsModel, its columns and rows named after variables and rows."""
+    import highspy
+
+    lp = highspy.HighsLp()
+    lp.num_row_, lp.num_col_ = form.A.shape
+    lp.col_cost_, lp.col_lower_, lp.col_upper_ = form.q, form.lower, form.upper
+    lp.row_lower_, lp.row_upper_ = form.row_lower, form.row_upper
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+    lp.a_matrix_.start_ = form.A.indptr
+    lp.a_matrix_.index_ = form.A.indices
+    lp.a_matrix_.value_ = form.A.data
+    names = {"w+": "p", "w-": "m", "slack": "s"}
+    lp.col_names_ = [f"{names[k]}{j}" for k, v in form.variables.items() for j in range(v.stop - v.start)]
+    lp.row_names_ = [f"{k}{i}" for k, v in form.rows.items() for i in range(v.stop - v.start)]
+    model = highspy.HighsModel()
+    model.lp_ = lp
+    if not form.linear:
+        lower = form.P.tocoo()
+        assert (lower.row == lower.col).all()  # diagonal by construction: no triangle to choose
+        diagonal = form.P.diagonal()
+        model.hessian_.dim_ = len(diagonal)
+        model.hessian_.format_ = highspy.HessianFormat.kTriangular
+        nonzero = diagonal != 0
+        model.hessian_.start_ = np.concatenate([[0], np.cumsum(nonzero)])
+        model.hessian_.index_ = np.flatnonzero(nonzero)
+        model.hessian_.value_ = diagonal[nonzero]
+    return model
+
+
+def write_model(form: QPForm, path: str | os.PathLike[str]) -> None:
+    """Write `form` to `path`, in the format of its ending; the file appears whole or not at all.
+
+    Raises
+    ------
+    ProblemFileError
+        An ending other than .mps and .lp, or a path that cannot be written.
+    SolverFailed
+        HiGHS could not write the model.
+    """
+    import highspy
+
+    path = Path(path)
+    ending = next((e for e in sorted(ENDINGS, key=len, reverse=True) if path.name.endswith(e)), None)
+    if ending is None:
+        raise ProblemFileError(f"{path}: expected a name that ends in {', '.join(ENDINGS)}")
+    if not path.parent.is_dir():
+        raise ProblemFileError(f"{path}: no such folder {path.parent}")
+    solver = highspy.Highs()
+    solver.setOptionValue("output_flag", False)
+    solver.passModel(highs_model(form))
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            written = os.path.join(folder, "model" + ending)
+            if solver.writeModel(written) == highspy.HighsStatus.kError or not os.path.exists(written):
+                raise SolverFailed(f"{path}: HiGHS could not write the model")
+            os.replace(written, path)
+    except OSError as error:
+        raise ProblemFileError(f"{path}: {error.strerror or error}") from error

@@ -1,0 +1,42 @@
+"""Points of a program and what is proved about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convexsnn.arrays import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A primal point and, where a solver gave one, a dual point.
+
+    Attributes
+    ----------
+    weights : (P, C) array
+    dual : (R, C) array or None
+        u, in the scale of the dual objective.
+    """
+
+    weights: FloatArray
+    dual: FloatArray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """A point's objective and a lower bound of the optimum, with the dual point that proves it.
+
+    Attributes
+    ----------
+    objective, lower_bound : float
+        objective >= optimum >= lower_bound.
+    gap : float
+        (objective − lower_bound) / |objective|; the plain difference where the objective is 0.
+    dual : (R, C) array
+        Feasible for this program: its dual objective is the lower bound.
+    """
+
+    objective: float
+    lower_bound: float
+    gap: float
+    dual: FloatArray

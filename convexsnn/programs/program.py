@@ -1,0 +1,51 @@
+"""What every program is: an object with a primal, a dual, and a gap computed from data and point."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from typing import Any
+
+from convexsnn.programs.cone_form import ConeForm
+from convexsnn.programs.point import Certificate, Point
+from convexsnn.programs.qp_form import QPForm
+
+
+class Program(ABC):
+    """An explicit convex program; immutable, and the only judge of its own points."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return the mathematics with this instance's sizes and scales."""
+
+    @abstractmethod
+    def primal_objective(self, point: Point) -> float:
+        """Return the objective at a point's weights."""
+
+    @abstractmethod
+    def dual_objective(self, point: Point) -> float:
+        """Return the dual objective at a point's dual; −inf outside the loss's dual domain."""
+
+    @abstractmethod
+    def feasible_dual(self, point: Point) -> Point:
+        """Return the point with a feasible dual made from its own residual; needs no solver dual."""
+
+    @abstractmethod
+    def certify(self, point: Point) -> Certificate:
+        """Return objective, lower bound and gap of a point. Gaps are computed here and nowhere else."""
+
+    @abstractmethod
+    def to_cvxpy(self) -> Any:
+        """Return the program in cvxpy's natural form."""
+
+    @abstractmethod
+    def to_qp(self) -> QPForm:
+        """Return the program as a QP, or raise UnsupportedError."""
+
+    @abstractmethod
+    def to_cone(self) -> ConeForm:
+        """Return the program in conic form."""
+
+    @abstractmethod
+    def to_mps(self, path: str | os.PathLike[str]) -> None:
+        """Write the QP form as MPS or LP by the file's ending, or raise UnsupportedError."""

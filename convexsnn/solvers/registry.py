@@ -1,0 +1,150 @@
+"""All solvers by name, and the way a program goes through one: presolve, split, solve, certify."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from convexsnn.errors import ShapeError, SolverNotInstalled, UnsupportedError
+from convexsnn.programs import L1Program, Point, presolve
+from convexsnn.solvers.cvxpy_ import Cvxpy
+from convexsnn.solvers.highs_ import Highs
+from convexsnn.solvers.solver import Solution, Solver, Status, kind_of
+
+# name -> (class, the module that must be installed)
+SOLVERS: dict[str, tuple[type[Solver], str]] = {
+    "highs": (Highs, "highspy"),
+    "cvxpy": (Cvxpy, "cvxpy"),
+}
+
+AUTO = {"lp": "highs", "qp": "cvxpy", "cone": "cvxpy", "exponential": "cvxpy"}
+
+
+def installed(name: str) -> bool:
+    """Return whether the package behind a registered solver is installed."""
+    return find_spec(SOLVERS[name][1]) is not None
+
+
+def get_solver(name: str) -> Solver:
+    """Return the solver of this name; "cvxpy:NAME" is cvxpy's solver NAME.
+
+    Raises
+    ------
+    UnsupportedError
+        Unknown name; the message has the nearest one.
+    SolverNotInstalled
+        Known, but its package is missing; the message says what to install.
+    """
+    base, _, backend = name.partition(":")
+    if base not in SOLVERS or (backend and base != "cvxpy"):
+        match = get_close_matches(name, [*SOLVERS, "auto"], n=1)
+        hint = f"did you mean {match[0]!r}?" if match else f"known: auto, {', '.join(SOLVERS)}, cvxpy:NAME"
+        raise UnsupportedError(f"solver: unknown {name!r}; {hint}")
+    cls, _ = SOLVERS[base]
+    if not installed(base):
+        extra = cls.capabilities.extra
+        what = f"'convexsnn[{extra}]'" if extra else "convexsnn"
+        raise SolverNotInstalled(f"solver {name}: not installed; pip install {what}")
+    return Cvxpy(backend) if backend else cls()
+
+
+def check(solver: Solver, program: L1Program) -> None:
+    """Raise an UnsupportedError if `solver` does not take `program`, naming those that do."""
+    kind = kind_of(program)
+    if kind not in solver.capabilities.programs:
+        able = [n for n, (cls, _) in SOLVERS.items() if kind in cls.capabilities.programs]
+        raise UnsupportedError(
+            f"solver {solver.name}: takes {', '.join(sorted(solver.capabilities.programs))} programs, not "
+            f"{kind} (loss {program.loss.name}, penalty {program.penalty.name}); use {', '.join(able)}"
+        )
+
+
+def solve(
+    program: L1Program,
+    solver: str | Solver = "auto",
+    *,
+    tolerance: float = 1e-6,
+    time_limit: float | None = None,
+    start: Point | None = None,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Solution:
+    """Solve a program and certify the point on the program itself.
+
+    Exact presolve comes first; outputs that nothing couples are solved one by one. λ >= λ_max is
+    answered at once, by W = 0.
+
+    Parameters
+    ----------
+    solver : name or Solver
+        "auto" takes HiGHS for linear programs and Clarabel through cvxpy for all others.
+    tolerance : float
+        Relative duality gap; above it the status is LIMIT, whatever the solver says.
+    progress : callable, optional
+        Called with a line and the finished share.
+
+    Raises
+    ------
+    UnsupportedError, SolverNotInstalled, SolverFailed
+    """
+    if not tolerance > 0:
+        raise ShapeError(f"tolerance: expected a positive number, got {tolerance}")
+    if time_limit is not None and not time_limit > 0:
+        raise ShapeError(f"time_limit: expected a positive number of seconds, got {time_limit}")
+    begun = time.perf_counter()
+    chosen = solver if isinstance(solver, Solver) else get_solver(AUTO[kind_of(program)] if solver == "auto" else solver)
+    check(chosen, program)
+    zero = Point(np.zeros(program.shape))
+    if program.shape[0] == 0 or program.regularization >= program.regularization_max:
+        return Solution(zero, Status.OPTIMAL, program.certify(zero), "presolve", "W = 0: no pattern can help")
+    parts = [(part, presolve(part)) for part in program.outputs_apart()]
+    solutions = []
+    for k, (part, reduced) in enumerate(parts):
+        if progress:
+            progress(f"solving {reduced.program.dictionary.rows} × {reduced.program.shape[0]}", k / len(parts))
+        left = None if time_limit is None else time_limit - (time.perf_counter() - begun)
+        solutions.append(_solve_part(chosen, part, reduced, tolerance, left, start, k, options))
+    weights = np.concatenate([s.point.weights for s in solutions], axis=1)
+    duals = [s.point.dual for s in solutions]
+    dual = None if any(d is None for d in duals) else np.concatenate(duals, axis=1)  # type: ignore[arg-type]
+    point = Point(weights, dual)
+    certificate = program.certify(point)
+    status = max((s.status for s in solutions), key=list(Status).index)
+    if status is Status.OPTIMAL and certificate.gap > tolerance:
+        status = Status.LIMIT
+    seconds = {k: sum(s.seconds.get(k, 0.0) for s in solutions) for k in ("build", "solve")}
+    return Solution(
+        point, status, certificate, solutions[0].solver, solutions[-1].solver_status,
+        sum(s.iterations or 0 for s in solutions), all(s.start_used for s in solutions), seconds,
+    )
+
+
+def _solve_part(
+    solver: Solver, part: L1Program, reduced: Any, tolerance: float, time_limit: float | None,
+    start: Point | None, output: int, options: Mapping[str, Any] | None,
+) -> Solution:
+    """Solve one output's program (or the coupled whole) and bring its point back."""
+    zero = Point(np.zeros(part.shape))
+    if part.regularization >= part.regularization_max:
+        return Solution(zero, Status.OPTIMAL, part.certify(zero), solver.name)
+    if time_limit is not None and time_limit <= 0:
+        return Solution(zero, Status.LIMIT, part.certify(zero), solver.name, "time limit")
+    if start is not None and part.shape[1] == 1:
+        start = Point(start.weights[:, [output]])
+    solution = solver.solve(
+        reduced.program, tolerance=tolerance, time_limit=time_limit,
+        start=None if start is None else reduced.reduce(start), options=options,
+    )
+    point, status = reduced.recover(solution.point), solution.status
+    certificate = part.certify(point)
+    if status is Status.LIMIT and part.primal_objective(zero) < certificate.objective:
+        point, certificate = zero, part.certify(zero)  # an interrupted solver can be worse than no network
+    return Solution(
+        point, status, certificate, solution.solver, solution.solver_status, solution.iterations,
+        solution.start_used, solution.seconds,
+    )

@@ -1,0 +1,266 @@
+"""The border of the package: what comes in is checked, never unpickled; what goes out is whole or absent."""
+
+import io
+import os
+import pathlib
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from convexsnn.arrays import positive, read_npz, real_array, shown_shape, write_npz
+from convexsnn.errors import ProblemFileError, ShapeError
+
+ARRAYS = {"a": np.arange(600.0).reshape(20, 30), "b": np.array([True, False]), "text": np.asarray("lif")}
+
+
+def npz_bytes(save=np.savez_compressed, **arrays):
+    buffer = io.BytesIO()
+    save(buffer, **(arrays or ARRAYS))
+    return buffer.getvalue()
+
+
+# --- real_array, positive -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("axes", "shown"),
+    [((), "()"), (("n",), "(n,)"), ((("m", 3),), "(m=3,)"), (("n", 2, ("d", 4)), "(n, 2, d=4)")],
+)
+def test_shapes_are_shown_as_python_shows_them(axes, shown):
+    assert shown_shape(axes) == shown
+
+
+@pytest.mark.parametrize("value", [[[1, 2]], [[True, False]], np.ones((1, 2), "u1"), np.ones((1, 2), "f4")])
+def test_real_numbers_of_any_type_become_a_float_array(value):
+    for dtype in (np.float64, np.float32):
+        array = real_array("x", value, ("n", ("d", 2)), dtype=dtype)
+        assert array.dtype == dtype
+        assert array.tolist() == np.asarray(value).tolist()
+
+
+def test_the_array_returned_is_a_copy():
+    given = np.ones(3)
+    real_array("x", given, ("n",))[0] = 5
+    assert given[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ([1.0, 2.0], "expected (n, d=2), got (2,)"),
+        ([[1.0, 2.0, 3.0]], "expected (n, d=2), got (1, 3)"),
+        (np.zeros((0, 2)), "(0, 2)"),
+        ([[1.0, np.nan]], "nan at index (0, 1)"),
+        ([[1.0, 2.0], [-np.inf, np.nan]], "-inf at index (1, 0)"),  # the first bad value is the one told
+        ([["1", "2"]], "<U1"),
+        ([[1j, 2]], "complex128"),
+        ([[None, 1]], "object"),
+        ([[1, 2], [3]], "expected real numbers (n, d=2)"),
+        (np.zeros((1, 2), "M8[s]"), "datetime64"),
+    ],
+)
+def test_bad_arrays_are_named(value, told):
+    with pytest.raises(ShapeError) as caught:
+        real_array("things", value, ("n", ("d", 2)))
+    assert str(caught.value).startswith("things: ")
+    assert told in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_number_too_large_for_the_type_asked_for_is_refused():
+    with pytest.raises(ShapeError, match="things: inf"):
+        real_array("things", [1e300], ("n",), dtype=np.float32)
+
+
+@pytest.mark.parametrize("value", [1, 0.5, 5e-324, 2**53, np.float32(0.5), np.int8(3), np.float64(2)])
+def test_positive_numbers_pass_as_floats(value):
+    assert positive("x", value) == value
+    assert type(positive("x", value)) is float
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1, -0.0, np.nan, np.inf, True, np.True_, "1", None, [1.0], np.array(1.0), 1j, 1 << 2000]
+)
+def test_what_is_not_a_positive_number_is_named(value, request):
+    if isinstance(value, int) and value > 2**64:
+        request.applymarker(pytest.mark.xfail(strict=True, reason="np.isfinite takes no int above 2**64"))
+    with pytest.raises(ShapeError, match="^step: expected a positive number"):
+        positive("step", value)
+
+
+@pytest.mark.xfail(strict=True, reason="np.isfinite takes no int above 2**64: TypeError")
+def test_large_whole_numbers_are_positive_numbers():
+    assert positive("x", 10**20) == 1e20
+
+
+# --- reading --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_come_back_as_they_were(tmp_path, save):
+    path = tmp_path / "x.npz"
+    path.write_bytes(npz_bytes(save))
+    for given in (path, str(path)):
+        back = read_npz(given)
+        assert back.keys() == ARRAYS.keys()
+        for key, array in ARRAYS.items():
+            assert back[key].dtype == array.dtype
+            assert np.array_equal(back[key], array)
+
+
+def refused(path):
+    """Return why `path` is not read; the message always starts with the path."""
+    with pytest.raises(ProblemFileError) as caught:
+        read_npz(path)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    return message
+
+
+def test_missing_files_and_folders_are_named(tmp_path):
+    assert "no such file" in refused(tmp_path / "nothing.npz")
+    assert "folder" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00", b"hello\n" * 100, b"1,2\n3,4\n", b"\x93NUMPY", b"PK\x03\x04"]
+)
+def test_files_of_another_kind_are_refused(tmp_path, content):
+    path = tmp_path / "x.npz"
+    path.write_bytes(content)
+    refused(path)
+
+
+@pytest.mark.xfail(strict=True, reason="numpy says 'pickled' of whatever it does not know; so does read_npz")
+def test_a_text_file_is_not_called_a_pickle(tmp_path):
+    path = tmp_path / "x.npz"
+    path.write_text("[network]\nlayers = 2\n")
+    assert "pickle" not in refused(path)
+
+
+@pytest.mark.parametrize("part", [0.01, 0.1, 0.5, 0.9, 0.99, 0.999])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_truncated_files_are_refused(tmp_path, save, part):
+    content = npz_bytes(save)
+    path = tmp_path / "x.npz"
+    path.write_bytes(content[: int(part * len(content))])
+    refused(path)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="zlib.error, NotImplementedError and RuntimeError of zipfile get through"
+)
+def test_damaged_files_are_refused_or_read_but_nothing_else(tmp_path):
+    rng = np.random.default_rng(0)
+    content, path = npz_bytes(), tmp_path / "x.npz"
+    for place in rng.integers(0, len(content), 300):
+        damaged = bytearray(content)
+        damaged[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(bytes(damaged))
+        try:
+            read_npz(path)  # a flipped bit in a date or a name is no damage to see
+        except ProblemFileError as error:
+            assert str(error).startswith(str(path))
+
+
+@pytest.mark.xfail(strict=True, reason="np.load returns an array, which is no context manager: TypeError")
+def test_a_plain_npy_file_is_refused(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.ones(3))
+    assert "single array" in refused(path)
+
+
+@pytest.mark.xfail(strict=True, reason="NpzFile hands out members that are no arrays as bytes")
+def test_a_zip_file_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "no array")
+    refused(path)
+
+
+class Marker:  # unpickling one creates a file, as a hostile pickle would run its command
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("container", ["npz", "npz, among plain arrays", "npy", "pickle"])
+def test_nothing_is_ever_unpickled(tmp_path, container):
+    marker, path = tmp_path / "was_here", tmp_path / "x.npz"
+    hostile = np.array([Marker(marker)], dtype=object)
+    if container == "pickle":
+        content = pickle.dumps(Marker(marker))
+    elif container == "npy":
+        buffer = io.BytesIO()
+        np.save(buffer, hostile)
+        content = buffer.getvalue()
+    else:
+        content = npz_bytes(**(ARRAYS if "," in container else {}), hostile=hostile)
+    path.write_bytes(content)
+    assert "pickle" in refused(path)
+    assert not marker.exists()
+    # the file is as dangerous as this test needs it to be
+    loaded = np.load(path, allow_pickle=True)
+    if "npz" in container:
+        loaded["hostile"]
+    assert marker.exists()
+
+
+# --- writing --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.result", "x"])  # numpy alone would add .npz
+def test_written_files_have_just_the_name_asked_for(tmp_path, name):
+    write_npz(tmp_path / name, ARRAYS)
+    write_npz(str(tmp_path / name), ARRAYS)
+    assert os.listdir(tmp_path) == [name]
+    back = read_npz(tmp_path / name)
+    assert all(np.array_equal(back[key], ARRAYS[key]) for key in ARRAYS)
+
+
+class Unwritable:  # fails while the file is half written, as a full disk would
+    def __reduce__(self):
+        raise OSError("no space left")
+
+
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "x.npz"
+    write_npz(path, ARRAYS)
+    before = path.read_bytes()
+    with pytest.raises((OSError, ValueError)):
+        write_npz(path, {"a": np.ones(1000), "b": np.array([Unwritable()], dtype=object)})
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["x.npz"]
+
+
+def test_writing_over_a_folder_leaves_it_and_nothing_else(tmp_path):
+    (tmp_path / "x.npz").mkdir()
+    with pytest.raises(OSError):
+        write_npz(tmp_path / "x.npz", ARRAYS)
+    assert os.listdir(tmp_path) == ["x.npz"]
+    assert (tmp_path / "x.npz").is_dir()
+
+
+@pytest.mark.xfail(strict=True, reason="write_npz pickles objects, which read_npz then refuses")
+def test_objects_are_not_written(tmp_path):
+    with pytest.raises(ValueError):
+        write_npz(tmp_path / "x.npz", {"a": np.array([{}], dtype=object)})
+
+
+@pytest.mark.xfail(strict=True, reason="keys are passed as keywords of np.savez_compressed")
+@pytest.mark.parametrize("key", ["file", "allow_pickle"])
+def test_an_array_may_have_any_name(tmp_path, key):
+    write_npz(tmp_path / "x.npz", {key: np.ones(2)})
+    assert read_npz(tmp_path / "x.npz").keys() == {key}
+
+
+@pytest.mark.xfail(strict=True, reason="mkstemp makes files that only their owner may read")
+@pytest.mark.skipif(os.name != "posix", reason="file modes")
+def test_written_files_have_the_usual_permissions(tmp_path):
+    (tmp_path / "usual").touch()
+    write_npz(tmp_path / "x.npz", ARRAYS)
+    assert (tmp_path / "x.npz").stat().st_mode == (tmp_path / "usual").stat().st_mode
