@@ -40,6 +40,7 @@ class DictionarySpec:
     variant: str = "standard"
     scale: float | Sequence[float] = 1.0
     file: str | None = None
+    max_margin: bool = True
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ class Problem:
         tables = {**self.tables(), "data": {"file": "data.npz"}}
         tables["dictionary"].pop("file", None)
         if self.dictionary.source == "file":
-            tables["dictionary"]["file"] = "network.npz"
+            tables["dictionary"]["file"] = "witnesses.npz"
         (Path(folder) / "problem.toml").write_text(tomli_w.dumps(tables), encoding="utf-8")
 
 

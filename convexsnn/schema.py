@@ -67,6 +67,8 @@ SCHEMA: dict[str, dict[str, Key]] = {
                        "orthonormal", ("standard", "normalised", "orthogonal")),
         "scale": Key("numbers", 1.0, "factor on the drawn weights; from a list each unit takes its own"),
         "file": Key("text", None, "source = file: .npz of hidden layers, named as in a saved network"),
+        "max_margin": Key("flag", True, "in the reconstructed network, move each unit's weights to the point "
+                          "of its cell that is farthest from all thresholds"),
     },
     "training": {
         "loss": Key("text", "squared", "ℓ", ("squared", "hinge", "squared_hinge", "logistic", "softmax")),

@@ -80,8 +80,11 @@ def test_positive_numbers_pass_as_floats(value):
     assert type(positive("x", value)) is float
 
 
+HUGE = pytest.param(1 << 2000, id="huge")
+
+
 @pytest.mark.parametrize(
-    "value", [0, -1, -0.0, np.nan, np.inf, True, np.True_, "1", None, [1.0], np.array(1.0), 1j, 1 << 2000]
+    "value", [0, -1, -0.0, np.nan, np.inf, True, np.True_, "1", None, [1.0], np.array(1.0), 1j, HUGE]
 )
 def test_what_is_not_a_positive_number_is_named(value, request):
     if isinstance(value, int) and value > 2**64:
@@ -114,9 +117,8 @@ def refused(path):
     """Return why `path` is not read; the message always starts with the path."""
     with pytest.raises(ProblemFileError) as caught:
         read_npz(path)
-    message = str(caught.value)
-    assert message.startswith(str(path))
-    return message
+    assert str(caught.value).startswith(f"{path}: ")
+    return str(caught.value).removeprefix(f"{path}: ")  # the name of a temporary folder proves nothing
 
 
 def test_missing_files_and_folders_are_named(tmp_path):
@@ -201,7 +203,8 @@ def test_nothing_is_ever_unpickled(tmp_path, container):
     else:
         content = npz_bytes(**(ARRAYS if "," in container else {}), hostile=hostile)
     path.write_bytes(content)
-    assert "pickle" in refused(path)
+    reason = refused(path)
+    assert "pickle" in reason or container in ("npy", "pickle")  # refused for being no .npz at all is as good
     assert not marker.exists()
     # the file is as dangerous as this test needs it to be
     loaded = np.load(path, allow_pickle=True)

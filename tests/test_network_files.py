@@ -97,7 +97,7 @@ def refused(path):
     with pytest.raises(ProblemFileError) as caught:
         load_network(path)
     assert str(caught.value).startswith(f"{path}: ")
-    return str(caught.value)
+    return str(caught.value).removeprefix(f"{path}: ")
 
 
 def test_the_file_that_the_bad_ones_are_made_of_is_good(tmp_path):

@@ -156,6 +156,14 @@ def test_arbitrary_numbers_agree_with_the_twin_within_rounding(kind, readout):
     assert np.array_equal(trace.features, np.concatenate([np.array(t[2]) for t in twins], axis=2))
 
 
+def test_float32_computes_in_float32():
+    # u_1 = 1 + 2^-30 is 1 in float32, so u_2 = u_1 - 1 is 0 there and 2^-30 in float64
+    network = Network((Layer([[1.0, 1.0]], LIF(4.0, 1.0, "none")),), [[1.0]])
+    inputs = [[[1.0, 2.0**-30], [-1.0, 0.0]]]
+    assert simulate(network, inputs).membranes[0][0, 1, 0] == 2.0**-30
+    assert simulate(network, inputs, dtype=np.float32).membranes[0][0, 1, 0] == 0
+
+
 @pytest.mark.parametrize("n", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
 def test_each_sample_is_on_its_own(n):
     stacks, inputs, output_weights = random_problem(3, "subtract", n)

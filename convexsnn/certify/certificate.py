@@ -1,0 +1,98 @@
+"""What a solved problem claims, as a file that anybody can check.
+
+``certificate.json`` has the words and numbers, ``certificate.npz`` the dual point u (R, C), the output
+weights W (P, C) and the dictionary column of every last unit of the network.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray, IntArray, read_npz, write_npz
+from convexsnn.errors import ProblemFileError
+
+STATUSES = ("optimal_on_dictionary", "bounded", "optimal_global", "limit", "failed")
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The statement: about which problem, which patterns, and how close to the optimum.
+
+    Attributes
+    ----------
+    scope : str
+        "dictionary": the bounds hold for networks whose units have patterns of this dictionary.
+    gap : float
+        (objective − lower_bound) / |objective|.
+    """
+
+    problem: str
+    fingerprint: str
+    status: str
+    scope: str
+    definition: str
+    margin: float
+    weight_box: float
+    regularization: float
+    objective: float
+    lower_bound: float
+    gap: float
+    tolerance: float
+    patterns: int
+    units: int
+    solver: str
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The arrays behind a claim."""
+
+    dual: FloatArray
+    weights: FloatArray
+    columns: IntArray
+
+
+def save_claim(folder: Path, claim: Claim, evidence: Evidence) -> None:
+    """Write ``certificate.json`` and ``certificate.npz`` into an existing folder."""
+    (folder / "certificate.json").write_text(json.dumps(asdict(claim), indent=2) + "\n", encoding="utf-8")
+    arrays = {"dual": evidence.dual, "weights": evidence.weights, "columns": evidence.columns}
+    write_npz(folder / "certificate.npz", arrays)
+
+
+def load_claim(folder: Path) -> tuple[Claim, Evidence]:
+    """Read what `save_claim` wrote.
+
+    Raises
+    ------
+    ProblemFileError
+        A file is missing, no JSON, or has other keys or types than a certificate.
+    """
+    path = folder / "certificate.json"
+    try:
+        stated: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known = {f.name: f.type for f in fields(Claim)}
+        if not isinstance(stated, dict) or set(stated) != set(known):
+            raise ValueError(f"expected the keys {', '.join(known)}")
+        kinds = {"str": str, "int": int, "float": (int, float)}
+        for name, kind in known.items():
+            if not isinstance(stated[name], kinds[str(kind)]) or isinstance(stated[name], bool):  # type: ignore[arg-type]
+                raise ValueError(f"{name}: expected {kind}, got {stated[name]!r}")
+        if stated["format"] != FORMAT:
+            raise ValueError(f"format: {stated['format']}, this version reads {FORMAT}")
+        if stated["status"] not in STATUSES:
+            raise ValueError(f"status: {stated['status']!r}, expected one of {', '.join(STATUSES)}")
+    except (OSError, ValueError) as error:
+        raise ProblemFileError(f"{path}: {error}") from error
+    arrays = read_npz(folder / "certificate.npz")
+    try:
+        evidence = Evidence(arrays["dual"], arrays["weights"], arrays["columns"].astype(np.int64))
+    except KeyError as error:
+        raise ProblemFileError(f"{folder / 'certificate.npz'}: no array {error}") from error
+    return Claim(**stated), evidence

@@ -1,0 +1,135 @@
+"""Proves a claim again from data and weights alone: no solver is called, no stored pattern believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from convexsnn.arrays import real_array
+from convexsnn.certify.certificate import Claim, Evidence
+from convexsnn.certify.verification import Verification, verify
+from convexsnn.dictionary import SpikeDictionary
+from convexsnn.dictionary.spikes import distinct_samples, patterns_of
+from convexsnn.errors import ShapeError, VerificationError
+from convexsnn.lowering import Convexification, definition_of
+from convexsnn.networks import Layer, Network
+from convexsnn.problem import Problem
+from convexsnn.programs import Point
+
+RELATIVE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """What was found on the way; every number was computed by the check."""
+
+    objective: float
+    lower_bound: float
+    gap: float
+    verification: Verification
+
+
+def _same(name: str, stated: float, found: float) -> None:
+    if not abs(stated - found) <= RELATIVE * max(abs(found), 1e-12):
+        raise VerificationError(f"{name}: the certificate states {stated!r}, found {found!r}")
+
+
+def _in_box(name: str, layers: tuple[Layer, ...], box: float) -> None:
+    largest = max(float(np.abs(layer.unit_weights()).max()) for layer in layers)
+    if largest > box * (1.0 + RELATIVE):
+        raise VerificationError(f"{name}: a weight of {largest:g} is outside the box of {box:g}")
+
+
+def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
+    """Simulate every witness and compare its pattern and margin with the stored ones.
+
+    Raises
+    ------
+    VerificationError
+        A bit, a margin or the definition differs; the message names column, sample and step.
+    """
+    definition = definition_of(problem)
+    if dictionary.definition != definition:
+        raise VerificationError(f"dictionary: defined as {dictionary.definition}, the problem says {definition}")
+    if dictionary.columns.rows != problem.rows:
+        raise VerificationError(f"dictionary: {dictionary.columns.rows} rows, the data have {problem.rows}")
+    samples, which = distinct_samples(problem.inputs)
+    steps = problem.inputs.shape[1] if definition.supervise == "all" else 1
+    rows = (which[:, None] * steps + np.arange(steps)).ravel()
+    for k, subnetwork in enumerate(dictionary.subnetworks):
+        mine = np.flatnonzero(dictionary.subnetwork_of == k)
+        if not len(mine):
+            continue
+        _in_box(f"dictionary: subnetwork {k}", subnetwork.layers, definition.weight_box)
+        features, margins = patterns_of(subnetwork, samples, definition)
+        units = dictionary.unit_of[mine]
+        if units.min() < 0 or units.max() >= len(margins):
+            raise VerificationError(f"dictionary: unit {units.max()} of subnetwork {k}, which has {len(margins)}")
+        wrong = features[rows][:, units] != dictionary.columns.toarray(mine)
+        if wrong.any():
+            row, column = (int(i) for i in np.argwhere(wrong)[0])
+            raise VerificationError(
+                f"dictionary: column {mine[column]}, row {row} is not what its witness does"
+            )
+        if margins[units].min() < definition.margin:
+            raise VerificationError(
+                f"dictionary: margin {margins[units].min():.3g} of a witness is below {definition.margin:g}"
+            )
+
+
+def check(
+    problem: Problem, network: Network, dictionary: SpikeDictionary, claim: Claim, evidence: Evidence
+) -> Checked:
+    """Prove a claim again, or raise with the first thing that does not hold.
+
+    Raises
+    ------
+    VerificationError
+        Something stated is not what data and weights give; the message says what.
+    """
+    if claim.fingerprint != problem.fingerprint():
+        raise VerificationError("fingerprint: data, network or training are not those of the certificate")
+    spec = problem.dictionary
+    for name, stated, found in (
+        ("problem", claim.problem, problem.name),
+        ("margin", claim.margin, spec.margin), ("weight_box", claim.weight_box, spec.weight_box),
+        ("definition", claim.definition, str(definition_of(problem))),
+        ("patterns", claim.patterns, dictionary.patterns), ("units", claim.units, network.units),
+        ("scope", claim.scope, "dictionary"),
+    ):
+        if stated != found:
+            raise VerificationError(f"{name}: the certificate states {stated!r}, found {found!r}")
+    check_dictionary(problem, dictionary)
+    _in_box("network", network.layers, spec.weight_box)
+    lowered = Convexification().lower(problem, dictionary)
+    program = lowered.program
+    _same("regularization", claim.regularization, program.regularization)
+    try:
+        outputs = ("C", program.shape[1])
+        point = Point(real_array("weights", evidence.weights, (("P", program.shape[0]), outputs)))
+        dual = real_array("dual", evidence.dual, (("R", problem.rows), outputs))
+    except ShapeError as error:
+        raise VerificationError(f"certificate.npz: {error}") from error
+    verification = verify(network, lowered, point, evidence.columns)
+    _same("objective", claim.objective, verification.objective)
+    bound = program.dual_objective(Point(point.weights, dual))
+    norm = program.dual_norm(dual)
+    if not np.isfinite(bound) or norm > program.regularization * (1.0 + RELATIVE):
+        raise VerificationError(
+            f"dual: not feasible, {program.penalty.dual_formula} = {norm!r}, λ = {program.regularization!r}, "
+            f"dual objective {bound!r}"
+        )
+    _same("lower_bound", claim.lower_bound, bound)
+    difference = verification.objective - bound
+    gap = difference / abs(verification.objective) if verification.objective else difference
+    if not abs(claim.gap - gap) <= RELATIVE:
+        raise VerificationError(f"gap: the certificate states {claim.gap!r}, found {gap!r}")
+    reached = gap <= claim.tolerance
+    if claim.status not in ("optimal_on_dictionary", "limit") or (
+        claim.status == "optimal_on_dictionary" and not reached
+    ):
+        raise VerificationError(
+            f"status: {claim.status!r} is not shown by a gap of {gap:.3g} at tolerance {claim.tolerance:g}"
+        )
+    return Checked(verification.objective, bound, gap, verification)

@@ -1,0 +1,102 @@
+"""The simulator's verdict on a reconstructed network: does it do what the program says?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray, IntArray
+from convexsnn.dictionary import Definition
+from convexsnn.dictionary.spikes import distinct_samples, layer_margins
+from convexsnn.errors import VerificationError
+from convexsnn.lowering import Lowered
+from convexsnn.networks import Network
+from convexsnn.programs import Point
+from convexsnn.simulate import Trace, simulate
+
+RELATIVE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Verification:
+    """What the simulation of a network on its training data showed.
+
+    Attributes
+    ----------
+    objective : float
+        Of the network, from its simulated outputs.
+    max_output_error : float
+        Largest |network output − D W|.
+    min_margin : float
+        Smallest distance of a membrane from a threshold that matters, over all units, samples and steps.
+    outputs : (n, C) or (n, T, C) array
+    """
+
+    objective: float
+    max_output_error: float
+    min_margin: float
+    outputs: FloatArray
+
+
+def network_margin(network: Network, trace: Trace, definition: Definition) -> float:
+    """Return the smallest distance of a membrane from a threshold that matters."""
+    last = len(network.layers) - 1
+    parts = zip(network.layers, trace.membranes, trace.spikes, strict=True)
+    return min(
+        float(layer_margins(layer, u, s, definition, k == last).min()) for k, (layer, u, s) in enumerate(parts)
+    )
+
+
+def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray) -> Verification:
+    """Simulate `network` on the training inputs and compare it with the program's point.
+
+    Parameters
+    ----------
+    columns : (m,) int array
+        The dictionary column of every last unit, -1 for a unit that is read out with weight 0.
+
+    Raises
+    ------
+    VerificationError
+        A spike differs from the dictionary's bit (the message names sample, step and unit), an output
+        from D W, or the objective from the program's.
+    """
+    problem, program = lowered.problem, lowered.program
+    samples, which = distinct_samples(problem.inputs)
+    trace = simulate(network, samples)
+    features, outputs = trace.features[which], trace.outputs[which]
+    rows = features.reshape(problem.rows, -1)
+    if len(columns) != rows.shape[1] or columns.max(initial=-1) >= program.shape[0] or columns.min(initial=0) < -1:
+        raise VerificationError(
+            f"columns: {len(columns)} entries up to {columns.max(initial=-1)}; the network has {rows.shape[1]} "
+            f"last units, the dictionary {program.shape[0]} columns"
+        )
+    used = np.flatnonzero(columns >= 0)
+    wrong = rows[:, used] != lowered.dictionary.columns.toarray(columns[used])
+    if wrong.any():
+        row, k = (int(i) for i in np.argwhere(wrong)[0])
+        steps = problem.inputs.shape[1]
+        sample, step = divmod(row, steps) if network.supervise == "all" else (row, steps - 1)
+        raise VerificationError(
+            f"simulation: sample {sample}, step {step}, unit {used[k]} of the last layer reads "
+            f"{int(rows[row, used[k]])}, the dictionary's column {columns[used[k]]} says "
+            f"{int(not rows[row, used[k]])} ({int(wrong.sum())} of {wrong.size} bits differ)"
+        )
+    weights = np.zeros(program.shape)
+    np.add.at(weights, columns[used], network.output_weights[used])
+    stray = np.abs(np.delete(network.output_weights, used, axis=0)).max(initial=0.0)
+    if stray > 0:
+        raise VerificationError(f"network: a unit without a column is read out with weight {stray:g}")
+    wanted = program.outputs(point.weights)
+    table = outputs.reshape(problem.rows, -1)
+    error = float(np.abs(table - wanted).max())
+    if error > RELATIVE * max(1.0, float(np.abs(wanted).max())):
+        row = int(np.abs(table - wanted).max(axis=1).argmax())
+        raise VerificationError(f"simulation: output of row {row} is off the program's by {error:.3g}")
+    losses = program.row_scale[:, 0] @ program.loss.value(table, program.targets)
+    objective = float(losses + program.regularization * program.penalty.value(weights))
+    stated = program.primal_objective(point)
+    if abs(objective - stated) > RELATIVE * max(abs(stated), 1e-300):
+        raise VerificationError(f"objective: the network's is {objective!r}, the program's {stated!r}")
+    return Verification(objective, error, network_margin(network, trace, lowered.dictionary.definition), outputs)

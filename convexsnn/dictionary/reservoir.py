@@ -1,0 +1,75 @@
+"""A recurrent layer tuned to the edge between dying out and taking over.
+
+Branching ratio: the mean number of units whose spike at step t + 1 changes when one spike at step t is
+taken away, everything else alike. Below 1 activity dies out, above 1 it takes over; a reservoir computes
+best near 1 (Beggs & Plenz 2003; [U26] tunes its reservoirs so).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray
+from convexsnn.errors import LoweringError
+from convexsnn.networks import Layer
+from convexsnn.simulate import run_layer
+
+EVENTS = 2000
+SAMPLES = 200
+
+
+def branching_ratio(layer: Layer, inputs: FloatArray, rng: np.random.Generator) -> float:
+    """Return the branching ratio of a recurrent layer driven by `inputs` (n, T, d).
+
+    Estimated from at most 2000 spikes drawn without replacement; 0 if there is no spike before the
+    last step.
+    """
+    membranes, spikes = run_layer(layer, inputs)
+    assert membranes is not None and layer.recurrent is not None
+    sample, step, unit = np.nonzero(spikes[:, :-1])
+    if not len(unit):
+        return 0.0
+    chosen = rng.permutation(len(unit))[:EVENTS]
+    before = membranes[sample[chosen], step[chosen] + 1]
+    without = before - layer.recurrent[:, unit[chosen]].T
+    changed = (before >= layer.neuron.threshold) != (without >= layer.neuron.threshold)
+    return float(changed.sum(axis=1).mean())
+
+
+def tune_to_criticality(
+    layer: Layer, inputs: FloatArray, rng: np.random.Generator, weight_box: float
+) -> Layer:
+    """Scale a layer's recurrent matrix so that its branching ratio is close to 1, by bisection.
+
+    Raises
+    ------
+    LoweringError
+        No gain within the weight box brings the ratio to 1, or T = 1.
+    """
+    assert layer.recurrent is not None
+    if inputs.shape[1] < 2:
+        raise LoweringError("dictionary.source: 'reservoir' needs at least two time steps")
+    sample = inputs[rng.permutation(len(inputs))[:SAMPLES]]
+    seed = int(rng.integers(2**31))
+
+    def at(gain: float) -> tuple[Layer, float]:
+        scaled = replace(layer, recurrent=np.clip(gain * layer.recurrent, -weight_box, weight_box))
+        return scaled, branching_ratio(scaled, sample, np.random.default_rng(seed))
+
+    low, high = 0.0, 1.0
+    while at(high)[1] < 1.0:
+        low, high = high, 2 * high
+        if high > 1e3:
+            raise LoweringError(
+                f"dictionary.source: the reservoir's branching ratio stays at {at(high)[1]:.3g} < 1; widen the "
+                "layer, raise dictionary.scale or dictionary.weight_box"
+            )
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        tuned, ratio = at(middle)
+        if abs(ratio - 1.0) < 0.02:
+            break
+        low, high = (middle, high) if ratio < 1.0 else (low, middle)
+    return tuned

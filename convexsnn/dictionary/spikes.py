@@ -1,0 +1,236 @@
+"""The dictionary: distinct spike patterns of one subnetwork's last units, and the weights behind each.
+
+D ∈ {0,1}^{R×P}; R = n samples at the last step, or n·T (sample by sample) where every step is supervised.
+Two definitions of what belongs in it, and every dictionary says which:
+
+* closed (margin 0): a unit fires where g·w >= h, exactly as simulated; faces of the arrangement count;
+* robust (margin ε): every membrane stays at least ε away from its threshold, so no rounding moves a spike.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from convexsnn.arrays import BoolArray, FloatArray, IntArray, read_npz, write_npz
+from convexsnn.bits import PackedBits, unique_rows
+from convexsnn.errors import ConvexSNNError, LoweringError, ProblemFileError
+from convexsnn.networks import Layer, Subnetwork
+from convexsnn.networks.files import layer_arrays, layers_from_arrays
+from convexsnn.simulate import readout, run_layer
+
+UNITS_AT_A_TIME = 256
+
+
+@dataclass(frozen=True)
+class Definition:
+    """Which patterns count: closed or robust, the weight box, and what is read out."""
+
+    margin: float = 1e-6
+    weight_box: float = 10.0
+    readout: str = "spike"
+    supervise: str = "last"
+
+    def __str__(self) -> str:
+        kind = f"robust, margin {self.margin:g}" if self.margin > 0 else "closed (margin 0)"
+        steps = "last step" if self.supervise == "last" else "every step"
+        return f"{kind}, weights in [-{self.weight_box:g}, {self.weight_box:g}], {self.readout} readout, {steps}"
+
+
+@dataclass(frozen=True, eq=False)
+class SpikeDictionary:
+    """Distinct patterns with their witnesses.
+
+    Attributes
+    ----------
+    columns : PackedBits
+        R × P, one bit an entry.
+    subnetworks : tuple of Subnetwork
+    subnetwork_of, unit_of : (P,) int arrays
+        The witness of column p is unit ``unit_of[p]`` of the last layer of ``subnetworks[subnetwork_of[p]]``.
+    group_of : (P,) int array
+        Which subnetwork of the architecture the unit belongs to.
+    margins : (P,) array
+        Smallest distance of a membrane from its threshold, over all units the column depends on.
+    candidates : int
+        Columns before duplicates, zeros and too small margins were dropped.
+    complete : bool
+        Whether every pattern of the definition is here.
+    """
+
+    columns: PackedBits
+    subnetworks: tuple[Subnetwork, ...]
+    subnetwork_of: IntArray
+    unit_of: IntArray
+    group_of: IntArray
+    margins: FloatArray
+    definition: Definition
+    candidates: int = 0
+    complete: bool = False
+
+    @property
+    def patterns(self) -> int:
+        """P."""
+        return self.columns.shape[1]
+
+    def select(self, columns: IntArray) -> SpikeDictionary:
+        """Return the dictionary of some columns; the subnetworks stay."""
+        return SpikeDictionary(
+            self.columns.select(columns), self.subnetworks, self.subnetwork_of[columns], self.unit_of[columns],
+            self.group_of[columns], self.margins[columns], self.definition, self.candidates,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the dictionary to an ``.npz`` file, columns still packed."""
+        arrays: dict[str, np.ndarray] = {
+            "packed": self.columns.packed, "rows": np.asarray(self.columns.rows),
+            "subnetwork_of": self.subnetwork_of, "unit_of": self.unit_of, "group_of": self.group_of,
+            "margins": self.margins, "candidates": np.asarray(self.candidates),
+            "complete": np.asarray(self.complete),
+            "definition": np.asarray([self.definition.margin, self.definition.weight_box]),
+            "readout": np.asarray(self.definition.readout), "supervise": np.asarray(self.definition.supervise),
+        }
+        for k, subnetwork in enumerate(self.subnetworks):
+            arrays |= layer_arrays(subnetwork.layers, f"subnetwork{k}_")
+        write_npz(path, arrays)
+
+
+def load_dictionary(path: str | os.PathLike[str]) -> SpikeDictionary:
+    """Read a dictionary that `SpikeDictionary.save` wrote.
+
+    Raises
+    ------
+    ProblemFileError
+        Missing or damaged file, or arrays that do not fit together.
+    """
+    arrays = read_npz(path)
+    try:
+        subnetworks = []
+        while f"subnetwork{len(subnetworks)}_layer1_weights" in arrays:
+            subnetworks.append(Subnetwork(layers_from_arrays(arrays, f"subnetwork{len(subnetworks)}_")))
+        margin, box = arrays["definition"]
+        definition = Definition(float(margin), float(box), str(arrays["readout"]), str(arrays["supervise"]))
+        dictionary = SpikeDictionary(
+            PackedBits(arrays["packed"], int(arrays["rows"])), tuple(subnetworks), arrays["subnetwork_of"],
+            arrays["unit_of"], arrays["group_of"], arrays["margins"], definition,
+            int(arrays["candidates"]), bool(arrays["complete"]),
+        )
+    except (KeyError, ValueError, TypeError, ConvexSNNError) as error:
+        raise ProblemFileError(f"{path}: no dictionary: {error}") from error
+    sizes = {len(getattr(dictionary, k)) for k in ("subnetwork_of", "unit_of", "group_of", "margins")}
+    if sizes != {dictionary.patterns}:
+        raise ProblemFileError(f"{path}: {dictionary.patterns} columns, but witnesses of {sorted(sizes)}")
+    return dictionary
+
+
+def layer_margins(
+    layer: Layer, membranes: FloatArray, spikes: BoolArray, definition: Definition, last: bool
+) -> FloatArray:
+    """Return, for every unit, the smallest distance of its membrane from a threshold that matters, (m,)."""
+    margins = np.abs(membranes - layer.neuron.threshold).min(axis=(0, 1))
+    if last and definition.readout == "membrane":
+        steps = slice(-1, None) if definition.supervise == "last" else slice(None)
+        v = np.abs(layer.neuron.after_reset(membranes[:, steps], spikes[:, steps]))
+        if getattr(layer.neuron, "reset", "") == "zero":  # v = 0 after a spike is exact, whatever the weights
+            v = np.where(spikes[:, steps], np.inf, v)
+        margins = np.minimum(margins, v.min(axis=(0, 1)))
+    return margins
+
+
+def distinct_samples(inputs: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Return the distinct samples of (n, T, d) inputs and, for each sample, which of them it is."""
+    first, which = unique_rows(inputs.reshape(len(inputs), -1))
+    return inputs[first], which
+
+
+def patterns_of(
+    subnetwork: Subnetwork, inputs: FloatArray, definition: Definition
+) -> tuple[BoolArray, FloatArray]:
+    """Simulate one subnetwork: patterns (R, m) of its last units and their margins (m,)."""
+    signal: FloatArray | BoolArray = inputs
+    below = np.inf
+    for layer in subnetwork.layers[:-1]:
+        membranes, spikes = run_layer(layer, signal)
+        assert membranes is not None
+        below = min(below, float(layer_margins(layer, membranes, spikes, definition, False).min()))
+        signal = spikes
+    last = subnetwork.layers[-1]
+    whole = last.recurrent is not None
+    blocks = [slice(None)] if whole else [
+        slice(k, k + UNITS_AT_A_TIME) for k in range(0, last.units, UNITS_AT_A_TIME)
+    ]
+    features, margins = [], []
+    for block in blocks:
+        part = last if whole else last.select(block)
+        membranes, spikes = run_layer(part, signal)
+        assert membranes is not None
+        seen = readout(part, membranes, spikes, definition.readout)
+        features.append(seen[:, -1] if definition.supervise == "last" else seen.reshape(-1, part.units))
+        margins.append(layer_margins(part, membranes, spikes, definition, True))
+    own = np.concatenate(margins)
+    # in a recurrent layer every unit's pattern hangs on all the others
+    own = np.full_like(own, own.min()) if whole else own
+    return np.concatenate(features, axis=1), np.minimum(own, below)
+
+
+def collect(
+    inputs: FloatArray,
+    subnetworks: Sequence[Subnetwork],
+    definition: Definition,
+    *,
+    width: int = 1,
+    across_subnetworks: bool = True,
+) -> SpikeDictionary:
+    """Simulate subnetworks and keep the distinct patterns of their last units.
+
+    Parameters
+    ----------
+    inputs : (n, T, d) array
+    width : int
+        Last units per subnetwork of the architecture; a stack may hold several subnetworks side by side.
+    across_subnetworks : bool
+        Whether equal patterns of different subnetworks are one column. Of equal patterns, the witness
+        with the largest margin stays; patterns of zeros and, if the definition is robust, of smaller
+        margin go.
+
+    Raises
+    ------
+    LoweringError
+        No pattern is left.
+    """
+    samples, which = distinct_samples(inputs)
+    steps = inputs.shape[1] if definition.supervise == "all" else 1
+    rows = (which[:, None] * steps + np.arange(steps)).ravel()
+    bits, margins, stacks, units, groups = [], [], [], [], []
+    group = 0
+    for k, subnetwork in enumerate(subnetworks):
+        features, margin = patterns_of(subnetwork, samples, definition)
+        bits.append(PackedBits.from_array(features).packed)
+        margins.append(margin)
+        unit = np.arange(len(margin))
+        units.append(unit)
+        stacks.append(np.full(len(margin), k))
+        groups.append(group + unit // width)
+        group = int(groups[-1][-1]) + 1
+    packed = PackedBits(np.concatenate(bits), len(samples) * steps)
+    margin_of, stack_of = np.concatenate(margins), np.concatenate(stacks)
+    unit_of, group_of = np.concatenate(units), np.concatenate(groups)
+    kept = np.flatnonzero((packed.counts() > 0) & (margin_of >= definition.margin))
+    kept = kept[np.argsort(-margin_of[kept], kind="stable")]
+    key = packed.packed[kept]
+    if not across_subnetworks:
+        key = np.concatenate([key, group_of[kept, None].astype("<i8").view(np.uint8)], axis=1)
+    kept = np.sort(kept[unique_rows(key)[0]]) if len(kept) else kept
+    if not len(kept):
+        raise LoweringError(
+            f"dictionary: none of {len(margin_of)} units has a non-zero pattern of margin >= "
+            f"{definition.margin:g} (largest margin {margin_of.max():.3g}); lower dictionary.margin, or "
+            "change dictionary.scale, bias or source"
+        )
+    return SpikeDictionary(
+        packed.select(kept).take_rows(rows), tuple(subnetworks), stack_of[kept], unit_of[kept],
+        np.unique(group_of[kept], return_inverse=True)[1], margin_of[kept], definition, len(margin_of),
+    )

@@ -1,0 +1,203 @@
+"""Parallel networks <-> the ℓ1 program over a dictionary of spike patterns ([E23] Thm 2.2, [U26] Thm 3).
+
+lower: draw or read hidden weights, simulate them into a dictionary D, state the program in W.
+reconstruct: keep the units of the active columns and what they hang on, move each unit's weights to the
+point of its cell that is farthest from all thresholds, put the subnetworks side by side in block-diagonal
+layers, and read them out with W.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import numpy as np
+from scipy.linalg import block_diag
+
+from convexsnn.arrays import BoolArray, FloatArray, IntArray
+from convexsnn.dictionary import Definition, SpikeDictionary, collect, draw_subnetworks, subnetworks_from_file
+from convexsnn.dictionary.spikes import distinct_samples
+from convexsnn.errors import ProblemFileError
+from convexsnn.lowering.lowering import Lowered, Lowering
+from convexsnn.networks import LIF, Layer, Network, RecurrentThreshold
+from convexsnn.networks.neurons import Neuron
+from convexsnn.problem import Problem
+from convexsnn.programs import L1, Group, L1Program, Penalty, Point
+from convexsnn.programs.margin import max_margin
+from convexsnn.simulate import run_layer
+
+
+def definition_of(problem: Problem) -> Definition:
+    """Return the definition of a problem's patterns."""
+    spec = problem.dictionary
+    return Definition(spec.margin, spec.weight_box, problem.network.readout, problem.network.supervise)
+
+
+def build_dictionary(problem: Problem) -> SpikeDictionary:
+    """Draw or read the hidden weights that ``[dictionary]`` asks for, and collect their patterns.
+
+    Raises
+    ------
+    LoweringError
+        The source does not fit the network, or no pattern keeps the margin.
+    ProblemFileError
+        ``source = "file"`` without a readable file.
+    """
+    spec, definition = problem.dictionary, definition_of(problem)
+    if spec.source == "file":
+        if spec.file is None:
+            raise ProblemFileError("dictionary.file: missing; source = \"file\" needs an .npz of hidden layers")
+        path = (problem.folder / spec.file) if problem.folder else spec.file
+        subnetworks = subnetworks_from_file(path, problem.network, problem.inputs.shape[2], spec.weight_box)
+    else:
+        subnetworks = draw_subnetworks(
+            problem.inputs, np.reshape(problem.targets, (len(problem.inputs), -1)), problem.network, definition,
+            source=spec.source, count=spec.count, seed=spec.seed, variant=spec.variant, scale=spec.scale,
+        )
+    apart = problem.training.penalty == "group" and problem.training.groups == "subnetwork"
+    return collect(
+        problem.inputs, subnetworks, definition,
+        width=problem.network.layers[-1].width, across_subnetworks=not apart,
+    )
+
+
+@dataclass(frozen=True)
+class Convexification(Lowering):
+    """The convex program of a parallel network over a dictionary."""
+
+    def lower(self, problem: Problem, dictionary: SpikeDictionary | None = None) -> Lowered:
+        """Return the program over `dictionary`, or over the one that the problem asks for.
+
+        Raises
+        ------
+        LoweringError, ProblemFileError
+            As `build_dictionary`.
+        """
+        dictionary = dictionary or build_dictionary(problem)
+        training = problem.training
+        penalty: Penalty = L1()
+        if training.penalty == "group":
+            own = np.arange(dictionary.patterns)
+            penalty = Group(own if training.groups == "unit" else dictionary.group_of)
+        program = L1Program(
+            dictionary.columns, problem.encoded_targets(), training.loss,  # type: ignore[arg-type]
+            training.regularization or 1.0, problem.row_weights(), 1.0 / problem.rows, penalty,
+        )
+        if training.regularization_fraction is not None:
+            largest = program.regularization_max
+            # targets that ask for nothing have λ_max = 0: any λ then gives W = 0
+            program = replace(program, regularization=training.regularization_fraction * largest or 1.0)
+        return Lowered(problem, program, dictionary)
+
+    def reconstruct(self, lowered: Lowered, point: Point) -> Network:
+        """Return the network whose output weights are `point.weights`, without the units it does not use."""
+        problem, dictionary = lowered.problem, lowered.dictionary
+        samples, _ = distinct_samples(problem.inputs)
+        stacks, outputs = [], []
+        for k, columns in _active_by_subnetwork(dictionary, point):
+            layers, kept = _without_idle_units(dictionary.subnetworks[k].layers, dictionary.unit_of[columns])
+            if problem.dictionary.max_margin:
+                layers = _centred(layers, samples, dictionary.definition)
+            weights = np.zeros((len(kept), point.weights.shape[1]))
+            weights[np.searchsorted(kept, dictionary.unit_of[columns])] = point.weights[columns]
+            stacks.append(layers)
+            outputs.append(weights)
+        merged = tuple(reduce(_side_by_side, level) for level in zip(*stacks, strict=True))
+        merged = (_shared_inputs(merged[0], len(stacks)), *merged[1:])
+        return Network(merged, np.concatenate(outputs), problem.network.readout, problem.network.supervise)
+
+    def columns_of_units(self, lowered: Lowered, point: Point) -> IntArray:
+        """Return, for every last unit of the reconstructed network, its column; -1 for one without."""
+        dictionary, found = lowered.dictionary, []
+        for k, columns in _active_by_subnetwork(dictionary, point):
+            _, kept = _without_idle_units(dictionary.subnetworks[k].layers, dictionary.unit_of[columns])
+            column_of = np.full(len(kept), -1)
+            column_of[np.searchsorted(kept, dictionary.unit_of[columns])] = columns
+            found.append(column_of)
+        return np.concatenate(found)
+
+
+def _active_by_subnetwork(dictionary: SpikeDictionary, point: Point) -> list[tuple[int, IntArray]]:
+    """Return the columns with a weight, by the subnetwork of their witness and in order of its units."""
+    active = np.flatnonzero(np.abs(point.weights).max(axis=1) > 0)
+    if not len(active):
+        active = np.array([0])  # the zero function: one unit, read out with weight 0
+    order = active[np.lexsort((dictionary.unit_of[active], dictionary.subnetwork_of[active]))]
+    stacks = dictionary.subnetwork_of[order]
+    return [(int(k), order[stacks == k]) for k in np.unique(stacks)]
+
+
+def _without_idle_units(layers: tuple[Layer, ...], units: IntArray) -> tuple[tuple[Layer, ...], IntArray]:
+    """Drop units that the given last units do not hang on; a recurrent layer stays whole."""
+    kept: list[Layer] = []
+    wanted, of_last = units, units
+    for depth, layer in enumerate(reversed(layers)):
+        if layer.recurrent is not None:
+            wanted = np.arange(layer.units)
+        else:
+            layer = layer.select(wanted)
+        if depth == 0:
+            of_last = wanted
+        if depth < len(layers) - 1:
+            below = np.flatnonzero(np.abs(layer.weights).max(axis=0) > 0)
+            below = below if len(below) else np.array([0])
+            wanted = np.arange(layers[-2 - depth].units) if layers[-2 - depth].recurrent is not None else below
+            layer = replace(layer, weights=layer.weights[:, wanted])
+        kept.append(layer)
+    return tuple(reversed(kept)), of_last
+
+
+def _centred(layers: tuple[Layer, ...], inputs: FloatArray, definition: Definition) -> tuple[Layer, ...]:
+    """Move every unit to the point of largest margin in its cell; spikes stay as they are."""
+    centred: list[Layer] = []
+    signal: FloatArray | BoolArray = inputs
+    for k, layer in enumerate(layers):
+        membranes, spikes = run_layer(layer, signal)
+        seen = layer.unit_inputs(np.asarray(signal, dtype=np.float64), spikes)
+        rows = layer.unit_weights().copy()
+        for j in range(layer.units):
+            neuron, own = layer.neuron.unit(j), spikes[:, :, j]
+            g, h = neuron.affine_rows(seen, own)
+            fires = own
+            if k == len(layers) - 1 and definition.readout == "membrane":
+                steps = slice(-1, None) if definition.supervise == "last" else slice(None)
+                read_g, read_h = neuron.readout_rows(seen, own)
+                assert membranes is not None
+                read = neuron.after_reset(membranes[:, steps, j], own[:, steps]) >= 0
+                g = np.concatenate([g, read_g[:, steps]], axis=1)
+                h = np.concatenate([h, read_h[:, steps]], axis=1)
+                fires = np.concatenate([own, read], axis=1)
+            rows[j], _ = max_margin(
+                g.reshape(-1, g.shape[2]), h.ravel(), fires.ravel(), definition.weight_box, rows[j]
+            )
+        centred.append(layer.with_unit_weights(rows))
+        signal = spikes
+    return tuple(centred)
+
+
+def _per_unit(value: float | FloatArray, units: int) -> FloatArray:
+    return np.broadcast_to(np.asarray(value, dtype=np.float64), (units,))
+
+
+def _joined_neuron(a: Layer, b: Layer) -> Neuron:
+    for name, kind in (("leak", LIF), ("own_weight", RecurrentThreshold)):
+        if isinstance(a.neuron, kind):
+            both = [_per_unit(getattr(layer.neuron, name), layer.units) for layer in (a, b)]
+            return replace(a.neuron, **{name: np.concatenate(both)})
+    return a.neuron
+
+
+def _side_by_side(a: Layer, b: Layer) -> Layer:
+    """Put two layers of the same kind beside each other, block-diagonal: neither sees the other."""
+    return Layer(
+        block_diag(a.weights, b.weights),
+        _joined_neuron(a, b),
+        None if a.bias is None or b.bias is None else np.concatenate([a.bias, b.bias]),
+        None if a.recurrent is None or b.recurrent is None else block_diag(a.recurrent, b.recurrent),
+    )
+
+
+def _shared_inputs(layer: Layer, copies: int) -> Layer:
+    """Fold the blocks of a first layer together: all subnetworks see the same inputs."""
+    folded = layer.weights.reshape(layer.units, copies, -1).sum(axis=1)
+    return replace(layer, weights=folded)

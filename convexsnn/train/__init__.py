@@ -1,0 +1,19 @@
+"""The road in one call."""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from convexsnn.train.pipeline import Result, lower, reconstruct, train, verify_folder
+
+__all__ = ["Result", "lower", "reconstruct", "train", "verify_folder"]
+
+
+class _CallablePackage(ModuleType):
+    """Lets ``convexsnn.train`` be both this package and, called, the function `train`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Result:
+        return train(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallablePackage

@@ -1,0 +1,209 @@
+"""The whole road: problem → program → solution → network → simulator, each station kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convexsnn.certify import Checked, Claim, Evidence, Verification, check, load_claim, save_claim, verify
+from convexsnn.dictionary import load_dictionary
+from convexsnn.errors import ProblemFileError, SolverFailed
+from convexsnn.lowering import Convexification, Lowered
+from convexsnn.networks import Network, load_network, save_network
+from convexsnn.problem import Problem, load_problem
+from convexsnn.programs import Certificate, Point
+from convexsnn.programs.prune import prune
+from convexsnn.simulate import simulate
+from convexsnn.solvers import Solution, Solver, Status, solve
+from convexsnn.train.baseline import ridge_baseline
+from convexsnn.train.folder import write_folder
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Every station of one run.
+
+    Attributes
+    ----------
+    point, certificate : the solver's point after pruning, and what the program says of it
+    columns : (m,) int array
+        Dictionary column of every last unit of `network`.
+    seconds : dict
+        dictionary, solve, reconstruct, verify, total.
+    """
+
+    problem: Problem
+    lowered: Lowered
+    solution: Solution
+    point: Point
+    certificate: Certificate
+    network: Network
+    columns: np.ndarray
+    verification: Verification
+    train_accuracy: float | None
+    test_accuracy: float | None
+    baseline: dict[str, Any] | None
+    seconds: dict[str, float]
+    tolerance: float
+
+    @property
+    def status(self) -> str:
+        """Return "optimal_on_dictionary" if the certified gap is within the tolerance, else "limit"."""
+        return "optimal_on_dictionary" if self.certificate.gap <= self.tolerance else "limit"
+
+    @property
+    def claim(self) -> Claim:
+        """What this run claims."""
+        definition = self.lowered.dictionary.definition
+        return Claim(
+            problem=self.problem.name, fingerprint=self.problem.fingerprint(), status=self.status,
+            scope="dictionary", definition=str(definition), margin=float(definition.margin),
+            weight_box=float(definition.weight_box), regularization=self.lowered.program.regularization,
+            objective=self.certificate.objective, lower_bound=self.certificate.lower_bound,
+            gap=self.certificate.gap, tolerance=self.tolerance, patterns=self.lowered.dictionary.patterns,
+            units=self.network.units, solver=self.solution.solver,
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Return the run as plain numbers and words, the object that ``solve --json`` prints."""
+        claim = self.claim
+        summary: dict[str, Any] = {k: getattr(claim, k) for k in (
+            "problem", "status", "objective", "lower_bound", "gap", "scope", "patterns", "units",
+        )}
+        summary |= {
+            "verified": True, "max_output_error": self.verification.max_output_error,
+            "min_margin": self.verification.min_margin, "train_accuracy": self.train_accuracy,
+            "test_accuracy": self.test_accuracy, "solver": claim.solver,
+            "seconds": {k: round(v, 4) for k, v in self.seconds.items()}, "out": None,
+            "regularization": claim.regularization, "tolerance": self.tolerance,
+            "expected": self.problem.expected.get("objective"),
+        }
+        if self.baseline:
+            summary["baseline"] = self.baseline
+        return summary
+
+    def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write problem, data, network, dictionary and certificate into a new folder.
+
+        Raises
+        ------
+        ProblemFileError
+            The folder exists (without `force`) or cannot be written; then nothing is.
+        """
+        def write(made: Path) -> None:
+            self.problem.save(made)
+            if self.problem.dictionary.source == "file":
+                given = self.problem.dictionary.file or ""
+                shutil.copyfile((self.problem.folder / given) if self.problem.folder else given, made / "witnesses.npz")
+            save_network(made / "network.npz", self.network)
+            self.lowered.dictionary.save(made / "dictionary.npz")
+            save_claim(made, self.claim, Evidence(self.certificate.dual, self.point.weights, self.columns))
+
+        write_folder(Path(folder), write, force)
+
+
+def lower(problem: Problem) -> Lowered:
+    """Build the dictionary of a problem and state its convex program."""
+    return Convexification().lower(problem)
+
+
+def reconstruct(lowered: Lowered, point: Point) -> Network:
+    """Return the network that a point of the program stands for."""
+    return Convexification().reconstruct(lowered, point)
+
+
+def _accuracy(problem: Problem, outputs: np.ndarray, name: str) -> float | None:
+    shares = problem.target_code.accuracies(outputs, name, getattr(problem, name))
+    return None if shares is None else float(np.mean(shares))
+
+
+def train(
+    problem: Problem,
+    *,
+    solver: str | Solver | None = None,
+    tolerance: float | None = None,
+    time_limit: float | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Go the whole road and keep every station.
+
+    Parameters
+    ----------
+    solver, tolerance, time_limit : optional
+        In place of the problem's own; `time_limit` in seconds is for the solver.
+    progress : callable, optional
+        Called with what is being done and the finished share of it.
+
+    Raises
+    ------
+    LoweringError, UnsupportedError, SolverNotInstalled, SolverFailed
+        Where the road ends early.
+    VerificationError
+        The simulator does not confirm the network.
+    """
+    def report(what: str, share: float = 0.0) -> None:
+        if progress:
+            progress(what, share)
+
+    spec, clock = problem.solver, [time.perf_counter()]
+    tolerance = spec.tolerance if tolerance is None else tolerance
+    report("dictionary")
+    lowered = lower(problem)
+    clock.append(time.perf_counter())
+    solution = solve(
+        lowered.program, solver or spec.name, tolerance=tolerance,
+        time_limit=spec.time_limit if time_limit is None else time_limit, progress=progress,
+    )
+    if solution.status not in (Status.OPTIMAL, Status.LIMIT):
+        raise SolverFailed(f"solver {solution.solver}: {solution.status.value} ({solution.solver_status})")
+    report("pruning")
+    point = prune(lowered.program, solution.point, tolerance)
+    certificate = lowered.program.certify(point)
+    clock.append(time.perf_counter())
+    report("reconstruction")
+    network = reconstruct(lowered, point)
+    columns = Convexification().columns_of_units(lowered, point)
+    clock.append(time.perf_counter())
+    report("simulation")
+    verification = verify(network, lowered, point, columns)
+    train_accuracy = _accuracy(problem, verification.outputs, "targets")
+    test_accuracy = None
+    if problem.test_inputs is not None:
+        outputs = simulate(network, problem.test_inputs, record_membranes=False).outputs
+        test_accuracy = _accuracy(problem, outputs, "test_targets")
+    baseline = ridge_baseline(lowered) if problem.dictionary.source == "reservoir" else None
+    clock.append(time.perf_counter())
+    stages = ("dictionary", "solve", "reconstruct", "verify")
+    seconds = {name: b - a for name, a, b in zip(stages, clock, clock[1:], strict=False)}
+    return Result(
+        problem, lowered, solution, point, certificate, network, columns, verification, train_accuracy,
+        test_accuracy, baseline, {**seconds, "total": clock[-1] - clock[0]}, tolerance,
+    )
+
+
+def verify_folder(folder: str | os.PathLike[str]) -> tuple[Claim, Checked]:
+    """Prove what a folder of `Result.save` claims again, from its data and weights alone.
+
+    Raises
+    ------
+    ProblemFileError
+        The folder is missing, incomplete or damaged.
+    VerificationError
+        Something it claims does not hold.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ProblemFileError(f"{folder}: no such folder")
+    problem = load_problem(folder / "problem.toml")
+    claim, evidence = load_claim(folder)
+    network, dictionary = load_network(folder / "network.npz"), load_dictionary(folder / "dictionary.npz")
+    return claim, check(problem, network, dictionary, claim, evidence)
