@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,11 +67,15 @@ def real_array(
 
 def positive(name: str, value: Any) -> float:
     """Return `value` as a positive finite float, or raise a ShapeError that names it."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise ShapeError(f"{name}: expected a positive number, got {value!r}")
-    if not (np.isfinite(value) and value > 0):
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ShapeError(f"{name}: expected a positive number, got {value!r}") from error
+    if not (np.isfinite(number) and number > 0):
         raise ShapeError(f"{name}: expected a positive number, got {value}")
-    return float(value)
+    return number
 
 
 def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
@@ -97,26 +100,30 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise ProblemFileError(f"{path}: is a folder, expected an .npz file")
     if not path.exists():
         raise ProblemFileError(f"{path}: no such file")
+    if not zipfile.is_zipfile(path):
+        raise ProblemFileError(f"{path}: damaged or no .npz file at all; expected named arrays")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ProblemFileError(f"{path}: a single array, expected an .npz file of named arrays")
-            return {key: archive[key] for key in archive.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError) as error:
-        if isinstance(error, ProblemFileError):
-            raise
+            arrays = {key: archive[key] for key in archive.files}
+    except Exception as error:  # damaged bytes make numpy and zipfile raise nearly anything
         reason = "holds pickled Python objects" if "pickle" in str(error).lower() else "damaged or truncated"
         raise ProblemFileError(f"{path}: {reason}; expected an .npz file of plain arrays") from error
+    for key, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise ProblemFileError(f"{path}: {key!r} is no array; expected an .npz file of plain arrays")
+    return arrays
 
 
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write `arrays` to an ``.npz`` file that appears whole or not at all."""
+    """Write `arrays` to an ``.npz`` file that appears whole or not at all; objects are refused."""
     path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-    os.close(handle)
+    made = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        np.savez_compressed(name, **dict(arrays))  # type: ignore[arg-type]
-        os.replace(name, path)
+        with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+        os.replace(made, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        made.unlink(missing_ok=True)
         raise

@@ -30,7 +30,11 @@ class PackedBits:
     rows: int
 
     def __post_init__(self) -> None:
-        if self.packed.dtype != np.uint8 or self.packed.ndim != 2 or self.packed.shape[1] != -(-self.rows // 8):
+        if (
+            self.packed.dtype != np.uint8
+            or self.packed.ndim != 2
+            or self.packed.shape[1] != -(-self.rows // 8)
+        ):
             raise ShapeError(
                 f"packed: expected uint8 (P, {-(-self.rows // 8)}) for {self.rows} rows, "
                 f"got {self.packed.dtype} {self.packed.shape}"

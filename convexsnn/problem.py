@@ -100,9 +100,11 @@ class Problem:
         n, steps, d = self.inputs.shape
         supervised = steps if self.network.supervise == "all" else None
         training = self.training
-        set_(self, "target_code", target_code(
-            self.targets, n=n, steps=supervised, loss=training.loss, task=training.task
-        ))
+        set_(
+            self,
+            "target_code",
+            target_code(self.targets, n=n, steps=supervised, loss=training.loss, task=training.task),
+        )
         if (training.regularization is None) == (training.regularization_fraction is None):
             raise ProblemFileError(
                 "training.regularization: give it, or regularization_fraction, and not both "
@@ -111,7 +113,9 @@ class Problem:
         if (self.test_inputs is None) != (self.test_targets is None):
             raise ShapeError("test_inputs: test_inputs and test_targets go together, only one was given")
         if self.test_inputs is not None:
-            test = real_array("test_inputs", self.test_inputs, ("n", "T" if not supervised else ("T", steps), ("d", d)))
+            test = real_array(
+                "test_inputs", self.test_inputs, ("n", "T" if not supervised else ("T", steps), ("d", d))
+            )
             set_(self, "test_inputs", test)
             self.target_code.rows("test_targets", self.test_targets, len(test))
         if self.sample_weights is not None:
@@ -144,10 +148,15 @@ class Problem:
             As for a file.
         """
         tables = {
-            "name": name, "network": {**(network or {}), "layers": list(layers)},
-            "dictionary": dictionary or {}, "training": training, "solver": solver or {},
+            "name": name,
+            "network": {**(network or {}), "layers": list(layers)},
+            "dictionary": dictionary or {},
+            "training": training,
+            "solver": solver or {},
         }
-        arrays = dict(zip(DATA_NAMES, (inputs, targets, test_inputs, test_targets, sample_weights), strict=True))
+        arrays = dict(
+            zip(DATA_NAMES, (inputs, targets, test_inputs, test_targets, sample_weights), strict=True)
+        )
         return _from_tables(tables, {k: v for k, v in arrays.items() if v is not None}, None)
 
     @property
@@ -170,15 +179,23 @@ class Problem:
 
     def tables(self) -> dict[str, Any]:
         """Return the problem without its data, as the tables of a problem file."""
+
         def given(spec: Any) -> dict[str, Any]:
-            return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(spec).items() if v is not None}
+            return {
+                k: list(v) if isinstance(v, tuple) else v for k, v in asdict(spec).items() if v is not None
+            }
 
         network = given(self.network)
         network["layers"] = [given(layer) for layer in self.network.layers]
         return {
-            "name": self.name, "title": self.title, "source": self.source, "network": network,
-            "dictionary": given(self.dictionary), "training": given(self.training),
-            "solver": given(self.solver), "expected": {k: v for k, v in self.expected.items() if v is not None},
+            "name": self.name,
+            "title": self.title,
+            "source": self.source,
+            "network": network,
+            "dictionary": given(self.dictionary),
+            "training": given(self.training),
+            "solver": given(self.solver),
+            "expected": {k: v for k, v in self.expected.items() if v is not None},
         }
 
     def fingerprint(self) -> str:
@@ -223,18 +240,28 @@ def _from_tables(tables: Mapping[str, Any], arrays: Mapping[str, Any], folder: P
     network = dict(tables.get("network", {}))
     layers = network.pop("layers", None)
     if not isinstance(layers, Sequence) or isinstance(layers, str) or not layers:
-        raise ProblemFileError(f"network.layers: expected at least one [[network.layers]] table, got {layers!r}")
+        raise ProblemFileError(
+            f"network.layers: expected at least one [[network.layers]] table, got {layers!r}"
+        )
     spec = NetworkSpec(
         tuple(_layer(k, layer) for k, layer in enumerate(layers, start=1)), **read_section("network", network)
     )
     training = read["training"]
-    training["task"] = training["task"] or ("regression" if training["loss"] == "squared" else "classification")
+    training["task"] = training["task"] or (
+        "regression" if training["loss"] == "squared" else "classification"
+    )
     for name in ("inputs", "targets"):
         if name not in arrays:
             raise ProblemFileError(f"data: no array {name!r}; found {', '.join(sorted(arrays)) or 'none'}")
     return Problem(
-        network=spec, dictionary=DictionarySpec(**read["dictionary"]), training=TrainingSpec(**training),
-        solver=SolverSpec(**read["solver"]), expected=read["expected"], folder=folder, **head, **arrays,
+        network=spec,
+        dictionary=DictionarySpec(**read["dictionary"]),
+        training=TrainingSpec(**training),
+        solver=SolverSpec(**read["solver"]),
+        expected=read["expected"],
+        folder=folder,
+        **head,
+        **arrays,
     )
 
 
@@ -270,7 +297,9 @@ def problem_path(name_or_path: str | os.PathLike[str]) -> Path:
     """
     path = Path(name_or_path)
     if path.is_dir():
-        raise ProblemFileError(f"{path}: is a folder, expected a problem file (.toml) or a name from the library")
+        raise ProblemFileError(
+            f"{path}: is a folder, expected a problem file (.toml) or a name from the library"
+        )
     if path.is_file():
         return path
     if path.suffix == ".toml" or len(path.parts) != 1:

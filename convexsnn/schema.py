@@ -33,52 +33,95 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "source": Key("text", "", "paper, data set, or derivation"),
     },
     "data": {
-        "file": Key("text", None, ".npz beside the problem file: inputs (n,T,d), targets; optionally "
-                    "test_inputs, test_targets, sample_weights (n,)"),
+        "file": Key(
+            "text",
+            None,
+            ".npz beside the problem file: inputs (n,T,d), targets; optionally "
+            "test_inputs, test_targets, sample_weights (n,)",
+        ),
         "generator": Key("text", None, "or a generator of convexsnn.tasks, instead of a file"),
         "arguments": Key("table", {}, "arguments of the generator"),
     },
     "network": {
         "subnetworks": Key("whole", 1, "K, parallel copies of the stack of layers", least=1),
-        "readout": Key("text", "spike", "what the output weights see of the last layer: its spikes, or "
-                       "1{v >= 0} of its membrane after reset", ("spike", "membrane")),
+        "readout": Key(
+            "text",
+            "spike",
+            "what the output weights see of the last layer: its spikes, or "
+            "1{v >= 0} of its membrane after reset",
+            ("spike", "membrane"),
+        ),
         "supervise": Key("text", "last", "targets for the last step, or for every step", ("last", "all")),
     },
     "network.layers": {
         "neuron": Key("text", "lif", "kind of the units", ("lif", "threshold", "recurrent_threshold")),
         "leak": Key("numbers", 0.9, "β of a LIF unit; a list is the grid from which each unit takes its own"),
         "threshold": Key("number", None, "θ; 1 for LIF units, 0 for threshold units if not given"),
-        "reset": Key("text", "subtract", "what a spike does to a LIF membrane: θ off before the leak, after "
-                     "it, set to zero, nothing", ("subtract", "subtract_after", "zero", "none")),
+        "reset": Key(
+            "text",
+            "subtract",
+            "what a spike does to a LIF membrane: θ off before the leak, after it, set to zero, nothing",
+            ("subtract", "subtract_after", "zero", "none"),
+        ),
         "bias": Key("flag", False, "a trained constant in the drive of each unit"),
         "recurrent": Key("flag", False, "a matrix within the layer: units see each other's last spikes"),
         "width": Key("whole", 1, "units per subnetwork", least=1),
     },
     "dictionary": {
-        "source": Key("text", "gaussian", "where the hidden weights come from",
-                      ("gaussian", "pairs", "reservoir", "file")),
+        "source": Key(
+            "text",
+            "gaussian",
+            "where the hidden weights come from",
+            ("gaussian", "pairs", "reservoir", "file"),
+        ),
         "weight_box": Key("number", 10.0, "B: every hidden weight lies in [-B, B]", above=0),
-        "margin": Key("number", 1e-6, "ε: every membrane stays this far from its threshold; 0: closed "
-                      "patterns, exactly as simulated", least=0),
-        "count": Key("whole", None, "units of the last layer to draw, in whole subnetworks; the network's "
-                     "own number if not given", least=1),
+        "margin": Key(
+            "number",
+            1e-6,
+            "ε: every membrane stays this far from its threshold; 0: closed patterns, exactly as simulated",
+            least=0,
+        ),
+        "count": Key(
+            "whole",
+            None,
+            "units of the last layer to draw, in whole subnetworks; the network's own number if not given",
+            least=1,
+        ),
         "seed": Key("whole", 0, "seed of the draw", least=0),
-        "variant": Key("text", "standard", "gaussian weights: as drawn, each unit's scaled to norm 1, "
-                       "orthonormal", ("standard", "normalised", "orthogonal")),
+        "variant": Key(
+            "text",
+            "standard",
+            "gaussian weights: as drawn, each unit's scaled to norm 1, orthonormal",
+            ("standard", "normalised", "orthogonal"),
+        ),
         "scale": Key("numbers", 1.0, "factor on the drawn weights; from a list each unit takes its own"),
         "file": Key("text", None, "source = file: .npz of hidden layers, named as in a saved network"),
-        "max_margin": Key("flag", True, "in the reconstructed network, move each unit's weights to the point "
-                          "of its cell that is farthest from all thresholds"),
+        "max_margin": Key(
+            "flag",
+            True,
+            "in the reconstructed network, move each unit's weights to the point "
+            "of its cell that is farthest from all thresholds",
+        ),
     },
     "training": {
         "loss": Key("text", "squared", "ℓ", ("squared", "hinge", "squared_hinge", "logistic", "softmax")),
-        "task": Key("text", None, "regression for squared, classification for the others if not given",
-                    ("regression", "classification")),
+        "task": Key(
+            "text",
+            None,
+            "regression for squared, classification for the others if not given",
+            ("regression", "classification"),
+        ),
         "regularization": Key("number", None, "λ > 0", above=0),
         "regularization_fraction": Key("number", None, "or λ as a fraction of λ_max", above=0),
-        "penalty": Key("text", "l1", "on the output weights: ℓ1 on entries, or ℓ2 on groups", ("l1", "group")),
-        "groups": Key("text", "unit", "penalty = group: the C output weights of a unit, or all of a "
-                      "subnetwork's", ("unit", "subnetwork")),
+        "penalty": Key(
+            "text", "l1", "on the output weights: ℓ1 on entries, or ℓ2 on groups", ("l1", "group")
+        ),
+        "groups": Key(
+            "text",
+            "unit",
+            "penalty = group: the C output weights of a unit, or all of a subnetwork's",
+            ("unit", "subnetwork"),
+        ),
     },
     "solver": {
         "name": Key("text", "auto", "as listed by `convexsnn solvers`"),
@@ -114,8 +157,12 @@ def _fits(key: Key, value: Any) -> bool:
 
 
 EXPECTED = {
-    "text": "text", "whole": "a whole number", "number": "a finite number", "flag": "true or false",
-    "numbers": "a finite number or a list of them", "table": "a table",
+    "text": "text",
+    "whole": "a whole number",
+    "number": "a finite number",
+    "flag": "true or false",
+    "numbers": "a finite number or a list of them",
+    "table": "a table",
 }
 
 
@@ -149,7 +196,9 @@ def read_section(section: str, given: Any) -> dict[str, Any]:
         if key.choices and value not in key.choices:
             match = get_close_matches(value, key.choices, n=1)
             hint = f"; did you mean {match[0]!r}?" if match else ""
-            raise ProblemFileError(f"{dot}{name}: expected one of {', '.join(key.choices)}, got {value!r}{hint}")
+            raise ProblemFileError(
+                f"{dot}{name}: expected one of {', '.join(key.choices)}, got {value!r}{hint}"
+            )
         if key.least is not None and value < key.least:
             raise ProblemFileError(f"{dot}{name}: expected at least {key.least:g}, got {value!r}")
         if key.above is not None and value <= key.above:

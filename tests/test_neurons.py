@@ -156,10 +156,7 @@ def test_step_writes_to_out_and_to_nothing_else(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_float32_stays_float32(kind, request):
-    if kind in ("subtract_after", "recurrent_threshold"):
-        reason = "a Python float times a bool array is float64, so the carry and the next sum are float64"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_float32_stays_float32(kind):
     neuron = make_neuron(kind, 0.3, 0.7, 0.6).astype(np.float32)
     membrane, _, carry = neuron.step(np.ones((2, 3), np.float32), np.float32(0))
     assert membrane.dtype == np.float32
@@ -272,7 +269,6 @@ def test_bad_parameters_are_named(name, make):
         make()
 
 
-@pytest.mark.xfail(strict=True, reason="LIF and RecurrentThreshold keep the caller's array, not a copy")
 @pytest.mark.parametrize(
     "make", [lambda a: LIF(leak=a).leak, lambda a: RecurrentThreshold(own_weight=a).own_weight]
 )

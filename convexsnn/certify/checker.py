@@ -51,7 +51,9 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
     """
     definition = definition_of(problem)
     if dictionary.definition != definition:
-        raise VerificationError(f"dictionary: defined as {dictionary.definition}, the problem says {definition}")
+        raise VerificationError(
+            f"dictionary: defined as {dictionary.definition}, the problem says {definition}"
+        )
     if dictionary.columns.rows != problem.rows:
         raise VerificationError(f"dictionary: {dictionary.columns.rows} rows, the data have {problem.rows}")
     samples, which = distinct_samples(problem.inputs)
@@ -65,7 +67,9 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
         features, margins = patterns_of(subnetwork, samples, definition)
         units = dictionary.unit_of[mine]
         if units.min() < 0 or units.max() >= len(margins):
-            raise VerificationError(f"dictionary: unit {units.max()} of subnetwork {k}, which has {len(margins)}")
+            raise VerificationError(
+                f"dictionary: unit {units.max()} of subnetwork {k}, which has {len(margins)}"
+            )
         wrong = features[rows][:, units] != dictionary.columns.toarray(mine)
         if wrong.any():
             row, column = (int(i) for i in np.argwhere(wrong)[0])
@@ -93,9 +97,11 @@ def check(
     spec = problem.dictionary
     for name, stated, found in (
         ("problem", claim.problem, problem.name),
-        ("margin", claim.margin, spec.margin), ("weight_box", claim.weight_box, spec.weight_box),
+        ("margin", claim.margin, spec.margin),
+        ("weight_box", claim.weight_box, spec.weight_box),
         ("definition", claim.definition, str(definition_of(problem))),
-        ("patterns", claim.patterns, dictionary.patterns), ("units", claim.units, network.units),
+        ("patterns", claim.patterns, dictionary.patterns),
+        ("units", claim.units, network.units),
         ("scope", claim.scope, "dictionary"),
     ):
         if stated != found:

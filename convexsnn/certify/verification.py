@@ -1,4 +1,4 @@
-"""The simulator's verdict on a reconstructed network: does it do what the program says?"""
+"""The simulator's verdict: a reconstructed network does what the program says, or an error says where."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def network_margin(network: Network, trace: Trace, definition: Definition) -> fl
     last = len(network.layers) - 1
     parts = zip(network.layers, trace.membranes, trace.spikes, strict=True)
     return min(
-        float(layer_margins(layer, u, s, definition, k == last).min()) for k, (layer, u, s) in enumerate(parts)
+        float(layer_margins(layer, u, s, definition, k == last).min())
+        for k, (layer, u, s) in enumerate(parts)
     )
 
 
@@ -67,10 +68,14 @@ def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray) 
     trace = simulate(network, samples)
     features, outputs = trace.features[which], trace.outputs[which]
     rows = features.reshape(problem.rows, -1)
-    if len(columns) != rows.shape[1] or columns.max(initial=-1) >= program.shape[0] or columns.min(initial=0) < -1:
+    if (
+        len(columns) != rows.shape[1]
+        or columns.max(initial=-1) >= program.shape[0]
+        or columns.min(initial=0) < -1
+    ):
         raise VerificationError(
-            f"columns: {len(columns)} entries up to {columns.max(initial=-1)}; the network has {rows.shape[1]} "
-            f"last units, the dictionary {program.shape[0]} columns"
+            f"columns: {len(columns)} entries up to {columns.max(initial=-1)}; the network has "
+            f"{rows.shape[1]} last units, the dictionary {program.shape[0]} columns"
         )
     used = np.flatnonzero(columns >= 0)
     wrong = rows[:, used] != lowered.dictionary.columns.toarray(columns[used])
@@ -99,4 +104,6 @@ def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray) 
     stated = program.primal_objective(point)
     if abs(objective - stated) > RELATIVE * max(abs(stated), 1e-300):
         raise VerificationError(f"objective: the network's is {objective!r}, the program's {stated!r}")
-    return Verification(objective, error, network_margin(network, trace, lowered.dictionary.definition), outputs)
+    return Verification(
+        objective, error, network_margin(network, trace, lowered.dictionary.definition), outputs
+    )

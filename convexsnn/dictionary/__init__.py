@@ -5,6 +5,11 @@ from convexsnn.dictionary.spikes import Definition, SpikeDictionary, collect, lo
 from convexsnn.dictionary.witnesses import draw_subnetworks, subnetworks_from_file
 
 __all__ = [
-    "Definition", "SpikeDictionary", "branching_ratio", "collect", "draw_subnetworks", "load_dictionary",
+    "Definition",
+    "SpikeDictionary",
+    "branching_ratio",
+    "collect",
+    "draw_subnetworks",
+    "load_dictionary",
     "subnetworks_from_file",
 ]

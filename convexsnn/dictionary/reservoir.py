@@ -63,8 +63,8 @@ def tune_to_criticality(
         low, high = high, 2 * high
         if high > 1e3:
             raise LoweringError(
-                f"dictionary.source: the reservoir's branching ratio stays at {at(high)[1]:.3g} < 1; widen the "
-                "layer, raise dictionary.scale or dictionary.weight_box"
+                f"dictionary.source: the reservoir's branching ratio stays at {at(high)[1]:.3g} < 1; "
+                "widen the layer, raise dictionary.scale or dictionary.weight_box"
             )
     for _ in range(30):
         middle = 0.5 * (low + high)

@@ -37,7 +37,9 @@ class Definition:
     def __str__(self) -> str:
         kind = f"robust, margin {self.margin:g}" if self.margin > 0 else "closed (margin 0)"
         steps = "last step" if self.supervise == "last" else "every step"
-        return f"{kind}, weights in [-{self.weight_box:g}, {self.weight_box:g}], {self.readout} readout, {steps}"
+        return (
+            f"{kind}, weights in [-{self.weight_box:g}, {self.weight_box:g}], {self.readout} readout, {steps}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,19 +81,30 @@ class SpikeDictionary:
     def select(self, columns: IntArray) -> SpikeDictionary:
         """Return the dictionary of some columns; the subnetworks stay."""
         return SpikeDictionary(
-            self.columns.select(columns), self.subnetworks, self.subnetwork_of[columns], self.unit_of[columns],
-            self.group_of[columns], self.margins[columns], self.definition, self.candidates,
+            self.columns.select(columns),
+            self.subnetworks,
+            self.subnetwork_of[columns],
+            self.unit_of[columns],
+            self.group_of[columns],
+            self.margins[columns],
+            self.definition,
+            self.candidates,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the dictionary to an ``.npz`` file, columns still packed."""
         arrays: dict[str, np.ndarray] = {
-            "packed": self.columns.packed, "rows": np.asarray(self.columns.rows),
-            "subnetwork_of": self.subnetwork_of, "unit_of": self.unit_of, "group_of": self.group_of,
-            "margins": self.margins, "candidates": np.asarray(self.candidates),
+            "packed": self.columns.packed,
+            "rows": np.asarray(self.columns.rows),
+            "subnetwork_of": self.subnetwork_of,
+            "unit_of": self.unit_of,
+            "group_of": self.group_of,
+            "margins": self.margins,
+            "candidates": np.asarray(self.candidates),
             "complete": np.asarray(self.complete),
             "definition": np.asarray([self.definition.margin, self.definition.weight_box]),
-            "readout": np.asarray(self.definition.readout), "supervise": np.asarray(self.definition.supervise),
+            "readout": np.asarray(self.definition.readout),
+            "supervise": np.asarray(self.definition.supervise),
         }
         for k, subnetwork in enumerate(self.subnetworks):
             arrays |= layer_arrays(subnetwork.layers, f"subnetwork{k}_")
@@ -114,9 +127,15 @@ def load_dictionary(path: str | os.PathLike[str]) -> SpikeDictionary:
         margin, box = arrays["definition"]
         definition = Definition(float(margin), float(box), str(arrays["readout"]), str(arrays["supervise"]))
         dictionary = SpikeDictionary(
-            PackedBits(arrays["packed"], int(arrays["rows"])), tuple(subnetworks), arrays["subnetwork_of"],
-            arrays["unit_of"], arrays["group_of"], arrays["margins"], definition,
-            int(arrays["candidates"]), bool(arrays["complete"]),
+            PackedBits(arrays["packed"], int(arrays["rows"])),
+            tuple(subnetworks),
+            arrays["subnetwork_of"],
+            arrays["unit_of"],
+            arrays["group_of"],
+            arrays["margins"],
+            definition,
+            int(arrays["candidates"]),
+            bool(arrays["complete"]),
         )
     except (KeyError, ValueError, TypeError, ConvexSNNError) as error:
         raise ProblemFileError(f"{path}: no dictionary: {error}") from error
@@ -159,9 +178,11 @@ def patterns_of(
         signal = spikes
     last = subnetwork.layers[-1]
     whole = last.recurrent is not None
-    blocks = [slice(None)] if whole else [
-        slice(k, k + UNITS_AT_A_TIME) for k in range(0, last.units, UNITS_AT_A_TIME)
-    ]
+    blocks = (
+        [slice(None)]
+        if whole
+        else [slice(k, k + UNITS_AT_A_TIME) for k in range(0, last.units, UNITS_AT_A_TIME)]
+    )
     features, margins = [], []
     for block in blocks:
         part = last if whole else last.select(block)
@@ -231,6 +252,12 @@ def collect(
             "change dictionary.scale, bias or source"
         )
     return SpikeDictionary(
-        packed.select(kept).take_rows(rows), tuple(subnetworks), stack_of[kept], unit_of[kept],
-        np.unique(group_of[kept], return_inverse=True)[1], margin_of[kept], definition, len(margin_of),
+        packed.select(kept).take_rows(rows),
+        tuple(subnetworks),
+        stack_of[kept],
+        unit_of[kept],
+        np.unique(group_of[kept], return_inverse=True)[1],
+        margin_of[kept],
+        definition,
+        len(margin_of),
     )

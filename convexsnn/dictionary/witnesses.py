@@ -57,9 +57,7 @@ def _gaussian(layer: Layer, draw: Draw) -> FloatArray:
     return rows * draw.rng.choice(np.asarray(draw.scales), units)[:, None]
 
 
-def _pairs(
-    layer: Layer, draw: Draw, signal: FloatArray, labels: FloatArray, every_step: bool
-) -> FloatArray:
+def _pairs(layer: Layer, draw: Draw, signal: FloatArray, labels: FloatArray, every_step: bool) -> FloatArray:
     """Weights along the difference of two samples in the leak-filtered inputs, threshold in between.
 
     With a bias the membranes of the two samples differ by the scale; without one the scale is what
@@ -176,6 +174,7 @@ def _stack(
     layers: list[Layer] = []
     signal = samples
     for spec in network.layers:
+
         def redraw(spec: LayerSpec = spec, signal: FloatArray = signal) -> Layer:
             layer = _drawn(spec, spec.width, signal, labels, draw, definition)
             if draw.source == "reservoir" and layer.recurrent is not None:
@@ -191,7 +190,9 @@ def _stack(
     return Subnetwork(tuple(layers))
 
 
-def subnetworks_from_file(path: Path, network: NetworkSpec, inputs: int, weight_box: float) -> tuple[Subnetwork, ...]:
+def subnetworks_from_file(
+    path: Path, network: NetworkSpec, inputs: int, weight_box: float
+) -> tuple[Subnetwork, ...]:
     """Read hidden layers from an ``.npz`` and check that they are of the problem's architecture.
 
     Raises
@@ -203,7 +204,9 @@ def subnetworks_from_file(path: Path, network: NetworkSpec, inputs: int, weight_
     """
     layers = layers_from_arrays(read_npz(path))
     if len(layers) != len(network.layers):
-        raise LoweringError(f"dictionary.file: {path} has {len(layers)} layers, the network {len(network.layers)}")
+        raise LoweringError(
+            f"dictionary.file: {path} has {len(layers)} layers, the network {len(network.layers)}"
+        )
     for k, (layer, spec) in enumerate(zip(layers, network.layers, strict=True), start=1):
         wanted = spec.make_neuron(np.asarray(spec.leak), np.zeros(1))
         stated: list[tuple[str, Any, Any]] = [
@@ -218,7 +221,9 @@ def subnetworks_from_file(path: Path, network: NetworkSpec, inputs: int, weight_
             stated.append(("inputs", layer.weights.shape[1], inputs))
         for name, have, want in stated:
             if have != want:
-                raise LoweringError(f"dictionary.file: {path}: layer {k} has {name} {have!r}, the network {want!r}")
+                raise LoweringError(
+                    f"dictionary.file: {path}: layer {k} has {name} {have!r}, the network {want!r}"
+                )
         largest = float(np.abs(layer.unit_weights()).max())
         if largest > weight_box:
             raise LoweringError(

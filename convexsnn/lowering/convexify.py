@@ -46,18 +46,28 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
     spec, definition = problem.dictionary, definition_of(problem)
     if spec.source == "file":
         if spec.file is None:
-            raise ProblemFileError("dictionary.file: missing; source = \"file\" needs an .npz of hidden layers")
+            raise ProblemFileError('dictionary.file: missing; source = "file" needs an .npz of hidden layers')
         path = (problem.folder / spec.file) if problem.folder else spec.file
         subnetworks = subnetworks_from_file(path, problem.network, problem.inputs.shape[2], spec.weight_box)
     else:
         subnetworks = draw_subnetworks(
-            problem.inputs, np.reshape(problem.targets, (len(problem.inputs), -1)), problem.network, definition,
-            source=spec.source, count=spec.count, seed=spec.seed, variant=spec.variant, scale=spec.scale,
+            problem.inputs,
+            np.reshape(problem.targets, (len(problem.inputs), -1)),
+            problem.network,
+            definition,
+            source=spec.source,
+            count=spec.count,
+            seed=spec.seed,
+            variant=spec.variant,
+            scale=spec.scale,
         )
     apart = problem.training.penalty == "group" and problem.training.groups == "subnetwork"
     return collect(
-        problem.inputs, subnetworks, definition,
-        width=problem.network.layers[-1].width, across_subnetworks=not apart,
+        problem.inputs,
+        subnetworks,
+        definition,
+        width=problem.network.layers[-1].width,
+        across_subnetworks=not apart,
     )
 
 
@@ -80,8 +90,13 @@ class Convexification(Lowering):
             own = np.arange(dictionary.patterns)
             penalty = Group(own if training.groups == "unit" else dictionary.group_of)
         program = L1Program(
-            dictionary.columns, problem.encoded_targets(), training.loss,  # type: ignore[arg-type]
-            training.regularization or 1.0, problem.row_weights(), 1.0 / problem.rows, penalty,
+            dictionary.columns,
+            problem.encoded_targets(),
+            training.loss,  # type: ignore[arg-type]
+            training.regularization or 1.0,
+            problem.row_weights(),
+            1.0 / problem.rows,
+            penalty,
         )
         if training.regularization_fraction is not None:
             largest = program.regularization_max
@@ -141,7 +156,9 @@ def _without_idle_units(layers: tuple[Layer, ...], units: IntArray) -> tuple[tup
         if depth < len(layers) - 1:
             below = np.flatnonzero(np.abs(layer.weights).max(axis=0) > 0)
             below = below if len(below) else np.array([0])
-            wanted = np.arange(layers[-2 - depth].units) if layers[-2 - depth].recurrent is not None else below
+            wanted = (
+                np.arange(layers[-2 - depth].units) if layers[-2 - depth].recurrent is not None else below
+            )
             layer = replace(layer, weights=layer.weights[:, wanted])
         kept.append(layer)
     return tuple(reversed(kept)), of_last

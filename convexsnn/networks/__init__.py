@@ -5,6 +5,17 @@ from convexsnn.networks.network import Layer, LayerSpec, Network, NetworkSpec, S
 from convexsnn.networks.neurons import LIF, NEURONS, RESETS, Neuron, RecurrentThreshold, Threshold
 
 __all__ = [
-    "LIF", "NEURONS", "RESETS", "Layer", "LayerSpec", "Network", "NetworkSpec", "Neuron",
-    "RecurrentThreshold", "Subnetwork", "Threshold", "load_network", "save_network",
+    "LIF",
+    "NEURONS",
+    "RESETS",
+    "Layer",
+    "LayerSpec",
+    "Network",
+    "NetworkSpec",
+    "Neuron",
+    "RecurrentThreshold",
+    "Subnetwork",
+    "Threshold",
+    "load_network",
+    "save_network",
 ]

@@ -1,15 +1,16 @@
 """Networks on disk: one ``.npz`` of plain arrays.
 
-    layer1_neuron, layer1_reset     text, as in a problem file
-    layer1_weights (m, d), layer1_threshold (), layer1_leak () or (m,), layer1_own_weight () or (m,),
-    layer1_bias (m,), layer1_recurrent (m, m)                      the last four where the layer has them
-    layer2_… and so on
-    output_weights (m, C), readout, supervise                      absent in a file of hidden layers alone
+layer1_neuron, layer1_reset     text, as in a problem file
+layer1_weights (m, d), layer1_threshold (), layer1_leak () or (m,), layer1_own_weight () or (m,),
+layer1_bias (m,), layer1_recurrent (m, m)                      the last four where the layer has them
+layer2_… and so on
+output_weights (m, C), readout, supervise                      absent in a file of hidden layers alone
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from convexsnn.arrays import read_npz, write_npz
 from convexsnn.errors import ConvexSNNError, ProblemFileError
 from convexsnn.networks.network import Layer, LayerSpec, Network
 from convexsnn.networks.neurons import LIF, RecurrentThreshold
+
+KEYS = {"neuron", "weights", "threshold", "leak", "reset", "own_weight", "bias", "recurrent"}
 
 
 def layer_arrays(layers: tuple[Layer, ...], prefix: str = "") -> dict[str, np.ndarray]:
@@ -49,25 +52,36 @@ def layers_from_arrays(arrays: Mapping[str, np.ndarray], prefix: str = "") -> tu
     ProblemFileError
         No ``layer1_weights``, or a layer whose arrays do not fit.
     """
-    layers = []
+    layers: list[Layer] = []
     while f"{prefix}layer{len(layers) + 1}_weights" in arrays:
         key = f"{prefix}layer{len(layers) + 1}_"
 
-        def entry(name: str, default: Any = None, key: str = key) -> Any:
-            return arrays.get(key + name, default)
-
+        own = {name[len(key) :]: value for name, value in arrays.items() if name.startswith(key)}
         try:
-            spec = LayerSpec(
-                neuron=str(entry("neuron", "lif")),
-                threshold=None if entry("threshold") is None else float(entry("threshold")),
-                reset=str(entry("reset", "subtract")),
+            if unknown := set(own) - KEYS:
+                raise ProblemFileError(f"unknown {', '.join(sorted(unknown))}")
+            kind = str(own["neuron"])
+            is_lif, is_recurrent = kind == LIF.kind, kind == RecurrentThreshold.kind
+            reset = str(own["reset"]) if is_lif else "subtract"
+            spec = LayerSpec(neuron=kind, threshold=float(own["threshold"]), reset=reset)
+            neuron = spec.make_neuron(
+                own["leak"] if is_lif else 0.0, own["own_weight"] if is_recurrent else 0.0
             )
-            neuron = spec.make_neuron(entry("leak", 0.9), entry("own_weight", 0.0))
-            layers.append(Layer(entry("weights"), neuron, entry("bias"), entry("recurrent")))
+            layers.append(Layer(own["weights"], neuron, own.get("bias"), own.get("recurrent")))
+        except KeyError as error:
+            raise ProblemFileError(f"{key}{error.args[0]}: missing") from error
         except (ConvexSNNError, TypeError, ValueError) as error:
             raise ProblemFileError(f"{key}*: {error}") from error
     if not layers:
-        raise ProblemFileError(f"{prefix}layer1_weights: missing, found {', '.join(sorted(arrays)) or 'none'}")
+        raise ProblemFileError(
+            f"{prefix}layer1_weights: missing, found {', '.join(sorted(arrays)) or 'none'}"
+        )
+    pattern = re.compile(re.escape(prefix) + r"layer(\d+)_")
+    numbers = {int(found[1]) for name in arrays if (found := pattern.match(name))}
+    if max(numbers) > len(layers):
+        raise ProblemFileError(
+            f"{prefix}layer{len(layers) + 1}_weights: missing, but there is a layer {max(numbers)}"
+        )
     return tuple(layers)
 
 
@@ -89,13 +103,10 @@ def load_network(path: str | os.PathLike[str]) -> Network:
     """
     arrays = read_npz(path)
     try:
-        if "output_weights" not in arrays:
-            raise ProblemFileError("output_weights: missing")
-        return Network(
-            layers_from_arrays(arrays),
-            arrays["output_weights"],
-            str(arrays.get("readout", "spike")),
-            str(arrays.get("supervise", "last")),
-        )
+        for name in ("output_weights", "readout", "supervise"):
+            if name not in arrays:
+                raise ProblemFileError(f"{name}: missing")
+        readout, supervise = str(arrays["readout"]), str(arrays["supervise"])
+        return Network(layers_from_arrays(arrays), arrays["output_weights"], readout, supervise)
     except ConvexSNNError as error:
         raise ProblemFileError(f"{path}: {error}") from error

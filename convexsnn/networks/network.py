@@ -1,8 +1,8 @@
 """Networks: layers of units, side by side in subnetworks, read out by linear weights.
 
-    hidden layer   drive_t = W x_t + R s_{t-1} + b       (R optional: units see each other's last spikes)
-    readout        φ = s ("spike") or 1{v >= 0} ("membrane") of the last hidden layer
-    output         z = φ A, at the last step or at every step
+hidden layer   drive_t = W x_t + R s_{t-1} + b       (R optional: units see each other's last spikes)
+readout        φ = s ("spike") or 1{v >= 0} ("membrane") of the last hidden layer
+output         z = φ A, at the last step or at every step
 """
 
 from __future__ import annotations

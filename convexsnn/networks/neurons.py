@@ -43,7 +43,10 @@ PerUnit = float | FloatArray
 
 
 def _per_unit(name: str, value: Any) -> PerUnit:
-    array = np.asarray(value, dtype=np.float64)
+    raw = np.array(value)  # a copy: what was checked here must not change later
+    if raw.dtype.kind not in "iuf":
+        raise ShapeError(f"{name}: expected a finite number or one a unit, got {value!r}")
+    array = raw.astype(np.float64)
     if array.ndim > 1 or array.size == 0 or not np.isfinite(array).all():
         raise ShapeError(f"{name}: expected a finite number or one a unit, got {value!r}")
     return float(array) if array.ndim == 0 else array
@@ -152,7 +155,7 @@ class LIF(Neuron):
 
     def carry(self, membrane: FloatArray, spikes: BoolArray) -> FloatArray:  # noqa: D102
         if self.reset == "subtract_after":
-            return self.leak * membrane - self.threshold * spikes
+            return self.leak * membrane - spikes * membrane.dtype.type(self.threshold)
         kept = self.after_reset(membrane, spikes)
         return np.multiply(kept, self.leak, out=None if kept is membrane else kept)
 
@@ -168,11 +171,16 @@ class LIF(Neuron):
         self, inputs: FloatArray, spikes: BoolArray
     ) -> tuple[FloatArray, FloatArray]:
         if not isinstance(self.leak, float):
-            raise ShapeError(f"leak: affine_rows is for one unit, got {self.leak.shape[0]} leaks; use unit(j)")
+            raise ShapeError(
+                f"leak: affine_rows is for one unit, got {self.leak.shape[0]} leaks; use unit(j)"
+            )
         g = np.array(inputs, dtype=np.float64)
         h = np.full(spikes.shape, self.threshold)
         removed = {
-            "subtract": self.leak * self.threshold, "subtract_after": self.threshold, "zero": 0.0, "none": 0.0,
+            "subtract": self.leak * self.threshold,
+            "subtract_after": self.threshold,
+            "zero": 0.0,
+            "none": 0.0,
         }[self.reset]
         for t in range(1, g.shape[1]):
             fired = spikes[:, t - 1]
@@ -240,7 +248,7 @@ class RecurrentThreshold(Threshold):
         object.__setattr__(self, "own_weight", _per_unit("own_weight", self.own_weight))
 
     def carry(self, membrane: FloatArray, spikes: BoolArray) -> FloatArray:  # type: ignore[override] # noqa: D102
-        return self.own_weight * spikes
+        return (self.own_weight * spikes).astype(membrane.dtype)
 
     def affine_rows(  # noqa: D102
         self, inputs: FloatArray, spikes: BoolArray

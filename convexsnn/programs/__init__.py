@@ -10,6 +10,17 @@ from convexsnn.programs.program import Program
 from convexsnn.programs.qp_form import QPForm
 
 __all__ = [
-    "L1", "LOSSES", "Certificate", "ConeForm", "Group", "L1Program", "Loss", "Penalty", "Point", "Presolved",
-    "Program", "QPForm", "presolve",
+    "L1",
+    "LOSSES",
+    "Certificate",
+    "ConeForm",
+    "Group",
+    "L1Program",
+    "Loss",
+    "Penalty",
+    "Point",
+    "Presolved",
+    "Program",
+    "QPForm",
+    "presolve",
 ]

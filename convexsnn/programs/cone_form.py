@@ -69,7 +69,9 @@ def _picked(positions: Any, values: Any, shape: tuple[int, int]) -> Matrix:
     return sparse.csc_array((values.ravel(), (rows.ravel(), columns.ravel())), shape=shape)
 
 
-def _loss_rows(loss: Loss, y: FloatArray, cost: FloatArray) -> tuple[list[_Rows], dict[str, tuple[FloatArray, float]]]:
+def _loss_rows(
+    loss: Loss, y: FloatArray, cost: FloatArray
+) -> tuple[list[_Rows], dict[str, tuple[FloatArray, float]]]:
     """Return the rows of a loss and its variables' costs: name -> (linear, quadratic / linear scale)."""
     count, eye = y.size, sparse.eye_array(y.size, format="csc")
     flat = by_output(y)
@@ -77,7 +79,12 @@ def _loss_rows(loss: Loss, y: FloatArray, cost: FloatArray) -> tuple[list[_Rows]
         return [_Rows("residual", "zero", {"z": eye, "r": -eye}, flat)], {"r": (cost, 1.0)}
     if isinstance(loss, (Hinge, SquaredHinge)):
         rows = [
-            _Rows("margin", "nonnegative", {"z": -sparse.diags_array(flat, format="csc"), "xi": -eye}, -np.ones(count)),
+            _Rows(
+                "margin",
+                "nonnegative",
+                {"z": -sparse.diags_array(flat, format="csc"), "xi": -eye},
+                -np.ones(count),
+            ),
             _Rows("slack", "nonnegative", {"xi": -eye}, np.zeros(count)),
         ]
         return rows, {"xi": (cost, 1.0 if isinstance(loss, SquaredHinge) else 0.0)}
@@ -88,7 +95,9 @@ def _loss_rows(loss: Loss, y: FloatArray, cost: FloatArray) -> tuple[list[_Rows]
         t, e = _picked((3 * i, i), 1.0, shape), _picked((3 * i + 2, i), -1.0, shape)
         return [
             _Rows("exp(-t)", "exponential", {"t": t, "e0": e}, b, 3),
-            _Rows("exp(-yz-t)", "exponential", {"t": t, "e1": e, "z": _picked((3 * i, i), flat, shape)}, b, 3),
+            _Rows(
+                "exp(-yz-t)", "exponential", {"t": t, "e1": e, "z": _picked((3 * i, i), flat, shape)}, b, 3
+            ),
             _Rows("sum", "nonnegative", {"e0": eye, "e1": eye}, np.ones(count)),
         ], {"t": (cost, 0.0), "e0": (0.0 * cost, 0.0), "e1": (0.0 * cost, 0.0)}
     if isinstance(loss, Softmax):  # Σ_c exp(z_c − z_y − t) <= 1
@@ -97,9 +106,17 @@ def _loss_rows(loss: Loss, y: FloatArray, cost: FloatArray) -> tuple[list[_Rows]
         shape = (3 * count, count)
         z = _picked((3 * i, of_label), 1.0, shape) - _picked((3 * i, i), 1.0, shape)
         return [
-            _Rows("exp(z-zy-t)", "exponential", {
-                "z": z, "t": _picked((3 * i, row), 1.0, (3 * count, n)), "e": _picked((3 * i + 2, i), -1.0, shape),
-            }, np.tile([0.0, 1.0, 0.0], count), 3),
+            _Rows(
+                "exp(z-zy-t)",
+                "exponential",
+                {
+                    "z": z,
+                    "t": _picked((3 * i, row), 1.0, (3 * count, n)),
+                    "e": _picked((3 * i + 2, i), -1.0, shape),
+                },
+                np.tile([0.0, 1.0, 0.0], count),
+                3,
+            ),
             _Rows("sum", "nonnegative", {"e": _picked((row, i), 1.0, (n, count))}, np.ones(n)),
         ], {"t": (cost[:n], 0.0), "e": (0.0 * cost, 0.0)}
     raise UnsupportedError(f"loss {loss.name}: has no conic form")
@@ -118,10 +135,18 @@ def _penalty_rows(penalty: Penalty, columns: int, outputs: int) -> list[_Rows]:
     for g in range(int(groups.max()) + 1):
         members = np.flatnonzero(groups == g)
         size = len(members) + 1
-        blocks.append(_Rows(f"group {g}", "second_order", {
-            "W": _picked((1 + np.arange(size - 1), members), -1.0, (size, entries)),
-            "bound": _picked(([0], [g]), -1.0, (size, int(groups.max()) + 1)),
-        }, np.zeros(size), size))
+        blocks.append(
+            _Rows(
+                f"group {g}",
+                "second_order",
+                {
+                    "W": _picked((1 + np.arange(size - 1), members), -1.0, (size, entries)),
+                    "bound": _picked(([0], [g]), -1.0, (size, int(groups.max()) + 1)),
+                },
+                np.zeros(size),
+                size,
+            )
+        )
     return blocks
 
 
@@ -136,9 +161,15 @@ def cone_form(
     """Return the program in conic form."""
     columns, outputs = dictionary.shape[1], targets.shape[1]
     blocks, costs = _loss_rows(loss, targets, by_output(np.broadcast_to(row_scale, targets.shape)))
-    blocks = sorted(blocks + _penalty_rows(penalty, columns, outputs), key=lambda rows: CONES.index(rows.cone))
+    blocks = sorted(
+        blocks + _penalty_rows(penalty, columns, outputs), key=lambda rows: CONES.index(rows.cone)
+    )
     groups = next(rows.parts["bound"].shape[1] for rows in blocks if "bound" in rows.parts)
-    costs = {"W": (np.zeros(columns * outputs), 0.0), "bound": (np.full(groups, regularization), 0.0), **costs}
+    costs = {
+        "W": (np.zeros(columns * outputs), 0.0),
+        "bound": (np.full(groups, regularization), 0.0),
+        **costs,
+    }
     names = ["z", *costs]
     table = sparse.block_array([[rows.parts.get(name) for name in names] for rows in blocks], format="csc")
     of_z, others = table[:, : targets.size], table[:, targets.size :]
@@ -157,7 +188,9 @@ def cone_form(
         b=np.concatenate([rows.b for rows in blocks]),
         cones=tuple(cones),
         variables=variables,
-        rows={rows.name: slice(int(a), int(b)) for rows, a, b in zip(blocks, starts, starts[1:], strict=False)},
+        rows={
+            rows.name: slice(int(a), int(b)) for rows, a, b in zip(blocks, starts, starts[1:], strict=False)
+        },
         outputs_to_rows=of_z,
         shape=(columns, outputs),
     )

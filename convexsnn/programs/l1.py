@@ -90,7 +90,7 @@ class L1Program(Program):
 
     @cached_property
     def row_scale(self) -> FloatArray:
-        """c a, (R, 1): what multiplies each row's loss."""
+        """C a, (R, 1): what multiplies each row's loss."""
         return (self.scale * self.sample_weights)[:, None]
 
     def outputs(self, weights: npt.ArrayLike) -> FloatArray:
@@ -144,7 +144,9 @@ class L1Program(Program):
             slope = (self.row_scale[:, 0] * y)[kink]
             columns = self.dictionary.take_rows(kink).toarray().T * slope
             found = linprog(
-                -slope * y[kink], np.vstack([columns, -columns]), np.concatenate([limit - rest, limit + rest]),
+                -slope * y[kink],
+                np.vstack([columns, -columns]),
+                np.concatenate([limit - rest, limit + rest]),
                 bounds=(0.0, 1.0),
             )
             if found.success:
@@ -180,18 +182,21 @@ class L1Program(Program):
     def describe(self) -> str:
         """Return the mathematics with this instance's sizes and scales."""
         rows, (columns, outputs) = self.dictionary.rows, self.shape
-        a, ratio = self.sample_weights, self.regularization / self.regularization_max
+        a, largest = self.sample_weights, self.regularization_max
+        ratio = self.regularization / largest if largest else np.inf
         weights = "a = 1" if (a == 1).all() else f"a in [{a.min():g}, {a.max():g}]"
         density = self.dictionary.counts().sum() / max(rows * columns, 1)
-        return "\n".join([
-            f"min over W of  c Σ_i a_i ℓ(D_i W, y_i) + λ {self.penalty.formula}",
-            f"  ℓ(z, y) = {self.loss.formula}  ({self.loss.name})",
-            f"  D: {rows} rows × {columns} columns, binary, density {density:.3f}",
-            f"  W: {columns} × {outputs}    c = {self.scale:.6g}    {weights}",
-            f"  λ = {self.regularization:.6g} = {ratio:.4g} λ_max,  λ_max = {self.regularization_max:.6g}",
-            f"dual: max over u of  Σ_i {self.loss.dual_formula}",
-            f"  subject to {self.penalty.dual_formula} <= λ",
-        ])
+        return "\n".join(
+            [
+                f"min over W of  c Σ_i a_i ℓ(D_i W, y_i) + λ {self.penalty.formula}",
+                f"  ℓ(z, y) = {self.loss.formula}  ({self.loss.name})",
+                f"  D: {rows} rows × {columns} columns, binary, density {density:.3f}",
+                f"  W: {columns} × {outputs}    c = {self.scale:.6g}    {weights}",
+                f"  λ = {self.regularization:.6g} = {ratio:.4g} λ_max,  λ_max = {largest:.6g}",
+                f"dual: max over u of  Σ_i {self.loss.dual_formula}",
+                f"  subject to {self.penalty.dual_formula} <= λ",
+            ]
+        )
 
     def to_cvxpy(self) -> Any:
         """Return a cvxpy.Problem whose variable is named ``W`` and whose constraint Z == D W gives u."""
@@ -202,7 +207,9 @@ class L1Program(Program):
     def to_qp(self) -> QPForm:
         """Return min ½ x'Px + q'x; UnsupportedError for group, logistic and softmax."""
         if self.penalty.name != "l1":
-            raise UnsupportedError("penalty group: second-order cones, has no QP form; use to_cone or to_cvxpy")
+            raise UnsupportedError(
+                "penalty group: second-order cones, has no QP form; use to_cone or to_cvxpy"
+            )
         return qp_form(self.dictionary, self.targets, self.loss, self.row_scale, self.regularization)
 
     def to_cone(self) -> ConeForm:

@@ -4,13 +4,13 @@ A loss is written ℓ(z, y) for one row, z and y in ℝ^C. With row weights a an
 has c Σ a_i ℓ(z_i, y_i) and the dual −c Σ a_i ℓ*(−u_i / (c a_i)). A loss speaks of v_i = u_i / (c a_i), the
 dual variable free of scales:
 
-| loss          | ℓ(z, y)                  | −ℓ*(−v)                          | domain of v  | v at z         |
-|---------------|--------------------------|----------------------------------|--------------|----------------|
-| squared       | ½ (z − y)²               | v y − ½ v²                       | ℝ            | y − z          |
-| hinge         | max(0, 1 − y z)          | v y                              | v y ∈ [0, 1] | y 1{y z < 1}   |
-| squared_hinge | ½ max(0, 1 − y z)²       | v y − ½ v²                       | v y ≥ 0      | y max(0, 1−yz) |
-| logistic      | log(1 + exp(−y z))       | −p log p − (1−p) log(1−p), p = v y | p ∈ [0, 1] | y σ(−y z)      |
-| softmax       | logsumexp(z) − z·y       | −Σ q log q, q = y − v            | q ∈ simplex  | y − softmax(z) |
+| loss          | ℓ(z, y)              | −ℓ*(−v)                            | domain of v   | v at z         |
+|---------------|----------------------|------------------------------------|---------------|----------------|
+| squared       | ½ (z − y)²           | v y − ½ v²                         | ℝ             | y − z          |
+| hinge         | max(0, 1 − y z)      | v y                                | v y ∈ [0, 1]  | y 1{y z < 1}   |
+| squared_hinge | ½ max(0, 1 − y z)²   | v y − ½ v²                         | v y ≥ 0       | y max(0, 1−yz) |
+| logistic      | log(1 + exp(−y z))   | −p log p − (1−p) log(1−p), p = v y | p ∈ [0, 1]    | y σ(−y z)      |
+| softmax       | logsumexp(z) − z·y   | −Σ q log q, q = y − v              | q ∈ simplex   | y − softmax(z) |
 
 Every domain is star-shaped about 0, so a scaled-down dual point stays in it. All but softmax are sums
 over outputs. Sources: [U26, §3]; Boyd & Vandenberghe, Convex Optimization, §3.3 and §5.
@@ -31,7 +31,7 @@ from convexsnn.errors import ShapeError, UnsupportedError
 
 @dataclass(frozen=True)
 class QuadraticRows:
-    """A loss as rows of a quadratic program: c a (½ q s² + l s), sign · (D w) + side · s in [lower, upper]."""
+    """A loss as c a (½ quadratic s² + linear s) with rows lower <= sign · (D w) + side · s <= upper."""
 
     sign: FloatArray
     side: float
@@ -66,7 +66,7 @@ class Loss(ABC):
         """Return a point of the dual domain near v: what a solver's own dual becomes before use."""
         return v
 
-    def check(self, y: FloatArray) -> None:
+    def check(self, y: FloatArray) -> None:  # noqa: B027 (any real target will do unless a loss says no)
         """Raise a ShapeError where targets are not of the kind this loss takes."""
 
     def quadratic_rows(self, y: FloatArray) -> QuadraticRows:

@@ -7,12 +7,36 @@ A linear program with few variables and many rows, nearly all slack: rows are ad
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from scipy.optimize import linprog
 
 from convexsnn.arrays import BoolArray, FloatArray
 
 ROWS_AT_A_TIME = 48
+ROUNDS = 200
+
+
+def _model(d: int, box: float) -> Any:
+    """Return a HiGHS model of max m over |w_j| <= box, without rows yet."""
+    import highspy
+
+    model = highspy.Highs()
+    model.setOptionValue("output_flag", False)
+    model.setOptionValue("presolve", "off")  # a few rows at a time: the last basis is worth more
+    bound = np.r_[np.full(d, box), highspy.kHighsInf]
+    model.addVars(d + 1, -bound, bound)
+    model.changeColCost(d, -1.0)
+    return model
+
+
+def _add_rows(model: Any, rows: FloatArray, bounds: FloatArray) -> None:
+    """Add rows·w − m >= bounds."""
+    count, d = rows.shape
+    values = np.column_stack([rows, -np.ones(count)])
+    index = np.tile(np.arange(d + 1, dtype=np.int32), count)
+    starts = np.arange(count, dtype=np.int32) * (d + 1)
+    model.addRows(count, bounds, np.full(count, np.inf), values.size, starts, index, values.ravel())
 
 
 def max_margin(
@@ -37,20 +61,24 @@ def max_margin(
         return start, np.inf
     slack = rows @ start - bounds
     best, best_margin = start, float(slack.min())
-    used = np.argsort(slack)[:ROWS_AT_A_TIME]
     d = len(start)
-    for _ in range(100):
-        found = linprog(
-            np.r_[np.zeros(d), -1.0], np.column_stack([-rows[used], np.ones(len(used))]), -bounds[used],
-            bounds=[(-box, box)] * d + [(None, None)],
-        )
-        if not found.success:
+    at_once = max(ROWS_AT_A_TIME, d)
+    model, used = _model(d, box), np.zeros(len(bounds), bool)
+    for _ in range(ROUNDS):
+        worst = np.argpartition(slack, min(at_once, len(slack)) - 1)[:at_once]
+        new = worst[~used[worst]]
+        if not len(new):
             break
-        slack = rows @ found.x[:d] - bounds
+        used[new] = True
+        _add_rows(model, rows[new], bounds[new])
+        model.run()
+        x = np.array(model.getSolution().col_value)
+        if len(x) != d + 1 or not np.isfinite(x).all():
+            break
+        weights = np.clip(x[:d], -box, box)
+        slack = rows @ weights - bounds
         if slack.min() > best_margin:
-            best, best_margin = found.x[:d], float(slack.min())
-        if slack.min() >= found.x[d] - 1e-9 * (1.0 + abs(found.x[d])):
+            best, best_margin = weights, float(slack.min())
+        if slack.min() >= x[d] - 1e-9 * (1.0 + abs(x[d])):
             break
-        worst = np.argsort(slack)[:ROWS_AT_A_TIME]
-        used = np.union1d(used, worst)
     return best, best_margin

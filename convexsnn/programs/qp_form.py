@@ -75,7 +75,10 @@ def qp_form(
     dictionary: PackedBits, targets: FloatArray, loss: Loss, row_scale: FloatArray, regularization: float
 ) -> QPForm:
     """Return the ℓ1 program as a QP: (sign · D)(w⁺ − w⁻) + side · s in [lower, upper]."""
-    rows, (entries, count) = loss.quadratic_rows(targets), (dictionary.shape[1] * targets.shape[1], targets.size)
+    rows, (entries, count) = (
+        loss.quadratic_rows(targets),
+        (dictionary.shape[1] * targets.shape[1], targets.size),
+    )
     scale = by_output(np.broadcast_to(row_scale, targets.shape))
     to_rows = sparse.diags_array(by_output(rows.sign), format="csc")
     columns = to_rows @ stacked_dictionary(dictionary, targets.shape[1])
@@ -83,7 +86,8 @@ def qp_form(
     zeros = np.zeros(2 * entries)
     return QPForm(
         P=sparse.diags_array(np.concatenate([zeros, rows.quadratic * scale]), format="csc").tocsc()
-        if rows.quadratic else sparse.csc_array((2 * entries + count, 2 * entries + count)),
+        if rows.quadratic
+        else sparse.csc_array((2 * entries + count, 2 * entries + count)),
         q=np.concatenate([zeros + regularization, rows.linear * scale]),
         A=sparse.hstack([columns, -columns, slack], format="csc"),
         row_lower=by_output(rows.lower),
@@ -91,7 +95,8 @@ def qp_form(
         lower=np.concatenate([zeros, np.full(count, -np.inf if rows.slack_is_free else 0.0)]),
         upper=np.full(2 * entries + count, np.inf),
         variables={
-            "w+": slice(0, entries), "w-": slice(entries, 2 * entries),
+            "w+": slice(0, entries),
+            "w-": slice(entries, 2 * entries),
             "slack": slice(2 * entries, 2 * entries + count),
         },
         rows={"loss": slice(0, count)},

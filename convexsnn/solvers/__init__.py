@@ -4,5 +4,13 @@ from convexsnn.solvers.registry import SOLVERS, get_solver, installed, solve
 from convexsnn.solvers.solver import Capabilities, Solution, Solver, Status, kind_of
 
 __all__ = [
-    "SOLVERS", "Capabilities", "Solution", "Solver", "Status", "get_solver", "installed", "kind_of", "solve",
+    "SOLVERS",
+    "Capabilities",
+    "Solution",
+    "Solver",
+    "Status",
+    "get_solver",
+    "installed",
+    "kind_of",
+    "solve",
 ]

@@ -22,7 +22,11 @@ ACCURACY = {
     "CLARABEL": lambda tol: {"tol_gap_abs": tol, "tol_gap_rel": tol, "tol_feas": tol},
     "SCS": lambda tol: {"eps_abs": tol, "eps_rel": tol, "max_iters": 200_000},
     "OSQP": lambda tol: {
-        "eps_abs": tol, "eps_rel": tol, "max_iter": 200_000, "polishing": True, "adaptive_rho_interval": 50,
+        "eps_abs": tol,
+        "eps_rel": tol,
+        "max_iter": 200_000,
+        "polishing": True,
+        "adaptive_rho_interval": 50,
     },
 }
 TIME_LIMIT = {"CLARABEL": "time_limit", "SCS": "time_limit_secs", "OSQP": "time_limit", "HIGHS": "time_limit"}
@@ -34,7 +38,9 @@ class Cvxpy(Solver):
     name = "cvxpy"
     capabilities = Capabilities(
         programs=frozenset({"lp", "qp", "cone", "exponential"}),
-        gap=dict.fromkeys(("lp", "qp", "cone", "exponential"), 1e-6), duals=True, warm_start=False,
+        gap=dict.fromkeys(("lp", "qp", "cone", "exponential"), 1e-6),
+        duals=True,
+        warm_start=False,
         time_limit=True,
     )
 
@@ -76,8 +82,11 @@ class Cvxpy(Solver):
                 raise SolverFailed(f"solver {label}: {str(error).splitlines()[0]}") from error
         ended = time.perf_counter()
         status = {
-            cp.OPTIMAL: Status.OPTIMAL, cp.OPTIMAL_INACCURATE: Status.OPTIMAL, cp.USER_LIMIT: Status.LIMIT,
-            cp.INFEASIBLE: Status.INFEASIBLE, cp.UNBOUNDED: Status.UNBOUNDED,
+            cp.OPTIMAL: Status.OPTIMAL,
+            cp.OPTIMAL_INACCURATE: Status.OPTIMAL,
+            cp.USER_LIMIT: Status.LIMIT,
+            cp.INFEASIBLE: Status.INFEASIBLE,
+            cp.UNBOUNDED: Status.UNBOUNDED,
         }.get(problem.status, Status.FAILED if time_limit is None else Status.LIMIT)
         weights, dual = problem.var_dict["W"].value, problem.constraints[0].dual_value
         if weights is None or not np.isfinite(weights).all():
@@ -88,7 +97,11 @@ class Cvxpy(Solver):
         inner = float(getattr(stats, "solve_time", None) or 0.0) if stats else 0.0
         point = Point(weights, None if dual is None else -dual)
         return Solution(
-            point, status, program.certify(point), label, str(problem.status),
+            point,
+            status,
+            program.certify(point),
+            label,
+            str(problem.status),
             getattr(stats, "num_iters", None) if stats else None,
             seconds={"build": ended - begun - inner, "solve": inner},
         )

@@ -23,7 +23,10 @@ class Highs(Solver):
 
     name = "highs"
     capabilities = Capabilities(
-        programs=frozenset({"lp", "qp"}), gap={"lp": 1e-9, "qp": 1e-4}, duals=True, warm_start=False,
+        programs=frozenset({"lp", "qp"}),
+        gap={"lp": 1e-9, "qp": 1e-4},
+        duals=True,
+        warm_start=False,
         time_limit=True,
     )
 
@@ -43,8 +46,11 @@ class Highs(Solver):
         solver = highspy.Highs()
         accuracy = float(np.clip(tolerance, 1e-10, 1e-7))
         settings = {
-            "output_flag": False, "threads": 1, "random_seed": 0,
-            "primal_feasibility_tolerance": accuracy, "dual_feasibility_tolerance": accuracy,
+            "output_flag": False,
+            "threads": 1,
+            "random_seed": 0,
+            "primal_feasibility_tolerance": accuracy,
+            "dual_feasibility_tolerance": accuracy,
         }
         if time_limit is not None:
             settings["time_limit"] = float(time_limit)
@@ -57,9 +63,13 @@ class Highs(Solver):
         ended = time.perf_counter()
         model = highspy.HighsModelStatus
         status = {
-            model.kOptimal: Status.OPTIMAL, model.kTimeLimit: Status.LIMIT, model.kIterationLimit: Status.LIMIT,
-            model.kInterrupt: Status.LIMIT, model.kInfeasible: Status.INFEASIBLE,
-            model.kUnbounded: Status.UNBOUNDED, model.kUnboundedOrInfeasible: Status.UNBOUNDED,
+            model.kOptimal: Status.OPTIMAL,
+            model.kTimeLimit: Status.LIMIT,
+            model.kIterationLimit: Status.LIMIT,
+            model.kInterrupt: Status.LIMIT,
+            model.kInfeasible: Status.INFEASIBLE,
+            model.kUnbounded: Status.UNBOUNDED,
+            model.kUnboundedOrInfeasible: Status.UNBOUNDED,
         }.get(solver.getModelStatus(), Status.FAILED)
         words = solver.modelStatusToString(solver.getModelStatus())
         values, info = solver.getSolution(), solver.getInfo()
@@ -72,7 +82,11 @@ class Highs(Solver):
             good = len(duals) == form.A.shape[0] and bool(np.isfinite(duals).all())
             point = form.recover(x, duals if good else None)
         return Solution(
-            point, status, program.certify(point), self.name, words,
+            point,
+            status,
+            program.certify(point),
+            self.name,
+            words,
             int(max(info.simplex_iteration_count, info.ipm_iteration_count, info.qp_iteration_count)),
             seconds={"build": built - begun, "solve": ended - built},
         )

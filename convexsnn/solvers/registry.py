@@ -97,7 +97,11 @@ def solve(
     if time_limit is not None and not time_limit > 0:
         raise ShapeError(f"time_limit: expected a positive number of seconds, got {time_limit}")
     begun = time.perf_counter()
-    chosen = solver if isinstance(solver, Solver) else get_solver(AUTO[kind_of(program)] if solver == "auto" else solver)
+    chosen = (
+        solver
+        if isinstance(solver, Solver)
+        else get_solver(AUTO[kind_of(program)] if solver == "auto" else solver)
+    )
     check(chosen, program)
     zero = Point(np.zeros(program.shape))
     if program.shape[0] == 0 or program.regularization >= program.regularization_max:
@@ -106,7 +110,9 @@ def solve(
     solutions = []
     for k, (part, reduced) in enumerate(parts):
         if progress:
-            progress(f"solving {reduced.program.dictionary.rows} × {reduced.program.shape[0]}", k / len(parts))
+            progress(
+                f"solving {reduced.program.dictionary.rows} × {reduced.program.shape[0]}", k / len(parts)
+            )
         left = None if time_limit is None else time_limit - (time.perf_counter() - begun)
         solutions.append(_solve_part(chosen, part, reduced, tolerance, left, start, k, options))
     weights = np.concatenate([s.point.weights for s in solutions], axis=1)
@@ -119,14 +125,26 @@ def solve(
         status = Status.LIMIT
     seconds = {k: sum(s.seconds.get(k, 0.0) for s in solutions) for k in ("build", "solve")}
     return Solution(
-        point, status, certificate, solutions[0].solver, solutions[-1].solver_status,
-        sum(s.iterations or 0 for s in solutions), all(s.start_used for s in solutions), seconds,
+        point,
+        status,
+        certificate,
+        solutions[0].solver,
+        solutions[-1].solver_status,
+        sum(s.iterations or 0 for s in solutions),
+        all(s.start_used for s in solutions),
+        seconds,
     )
 
 
 def _solve_part(
-    solver: Solver, part: L1Program, reduced: Any, tolerance: float, time_limit: float | None,
-    start: Point | None, output: int, options: Mapping[str, Any] | None,
+    solver: Solver,
+    part: L1Program,
+    reduced: Any,
+    tolerance: float,
+    time_limit: float | None,
+    start: Point | None,
+    output: int,
+    options: Mapping[str, Any] | None,
 ) -> Solution:
     """Solve one output's program (or the coupled whole) and bring its point back."""
     zero = Point(np.zeros(part.shape))
@@ -137,14 +155,23 @@ def _solve_part(
     if start is not None and part.shape[1] == 1:
         start = Point(start.weights[:, [output]])
     solution = solver.solve(
-        reduced.program, tolerance=tolerance, time_limit=time_limit,
-        start=None if start is None else reduced.reduce(start), options=options,
+        reduced.program,
+        tolerance=tolerance,
+        time_limit=time_limit,
+        start=None if start is None else reduced.reduce(start),
+        options=options,
     )
     point, status = reduced.recover(solution.point), solution.status
     certificate = part.certify(point)
     if status is Status.LIMIT and part.primal_objective(zero) < certificate.objective:
         point, certificate = zero, part.certify(zero)  # an interrupted solver can be worse than no network
     return Solution(
-        point, status, certificate, solution.solver, solution.solver_status, solution.iterations,
-        solution.start_used, solution.seconds,
+        point,
+        status,
+        certificate,
+        solution.solver,
+        solution.solver_status,
+        solution.iterations,
+        solution.start_used,
+        solution.seconds,
     )

@@ -8,9 +8,7 @@ from convexsnn.arrays import whole
 from convexsnn.tasks.split import train_and_test
 
 
-def first_last_xor(
-    length: int, train: int = 2000, test: int = 4000, seed: int = 0
-) -> dict[str, np.ndarray]:
+def first_last_xor(length: int, train: int = 2000, test: int = 4000, seed: int = 0) -> dict[str, np.ndarray]:
     """Binary strings labelled by first bit XOR last bit ([U26]), classes balanced.
 
     Returns

@@ -38,6 +38,8 @@ def sequential_mnist(steps: int = 4, train: int = 4000, seed: int = 0) -> dict[s
     inputs = (images[order] / 255.0).reshape(len(labels), steps, -1)
     targets = labels[order].astype(np.int64)
     return {
-        "inputs": inputs[:train], "targets": targets[:train],
-        "test_inputs": inputs[train:], "test_targets": targets[train:],
+        "inputs": inputs[:train],
+        "targets": targets[:train],
+        "test_inputs": inputs[train:],
+        "test_targets": targets[train:],
     }

@@ -24,5 +24,8 @@ def train_and_test(
     inputs, targets = draw(train)
     test_inputs, test_targets = draw(test)
     return {
-        "inputs": inputs, "targets": targets, "test_inputs": test_inputs, "test_targets": test_targets,
+        "inputs": inputs,
+        "targets": targets,
+        "test_inputs": test_inputs,
+        "test_targets": test_targets,
     }

@@ -36,5 +36,7 @@ def ridge_baseline(lowered: Lowered) -> dict[str, Any]:
     result["test_accuracy"] = None
     if problem.test_inputs is not None:
         table = features(problem.test_inputs) @ weights
-        result["test_accuracy"] = shares(table, "test_targets", problem.test_targets, len(problem.test_inputs))
+        result["test_accuracy"] = shares(
+            table, "test_targets", problem.test_targets, len(problem.test_inputs)
+        )
     return result

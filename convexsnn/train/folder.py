@@ -24,7 +24,9 @@ def check_writable(folder: Path, force: bool) -> None:
         if not force:
             raise ProblemFileError(f"out: {folder}: exists; choose another folder, or --force to replace it")
         if any(folder.iterdir()) and not (folder / MARK).exists():
-            raise ProblemFileError(f"out: {folder}: exists and holds no {MARK}; not replaced, even with --force")
+            raise ProblemFileError(
+                f"out: {folder}: exists and holds no {MARK}; not replaced, even with --force"
+            )
     if not os.access(parent, os.W_OK | os.X_OK):
         raise ProblemFileError(f"out: {folder}: {parent} cannot be written")
 

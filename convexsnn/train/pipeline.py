@@ -65,26 +65,50 @@ class Result:
         """What this run claims."""
         definition = self.lowered.dictionary.definition
         return Claim(
-            problem=self.problem.name, fingerprint=self.problem.fingerprint(), status=self.status,
-            scope="dictionary", definition=str(definition), margin=float(definition.margin),
-            weight_box=float(definition.weight_box), regularization=self.lowered.program.regularization,
-            objective=self.certificate.objective, lower_bound=self.certificate.lower_bound,
-            gap=self.certificate.gap, tolerance=self.tolerance, patterns=self.lowered.dictionary.patterns,
-            units=self.network.units, solver=self.solution.solver,
+            problem=self.problem.name,
+            fingerprint=self.problem.fingerprint(),
+            status=self.status,
+            scope="dictionary",
+            definition=str(definition),
+            margin=float(definition.margin),
+            weight_box=float(definition.weight_box),
+            regularization=self.lowered.program.regularization,
+            objective=self.certificate.objective,
+            lower_bound=self.certificate.lower_bound,
+            gap=self.certificate.gap,
+            tolerance=self.tolerance,
+            patterns=self.lowered.dictionary.patterns,
+            units=self.network.units,
+            solver=self.solution.solver,
         )
 
     def summary(self) -> dict[str, Any]:
         """Return the run as plain numbers and words, the object that ``solve --json`` prints."""
         claim = self.claim
-        summary: dict[str, Any] = {k: getattr(claim, k) for k in (
-            "problem", "status", "objective", "lower_bound", "gap", "scope", "patterns", "units",
-        )}
+        summary: dict[str, Any] = {
+            k: getattr(claim, k)
+            for k in (
+                "problem",
+                "status",
+                "objective",
+                "lower_bound",
+                "gap",
+                "scope",
+                "patterns",
+                "units",
+            )
+        }
         summary |= {
-            "verified": True, "max_output_error": self.verification.max_output_error,
-            "min_margin": self.verification.min_margin, "train_accuracy": self.train_accuracy,
-            "test_accuracy": self.test_accuracy, "solver": claim.solver,
-            "seconds": {k: round(v, 4) for k, v in self.seconds.items()}, "out": None,
-            "regularization": claim.regularization, "tolerance": self.tolerance,
+            "verified": True,
+            "max_output_error": self.verification.max_output_error,
+            "min_margin": self.verification.min_margin,
+            "train_accuracy": self.train_accuracy,
+            "test_accuracy": self.test_accuracy,
+            "solver": claim.solver,
+            "seconds": {k: round(v, 4) for k, v in self.seconds.items()},
+            "out": None,
+            "regularization": claim.regularization,
+            "tolerance": self.tolerance,
             "expected": self.problem.expected.get("objective"),
         }
         if self.baseline:
@@ -99,11 +123,14 @@ class Result:
         ProblemFileError
             The folder exists (without `force`) or cannot be written; then nothing is.
         """
+
         def write(made: Path) -> None:
             self.problem.save(made)
             if self.problem.dictionary.source == "file":
                 given = self.problem.dictionary.file or ""
-                shutil.copyfile((self.problem.folder / given) if self.problem.folder else given, made / "witnesses.npz")
+                shutil.copyfile(
+                    (self.problem.folder / given) if self.problem.folder else given, made / "witnesses.npz"
+                )
             save_network(made / "network.npz", self.network)
             self.lowered.dictionary.save(made / "dictionary.npz")
             save_claim(made, self.claim, Evidence(self.certificate.dual, self.point.weights, self.columns))
@@ -150,6 +177,7 @@ def train(
     VerificationError
         The simulator does not confirm the network.
     """
+
     def report(what: str, share: float = 0.0) -> None:
         if progress:
             progress(what, share)
@@ -160,8 +188,11 @@ def train(
     lowered = lower(problem)
     clock.append(time.perf_counter())
     solution = solve(
-        lowered.program, solver or spec.name, tolerance=tolerance,
-        time_limit=spec.time_limit if time_limit is None else time_limit, progress=progress,
+        lowered.program,
+        solver or spec.name,
+        tolerance=tolerance,
+        time_limit=spec.time_limit if time_limit is None else time_limit,
+        progress=progress,
     )
     if solution.status not in (Status.OPTIMAL, Status.LIMIT):
         raise SolverFailed(f"solver {solution.solver}: {solution.status.value} ({solution.solver_status})")
@@ -185,8 +216,19 @@ def train(
     stages = ("dictionary", "solve", "reconstruct", "verify")
     seconds = {name: b - a for name, a, b in zip(stages, clock, clock[1:], strict=False)}
     return Result(
-        problem, lowered, solution, point, certificate, network, columns, verification, train_accuracy,
-        test_accuracy, baseline, {**seconds, "total": clock[-1] - clock[0]}, tolerance,
+        problem,
+        lowered,
+        solution,
+        point,
+        certificate,
+        network,
+        columns,
+        verification,
+        train_accuracy,
+        test_accuracy,
+        baseline,
+        {**seconds, "total": clock[-1] - clock[0]},
+        tolerance,
     )
 
 

@@ -1,0 +1,229 @@
+"""The command line: list, inspect, solve, verify, solvers, export.
+
+Exit status: 0 done, 1 a failure or a refused certificate, 2 a mistake in what was asked, 130 interrupted.
+What a command needs is imported inside it, so that --help is instant.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convexsnn.errors import ConvexSNNError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Globally optimal spiking neural networks by convex optimization, with certificates.",
+)
+
+ProblemArgument = Annotated[
+    str, typer.Argument(metavar="PROBLEM", help="A problem file (.toml) or a name from `convexsnn list`.")
+]
+SolverOption = Annotated[
+    str | None, typer.Option("--solver", help="Solver to use, as listed by `convexsnn solvers`.")
+]
+ToleranceOption = Annotated[float | None, typer.Option("--tolerance", help="Relative duality gap to reach.")]
+TimeLimitOption = Annotated[
+    float | None, typer.Option("--time-limit", help="Seconds for the solver; the best point is kept.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def _print_json(values: Any) -> None:
+    print(json.dumps(values, allow_nan=False))
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """List the problems that come with the package."""
+    import tomllib
+
+    from convexsnn.problem import library
+
+    rows = []
+    for path in sorted(library().glob("*.toml")):
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        rows.append({"name": tables["name"], "title": tables.get("title", "")})
+    if as_json:
+        return _print_json(rows)
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        print(f"{row['name']:<{width}}  {row['title']}")
+
+
+@app.command()
+def solvers(as_json: JsonOption = False) -> None:
+    """List the solvers: what they take, and whether they are installed."""
+    from convexsnn.solvers import SOLVERS, installed
+
+    rows = []
+    for name, (cls, _) in SOLVERS.items():
+        can = cls.capabilities
+        rows.append({
+            "name": name, "installed": installed(name), "programs": sorted(can.programs), "duals": can.duals,
+            "warm_start": can.warm_start, "time_limit": can.time_limit, "extra": can.extra,
+        })  # fmt: skip
+        if name == "cvxpy" and installed(name):
+            import cvxpy
+
+            rows[-1]["backends"] = sorted(s.lower() for s in cvxpy.installed_solvers())
+    if as_json:
+        return _print_json(rows)
+    for row in rows:
+        state = "installed" if row["installed"] else f"pip install 'convexsnn[{row['extra']}]'"
+        print(f"{row['name']:<8} {state:<12} takes {', '.join(row['programs'])}")
+        if "backends" in row:
+            print(f"{'':<8} as cvxpy:NAME, NAME one of {', '.join(row['backends'])}")
+
+
+@app.command()
+def inspect(problem: ProblemArgument) -> None:
+    """Show a problem's formulation with its own numbers, without solving it."""
+    from convexsnn.problem import load_problem
+    from convexsnn.report.formulation import formulation
+    from convexsnn.train import lower
+
+    print(formulation(lower(load_problem(problem))))
+
+
+@app.command()
+def solve(
+    problem: ProblemArgument,
+    solver: SolverOption = None,
+    tolerance: ToleranceOption = None,
+    time_limit: TimeLimitOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write: problem, network, dictionary, certificate.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an --out folder of an earlier run.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Solve a problem: dictionary, program, solver, network, and the simulator's verdict."""
+    from convexsnn.errors import SolverFailed, VerificationError
+    from convexsnn.problem import load_problem
+    from convexsnn.report.summary import summary_text
+    from convexsnn.train import train
+    from convexsnn.train.folder import check_writable
+
+    if out is not None:
+        check_writable(out, force)
+    loaded = load_problem(problem)
+    try:
+        with _progress(quiet=as_json) as progress:
+            result = train(
+                loaded, solver=solver, tolerance=tolerance, time_limit=time_limit, progress=progress
+            )
+    except (SolverFailed, VerificationError) as error:
+        if as_json:
+            _print_json(_failed(loaded.name, str(error)))
+        raise
+    if out is not None:
+        result.save(out, force=force)
+    summary = {**result.summary(), "out": None if out is None else str(out)}
+    if as_json:
+        return _print_json(summary)
+    print(summary_text(summary))
+
+
+def _failed(name: str, reason: str) -> dict[str, Any]:
+    keys = (
+        "objective", "lower_bound", "gap", "scope", "patterns", "units", "max_output_error", "min_margin",
+        "train_accuracy", "test_accuracy", "solver", "seconds", "out",
+    )  # fmt: skip
+    failed = {"problem": name, "status": "failed", **dict.fromkeys(keys), "verified": False}
+    return {**failed, "reason": reason}
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder written by `solve --out`.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Prove a certificate again from data and weights alone; exit status 1 if it is refused."""
+    from convexsnn.errors import VerificationError
+    from convexsnn.train import verify_folder
+
+    try:
+        claim, checked = verify_folder(folder)
+    except VerificationError as error:
+        if as_json:
+            _print_json({"folder": str(folder), "accepted": False, "reason": str(error)})
+        else:
+            print(f"refused: {error}")
+        raise typer.Exit(1) from error
+    numbers = {
+        "objective": checked.objective, "lower_bound": checked.lower_bound, "gap": checked.gap,
+        "max_output_error": checked.verification.max_output_error,
+        "min_margin": checked.verification.min_margin,
+    }  # fmt: skip
+    if as_json:
+        return _print_json({"folder": str(folder), "accepted": True, "status": claim.status, **numbers})
+    print(f"accepted: {claim.problem}, {claim.status}")
+    print(f"  scope       {claim.scope}: {claim.patterns} patterns, {claim.definition}")
+    for name, value in numbers.items():
+        print(f"  {name:<17} {value:.10g}")
+
+
+@app.command()
+def export(
+    problem: ProblemArgument,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="To write; ends in .mps, .lp, .mps.gz or .lp.gz.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a problem's program as MPS or LP, for any other solver."""
+    from convexsnn.errors import ProblemFileError
+    from convexsnn.problem import load_problem
+    from convexsnn.train import lower
+
+    if file.exists() and not force:
+        raise ProblemFileError(f"FILE: {file}: exists; choose another name, or --force to replace it")
+    lower(load_problem(problem)).program.to_mps(file)
+    print(f"wrote {file}")
+
+
+class _progress:
+    """A status line on standard error, on a terminal only; yields a callable or None."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.shown = not quiet and sys.stderr.isatty()
+
+    def __enter__(self) -> Any:
+        if not self.shown:
+            return None
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.bar.start()
+        task = self.bar.add_task("", total=1.0)
+        return lambda what, share: self.bar.update(task, description=what, completed=share)
+
+    def __exit__(self, *_: object) -> None:
+        if self.shown:
+            self.bar.stop()
+
+
+def main() -> None:
+    """Run the command line and leave with its exit status."""
+    try:
+        app()
+    except ConvexSNNError as error:
+        print(f"convexsnn: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print("convexsnn: interrupted; nothing was written", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe left, as `| head` does
+        sys.stderr.close()
+        sys.exit(0)

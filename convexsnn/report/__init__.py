@@ -1,0 +1,1 @@
+"""What people read: formulations and results as text."""

@@ -1,0 +1,100 @@
+"""A lowered problem in words and mathematics: what ``convexsnn inspect`` prints."""
+
+from __future__ import annotations
+
+from convexsnn.errors import UnsupportedError
+from convexsnn.lowering import Lowered
+from convexsnn.networks import LayerSpec
+from convexsnn.programs import ConeForm, L1Program, QPForm, presolve
+from convexsnn.solvers import kind_of
+
+DYNAMICS = {
+    "subtract": "u_t = β (u_(t-1) - θ s_(t-1)) + I_t",
+    "subtract_after": "u_t = β u_(t-1) - θ s_(t-1) + I_t",
+    "zero": "u_t = β u_(t-1) (1 - s_(t-1)) + I_t",
+    "none": "u_t = β u_(t-1) + I_t",
+    "threshold": "u_t = I_t",
+    "recurrent_threshold": "u_t = I_t + ρ s_(t-1)",
+}
+
+
+def _layer(k: int, spec: LayerSpec) -> str:
+    drive = "W x_t" + (" + R s_(t-1)" if spec.recurrent else "") + (" + b" if spec.bias else "")
+    rule = DYNAMICS[spec.reset if spec.neuron == "lif" else spec.neuron]
+    grid = ", ".join(f"{b:g}" for b in spec.leak)
+    leak = f", β {'=' if len(spec.leak) == 1 else 'in'} {grid}" if spec.neuron == "lif" else ""
+    return f"  layer {k}: {spec.width} × {spec.neuron}, {rule}, s_t = [u_t >= {spec.threshold:g}], I_t = {drive}{leak}"
+
+
+def _groups(form: QPForm | ConeForm) -> list[str]:
+    parts = []
+    for what, groups in (("variables", form.variables), ("rows", form.rows)):
+        sizes = {name: part.stop - part.start for name, part in groups.items()}
+        if len(sizes) > 8:
+            parts.append(f"    {what}: {sum(sizes.values())} in {len(sizes)} groups")
+        else:
+            parts.append(f"    {what}: " + ", ".join(f"{name} {size}" for name, size in sizes.items()))
+    return parts
+
+
+def _forms(program: L1Program) -> list[str]:
+    cone = program.to_cone()
+    kinds: dict[str, int] = {}
+    for kind, size in cone.cones:
+        kinds[kind] = kinds.get(kind, 0) + size
+    sizes = ", ".join(f"{kind} {size}" for kind, size in kinds.items())
+    lines = []
+    try:
+        qp = program.to_qp()
+        name = "linear program" if qp.linear else "quadratic program"
+        lines += [
+            f"  {name}: {qp.A.shape[0]} rows × {qp.A.shape[1]} columns, {qp.A.nnz} entries",
+            *_groups(qp),
+        ]
+    except UnsupportedError as error:
+        lines.append(f"  no QP form ({error})")
+    lines += [
+        f"  conic program: {cone.A.shape[0]} rows × {cone.A.shape[1]} columns, {cone.A.nnz} entries; {sizes}",
+        *_groups(cone),
+    ]
+    return lines
+
+
+def formulation(lowered: Lowered) -> str:
+    """Return network, dictionary, program, presolve and standard forms with this instance's numbers."""
+    problem, dictionary, program = lowered.problem, lowered.dictionary, lowered.program
+    network, spec = problem.network, problem.dictionary
+    n, steps, d = problem.inputs.shape
+    counts = dictionary.columns.counts()
+    density = counts.sum() / (dictionary.patterns * dictionary.columns.rows)
+    dense = dictionary.columns.rows * dictionary.patterns * 8
+    parts = program.outputs_apart()
+    reduced = [presolve(part) for part in parts]
+    shown = reduced[0].program
+    every = "every step" if network.supervise == "all" else "last step"
+    lines = [
+        f"{problem.name}: {problem.title}" if problem.title else problem.name,
+        "",
+        f"network: {n} samples × {steps} steps × {d} inputs, {network.subnetworks} subnetwork(s), "
+        f"{network.readout} readout, targets at {every}",
+        *(_layer(k, layer) for k, layer in enumerate(network.layers, start=1)),
+        "",
+        f"dictionary: {dictionary.patterns} distinct patterns of {dictionary.candidates} candidates "
+        f"({spec.source}, seed {spec.seed})" if spec.source != "file" else
+        f"dictionary: {dictionary.patterns} distinct patterns of {dictionary.candidates} candidates ({spec.file})",
+        f"  {dictionary.definition}",
+        f"  density {density:.3f}, smallest margin {dictionary.margins.min():.3g}, "
+        f"{dictionary.columns.nbytes} bytes packed ({dense} as floats)",
+        "  scope: these patterns only" if not dictionary.complete else "  scope: every pattern of the definition",
+        "",
+        f"program ({kind_of(program)})",
+        *("  " + line for line in program.describe().splitlines()),
+        "",
+        f"presolve: {program.dictionary.rows} × {program.shape[0]} -> "
+        f"{shown.dictionary.rows} × {shown.shape[0]} (rows × columns)"
+        + (f", each of {len(parts)} outputs on its own" if len(parts) > 1 else ""),
+        "",
+        "standard forms after presolve" + (", first output" if len(parts) > 1 else ""),
+        *_forms(shown),
+    ]  # fmt: skip
+    return "\n".join(lines)

@@ -1,0 +1,48 @@
+"""A solved problem in words: what ``convexsnn solve`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+CLAIMS = {
+    "optimal_on_dictionary": "no network over these {patterns} patterns is better by more than the gap",
+    "limit": "stopped before the tolerance {tolerance:g}; the gap below holds",
+}
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """Return the lines for a summary as `Result.summary` makes it."""
+    lines = [
+        f"{summary['problem']}: {summary['status']} ({CLAIMS[summary['status']].format(**summary)})",
+        f"  objective     {summary['objective']:.10g}",
+        f"  lower bound   {summary['lower_bound']:.10g}  on the {summary['scope']}",
+        f"  relative gap  {summary['gap']:.3g}  by {summary['solver']}",
+    ]
+    if summary["expected"] is not None:
+        lines.append(f"  known optimum {summary['expected']:.10g}")
+    lines += [
+        f"  network       {summary['units']} hidden units, smallest margin {summary['min_margin']:.3g}",
+        f"  simulation    confirms every spike; largest output error {summary['max_output_error']:.3g}",
+    ]
+    if summary["train_accuracy"] is not None:
+        test = (
+            "no test set"
+            if summary["test_accuracy"] is None
+            else f"{summary['test_accuracy']:.4f} on test data"
+        )
+        lines.append(f"  accuracy      {summary['train_accuracy']:.4f} on training data, {test}")
+    if baseline := summary.get("baseline"):
+        if baseline["train_accuracy"] is not None:
+            test = baseline["test_accuracy"]
+            lines.append(
+                f"  ridge readout {baseline['train_accuracy']:.4f} on training data, "
+                + ("no test set" if test is None else f"{test:.4f} on test data")
+                + f", all {baseline['units']} units"
+            )
+    seconds = summary["seconds"]
+    parts = ", ".join(f"{name} {value:.2f}" for name, value in seconds.items() if name != "total")
+    lines.append(f"  seconds       {seconds['total']:.2f} ({parts})")
+    if summary["out"]:
+        lines.append(f"  written to    {summary['out']}; check it with: convexsnn verify {summary['out']}")
+    return "\n".join(lines)
