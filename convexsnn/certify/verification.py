@@ -8,7 +8,7 @@ import numpy as np
 
 from convexsnn.arrays import FloatArray, IntArray
 from convexsnn.dictionary import Definition
-from convexsnn.dictionary.spikes import distinct_samples, layer_margins
+from convexsnn.dictionary.spikes import distinct_samples, readout_margins, spike_margins
 from convexsnn.errors import VerificationError
 from convexsnn.lowering import Lowered
 from convexsnn.networks import Network
@@ -41,12 +41,10 @@ class Verification:
 
 def network_margin(network: Network, trace: Trace, definition: Definition) -> float:
     """Return the smallest distance of a membrane from a threshold that matters."""
-    last = len(network.layers) - 1
-    parts = zip(network.layers, trace.membranes, trace.spikes, strict=True)
-    return min(
-        float(layer_margins(layer, u, s, definition, k == last).min())
-        for k, (layer, u, s) in enumerate(parts)
-    )
+    last = network.layers[-1]
+    margins = [spike_margins(*pair).min() for pair in zip(network.layers, trace.membranes, strict=True)]
+    margins.append(readout_margins(last, trace.membranes[-1], trace.spikes[-1], definition).min())
+    return float(min(margins))
 
 
 def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray) -> Verification:

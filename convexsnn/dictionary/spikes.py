@@ -145,18 +145,22 @@ def load_dictionary(path: str | os.PathLike[str]) -> SpikeDictionary:
     return dictionary
 
 
-def layer_margins(
-    layer: Layer, membranes: FloatArray, spikes: BoolArray, definition: Definition, last: bool
+def spike_margins(layer: Layer, membranes: FloatArray) -> FloatArray:
+    """Return, for every unit, the smallest distance of its membrane from its threshold, (m,)."""
+    return np.abs(membranes - layer.neuron.threshold).min(axis=(0, 1))
+
+
+def readout_margins(
+    layer: Layer, membranes: FloatArray, spikes: BoolArray, definition: Definition
 ) -> FloatArray:
-    """Return, for every unit, the smallest distance of its membrane from a threshold that matters, (m,)."""
-    margins = np.abs(membranes - layer.neuron.threshold).min(axis=(0, 1))
-    if last and definition.readout == "membrane":
-        steps = slice(-1, None) if definition.supervise == "last" else slice(None)
-        v = np.abs(layer.neuron.after_reset(membranes[:, steps], spikes[:, steps]))
-        if getattr(layer.neuron, "reset", "") == "zero":  # v = 0 after a spike is exact, whatever the weights
-            v = np.where(spikes[:, steps], np.inf, v)
-        margins = np.minimum(margins, v.min(axis=(0, 1)))
-    return margins
+    """Return, for every unit, the smallest |v| at the steps of a membrane readout, else inf, (m,)."""
+    if definition.readout == "spike":
+        return np.full(layer.units, np.inf)
+    steps = slice(-1, None) if definition.supervise == "last" else slice(None)
+    v = np.abs(layer.neuron.after_reset(membranes[:, steps], spikes[:, steps]))
+    if getattr(layer.neuron, "reset", "") == "zero":  # v = 0 after a spike is exact, whatever the weights
+        v = np.where(spikes[:, steps], np.inf, v)
+    return v.min(axis=(0, 1))
 
 
 def distinct_samples(inputs: FloatArray) -> tuple[FloatArray, IntArray]:
@@ -174,7 +178,7 @@ def patterns_of(
     for layer in subnetwork.layers[:-1]:
         membranes, spikes = run_layer(layer, signal)
         assert membranes is not None
-        below = min(below, float(layer_margins(layer, membranes, spikes, definition, False).min()))
+        below = min(below, float(spike_margins(layer, membranes).min()))
         signal = spikes
     last = subnetwork.layers[-1]
     whole = last.recurrent is not None
@@ -190,11 +194,11 @@ def patterns_of(
         assert membranes is not None
         seen = readout(part, membranes, spikes, definition.readout)
         features.append(seen[:, -1] if definition.supervise == "last" else seen.reshape(-1, part.units))
-        margins.append(layer_margins(part, membranes, spikes, definition, True))
-    own = np.concatenate(margins)
-    # in a recurrent layer every unit's pattern hangs on all the others
-    own = np.full_like(own, own.min()) if whole else own
-    return np.concatenate(features, axis=1), np.minimum(own, below)
+        own = spike_margins(part, membranes)
+        if whole:  # in a recurrent layer every unit's pattern hangs on the spikes of all
+            own = np.full_like(own, own.min())
+        margins.append(np.minimum(own, readout_margins(part, membranes, spikes, definition)))
+    return np.concatenate(features, axis=1), np.minimum(np.concatenate(margins), below)
 
 
 def collect(

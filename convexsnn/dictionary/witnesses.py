@@ -16,7 +16,7 @@ import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, read_npz
 from convexsnn.dictionary.reservoir import tune_to_criticality
-from convexsnn.dictionary.spikes import Definition, distinct_samples, layer_margins
+from convexsnn.dictionary.spikes import Definition, distinct_samples, spike_margins
 from convexsnn.errors import LoweringError
 from convexsnn.networks import LIF, Layer, LayerSpec, NetworkSpec, Subnetwork
 from convexsnn.networks.files import layers_from_arrays
@@ -89,11 +89,17 @@ def _pairs(layer: Layer, draw: Draw, signal: FloatArray, labels: FloatArray, eve
 
 
 def _drawn(
-    spec: LayerSpec, units: int, signal: FloatArray, labels: FloatArray, draw: Draw, definition: Definition
+    spec: LayerSpec,
+    units: int,
+    signal: FloatArray,
+    labels: FloatArray,
+    draw: Draw,
+    definition: Definition,
+    hidden: bool = False,
 ) -> Layer:
     layer = _empty_layer(spec, units, signal.shape[2], draw.rng)
     if draw.source == "pairs":
-        rows = _pairs(layer, draw, signal, labels, definition.supervise == "all")
+        rows = _pairs(layer, draw, signal, labels, hidden or definition.supervise == "all")
     else:
         rows = _gaussian(layer, draw)
     return layer.with_unit_weights(np.clip(rows, -definition.weight_box, definition.weight_box))
@@ -107,7 +113,7 @@ def _settled(
     for _ in range(ROUNDS):
         membranes, spikes = run_layer(layer, signal)
         assert membranes is not None
-        margins = layer_margins(layer, membranes, spikes, definition, False)
+        margins = spike_margins(layer, membranes)
         best = max(best, float(margins.min()))
         close = np.flatnonzero(margins < definition.margin)
         if not len(close):
@@ -176,7 +182,8 @@ def _stack(
     for spec in network.layers:
 
         def redraw(spec: LayerSpec = spec, signal: FloatArray = signal) -> Layer:
-            layer = _drawn(spec, spec.width, signal, labels, draw, definition)
+            hidden = spec is not network.layers[-1]
+            layer = _drawn(spec, spec.width, signal, labels, draw, definition, hidden)
             if draw.source == "reservoir" and layer.recurrent is not None:
                 layer = tune_to_criticality(layer, signal, draw.rng, definition.weight_box)
             return layer
