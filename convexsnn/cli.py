@@ -62,7 +62,7 @@ def solvers(as_json: JsonOption = False) -> None:
     """List the solvers: what they take, and whether they are installed."""
     from convexsnn.solvers import SOLVERS, installed
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, (cls, _) in SOLVERS.items():
         can = cls.capabilities
         rows.append({

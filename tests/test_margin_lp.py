@@ -130,7 +130,7 @@ def test_a_row_without_weights_limits_the_margin():
 
 
 def test_rows_of_a_leaky_neuron():
-    """The rows it is used for: leaky sums of binary inputs, many of them equal, thresholds shifted by resets."""
+    """The rows it is used for: leaky sums of binary inputs, thresholds that resets have shifted."""
     rng = np.random.default_rng(4)
     spikes = rng.random((50, 8, 6)) < 0.3
     g = np.zeros((50, 8, 6))

@@ -34,6 +34,7 @@ def solve_qp(form):
     """Solve a QPForm with HiGHS itself; return x, the row duals and the objective."""
     solver = highspy.Highs()
     solver.setOptionValue("output_flag", False)
+    solver.setOptionValue("threads", 1)  # HiGHS keeps one scheduler a process: the adapter's needs one
     solver.passModel(highs_model(form))
     solver.run()
     assert solver.getModelStatus() == highspy.HighsModelStatus.kOptimal
@@ -64,6 +65,7 @@ def lower_bound(program, dual):
 
 
 @every_case
+@pytest.mark.filterwarnings("ignore:Solution may be inaccurate")  # the certificate says how inaccurate
 def test_every_form_has_the_same_optimum(case):
     program = make_program(*case)
     problem = program.to_cvxpy()

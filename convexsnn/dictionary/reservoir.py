@@ -48,14 +48,15 @@ def tune_to_criticality(
     LoweringError
         No gain within the weight box brings the ratio to 1, or T = 1.
     """
-    assert layer.recurrent is not None
+    recurrent = layer.recurrent
+    assert recurrent is not None
     if inputs.shape[1] < 2:
         raise LoweringError("dictionary.source: 'reservoir' needs at least two time steps")
     sample = inputs[rng.permutation(len(inputs))[:SAMPLES]]
     seed = int(rng.integers(2**31))
 
     def at(gain: float) -> tuple[Layer, float]:
-        scaled = replace(layer, recurrent=np.clip(gain * layer.recurrent, -weight_box, weight_box))
+        scaled = replace(layer, recurrent=np.clip(gain * recurrent, -weight_box, weight_box))
         return scaled, branching_ratio(scaled, sample, np.random.default_rng(seed))
 
     low, high = 0.0, 1.0

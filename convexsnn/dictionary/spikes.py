@@ -121,7 +121,7 @@ def load_dictionary(path: str | os.PathLike[str]) -> SpikeDictionary:
     """
     arrays = read_npz(path)
     try:
-        subnetworks = []
+        subnetworks: list[Subnetwork] = []
         while f"subnetwork{len(subnetworks)}_layer1_weights" in arrays:
             subnetworks.append(Subnetwork(layers_from_arrays(arrays, f"subnetwork{len(subnetworks)}_")))
         margin, box = arrays["definition"]

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import reduce
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -47,7 +49,7 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
     if spec.source == "file":
         if spec.file is None:
             raise ProblemFileError('dictionary.file: missing; source = "file" needs an .npz of hidden layers')
-        path = (problem.folder / spec.file) if problem.folder else spec.file
+        path = (problem.folder or Path()) / spec.file
         subnetworks = subnetworks_from_file(path, problem.network, problem.inputs.shape[2], spec.weight_box)
     else:
         subnetworks = draw_subnetworks(
@@ -200,7 +202,8 @@ def _joined_neuron(a: Layer, b: Layer) -> Neuron:
     for name, kind in (("leak", LIF), ("own_weight", RecurrentThreshold)):
         if isinstance(a.neuron, kind):
             both = [_per_unit(getattr(layer.neuron, name), layer.units) for layer in (a, b)]
-            return replace(a.neuron, **{name: np.concatenate(both)})
+            joined: dict[str, Any] = {name: np.concatenate(both)}
+            return replace(a.neuron, **joined)
     return a.neuron
 
 

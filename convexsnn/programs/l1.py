@@ -10,7 +10,7 @@ whatever u in the domain: any point of any solver has a certified gap.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -59,8 +59,8 @@ class L1Program(Program):
     targets: FloatArray
     loss: Loss
     regularization: float
-    sample_weights: FloatArray = field(default=None)  # type: ignore[assignment]
-    scale: float = field(default=None)  # type: ignore[assignment]
+    sample_weights: FloatArray = None  # type: ignore[assignment]
+    scale: float = None  # type: ignore[assignment]
     penalty: Penalty = L1()
 
     def __post_init__(self) -> None:
@@ -126,7 +126,7 @@ class L1Program(Program):
         v = self.loss.residual(z, self.targets)
         if isinstance(self.loss, Hinge) and isinstance(self.penalty, L1):
             v = self._slopes_at_kinks(z, v)
-        return replace(point, dual=self._scaled(self.row_scale * v))
+        return Point(point.weights, self._scaled(self.row_scale * v))
 
     def _scaled(self, dual: FloatArray) -> FloatArray:
         norm = self.dual_norm(dual)
@@ -156,12 +156,12 @@ class L1Program(Program):
     def certify(self, point: Point) -> Certificate:
         """Return objective, best lower bound of the residual's and the point's own dual, and gap."""
         objective = self.primal_objective(point)
-        duals = []
+        duals: list[FloatArray] = []
         if point.dual is not None and np.isfinite(point.dual).all():
             own = self.loss.project(point.dual / self.row_scale, self.targets)
             duals.append(self._scaled(self.row_scale * own))
         if not (duals and isinstance(self.loss, Hinge)):  # a hinge's own dual beats any guess at its kinks
-            duals.append(self.feasible_dual(point).dual)
+            duals.append(np.asarray(self.feasible_dual(point).dual))
         bounds = [self.dual_objective(replace(point, dual=dual)) for dual in duals]
         best = int(np.argmax(bounds))
         difference = objective - bounds[best]

@@ -19,7 +19,7 @@ def highs_model(form: QPForm) -> Any:
     """Return `form` as a highspy.HighsModel, its columns and rows named after variables and rows."""
     import highspy
 
-    lp = highspy.HighsLp()
+    lp: Any = highspy.HighsLp()
     lp.num_row_, lp.num_col_ = form.A.shape
     lp.col_cost_, lp.col_lower_, lp.col_upper_ = form.q, form.lower, form.upper
     lp.row_lower_, lp.row_upper_ = form.row_lower, form.row_upper

@@ -61,7 +61,7 @@ def presolve(program: L1Program) -> Presolved:
         program,
         dictionary=dictionary.take_rows(first),
         targets=program.targets[first],
-        sample_weights=np.bincount(row_of, weights=program.sample_weights),
+        sample_weights=np.bincount(row_of, weights=program.sample_weights).astype(np.float64),
         penalty=program.penalty.take(columns),
     )
     return Presolved(program, reduced, columns, row_of)

@@ -23,7 +23,8 @@ def _layer(k: int, spec: LayerSpec) -> str:
     rule = DYNAMICS[spec.reset if spec.neuron == "lif" else spec.neuron]
     grid = ", ".join(f"{b:g}" for b in spec.leak)
     leak = f", β {'=' if len(spec.leak) == 1 else 'in'} {grid}" if spec.neuron == "lif" else ""
-    return f"  layer {k}: {spec.width} × {spec.neuron}, {rule}, s_t = [u_t >= {spec.threshold:g}], I_t = {drive}{leak}"
+    head = f"  layer {k}: {spec.width} × {spec.neuron}"
+    return f"{head}, {rule}, s_t = [u_t >= {spec.threshold:g}], I_t = {drive}{leak}"
 
 
 def _groups(form: QPForm | ConeForm) -> list[str]:
@@ -71,6 +72,7 @@ def formulation(lowered: Lowered) -> str:
     parts = program.outputs_apart()
     reduced = [presolve(part) for part in parts]
     shown = reduced[0].program
+    origin = str(spec.file) if spec.source == "file" else f"{spec.source}, seed {spec.seed}"
     every = "every step" if network.supervise == "all" else "last step"
     lines = [
         f"{problem.name}: {problem.title}" if problem.title else problem.name,
@@ -79,13 +81,11 @@ def formulation(lowered: Lowered) -> str:
         f"{network.readout} readout, targets at {every}",
         *(_layer(k, layer) for k, layer in enumerate(network.layers, start=1)),
         "",
-        f"dictionary: {dictionary.patterns} distinct patterns of {dictionary.candidates} candidates "
-        f"({spec.source}, seed {spec.seed})" if spec.source != "file" else
-        f"dictionary: {dictionary.patterns} distinct patterns of {dictionary.candidates} candidates ({spec.file})",
+        f"dictionary: {dictionary.patterns} distinct patterns of {dictionary.candidates} candidates ({origin})",
         f"  {dictionary.definition}",
         f"  density {density:.3f}, smallest margin {dictionary.margins.min():.3g}, "
         f"{dictionary.columns.nbytes} bytes packed ({dense} as floats)",
-        "  scope: these patterns only" if not dictionary.complete else "  scope: every pattern of the definition",
+        "  scope: " + ("every pattern of the definition" if dictionary.complete else "these patterns only"),
         "",
         f"program ({kind_of(program)})",
         *("  " + line for line in program.describe().splitlines()),

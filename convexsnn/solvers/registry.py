@@ -116,8 +116,8 @@ def solve(
         left = None if time_limit is None else time_limit - (time.perf_counter() - begun)
         solutions.append(_solve_part(chosen, part, reduced, tolerance, left, start, k, options))
     weights = np.concatenate([s.point.weights for s in solutions], axis=1)
-    duals = [s.point.dual for s in solutions]
-    dual = None if any(d is None for d in duals) else np.concatenate(duals, axis=1)  # type: ignore[arg-type]
+    duals = [s.point.dual for s in solutions if s.point.dual is not None]
+    dual = np.concatenate(duals, axis=1) if len(duals) == len(solutions) else None
     point = Point(weights, dual)
     certificate = program.certify(point)
     status = max((s.status for s in solutions), key=list(Status).index)
