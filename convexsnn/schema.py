@@ -124,7 +124,7 @@ SCHEMA: dict[str, dict[str, Key]] = {
         ),
     },
     "solver": {
-        "name": Key("text", "auto", "as listed by `convexsnn solvers`"),
+        "name": Key("text", "auto", "as listed by convexsnn solvers"),
         "tolerance": Key("number", 1e-6, "relative duality gap to reach", above=0),
         "time_limit": Key("number", None, "seconds", above=0),
     },

@@ -1,0 +1,24 @@
+"""The keys of a problem file as a Markdown table, as the README shows it."""
+
+from __future__ import annotations
+
+from convexsnn.schema import EXPECTED, REQUIRED, SCHEMA
+
+
+def schema_table() -> str:
+    """Return one row a key: name, what it takes, default, meaning."""
+    rows = ["| key | takes | default | meaning |", "|---|---|---|---|"]
+    for section, keys in SCHEMA.items():
+        for name, key in keys.items():
+            full = f"`{section}.{name}`" if section else f"`{name}`"
+            takes = ", ".join(f"`{choice}`" for choice in key.choices) or EXPECTED[key.kind]
+            default = (
+                "required"
+                if key.default is REQUIRED
+                else ""
+                if key.default in (None, "", {})
+                else key.default
+            )
+            shown = str(default).lower() if isinstance(default, bool) else str(default)
+            rows.append(f"| {full} | {takes} | {shown} | {key.meaning} |".replace("  ", " "))
+    return "\n".join(rows)

@@ -1,0 +1,37 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convexsnn.report.schema_table import schema_table
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_runs_and_is_about_twenty_lines():
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    code = [line for line in example.splitlines() if line.strip()]
+    assert len(code) <= 24
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    gap, units, accuracy = map(float, done.stdout.splitlines()[-1].split())
+    assert gap <= 1e-6 and units > 0 and accuracy > 0.9
+
+
+def test_every_key_of_a_problem_file_is_documented():
+    assert schema_table() in README, "README.md: the table of keys is not that of convexsnn.schema"
+
+
+@pytest.mark.parametrize("line", re.findall(r"^convexsnn .*$", README, flags=re.M))
+def test_the_commands_run_as_written(line, tmp_path):
+    words = line.split("#")[0].split()
+    if words[1] == "verify":  # checks what the line before it wrote
+        subprocess.run([sys.executable, "-m", "convexsnn", "solve", "xor", "--out", "run"], cwd=tmp_path, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", *words], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
