@@ -84,6 +84,8 @@ class PackedBits:
 
     def __matmul__(self, weights: FloatArray) -> FloatArray:
         """Return D W for W (P,) or (P, C), without ever unpacking the whole of D."""
+        if len(weights) != len(self.packed):
+            raise ShapeError(f"weights: expected {len(self.packed)} rows, got {weights.shape}")
         out = np.zeros((self.rows, *weights.shape[1:]))
         for block in self._blocks():
             out += self.toarray(block).astype(np.float64) @ weights[block]
@@ -91,6 +93,8 @@ class PackedBits:
 
     def transpose_times(self, rows: FloatArray) -> FloatArray:
         """Return Dᵀ U for U (R,) or (R, C), without ever unpacking the whole of D."""
+        if len(rows) != self.rows:
+            raise ShapeError(f"rows: expected {self.rows}, got {rows.shape}")
         out = np.empty((len(self.packed), *rows.shape[1:]))
         for block in self._blocks():
             out[block] = self.toarray(block).astype(np.float64).T @ rows

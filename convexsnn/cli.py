@@ -175,9 +175,7 @@ def verify(
 @app.command()
 def export(
     problem: ProblemArgument,
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="To write; ends in .mps, .lp, .mps.gz or .lp.gz.")
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="To write; ends in .mps or .lp.")],
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a problem's program as MPS or LP, for any other solver."""

@@ -1,6 +1,5 @@
 """MPS and LP files: other solvers read the same optimum back; a file appears whole or not at all."""
 
-import gzip
 import re
 import shutil
 import subprocess
@@ -85,18 +84,8 @@ def test_a_path_may_be_text_and_an_old_file_is_replaced(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["program.lp"]
 
 
-@pytest.mark.xfail(strict=True, reason="plain text under a .gz name: HiGHS is built without zlib")
-@pytest.mark.parametrize("ending", [".mps", ".lp"])
-def test_a_gz_ending_means_compressed(ending, tmp_path):
-    program = make_program("hinge")
-    program.to_mps(tmp_path / f"plain{ending}")
-    program.to_mps(tmp_path / f"packed{ending}.gz")
-    with gzip.open(tmp_path / f"packed{ending}.gz") as packed:
-        assert packed.read() == (tmp_path / f"plain{ending}").read_bytes()
-
-
 @pytest.mark.parametrize(
-    "name", ["program", "program.txt", "program.MPS", "program.mps.bz2", "program.gz", "mps"]
+    "name", ["program", "program.txt", "program.MPS", "program.mps.gz", "program.gz", "mps"]
 )
 def test_another_ending_is_refused(name, tmp_path):
     with pytest.raises(ProblemFileError, match=f"{name}: expected a name that ends in") as caught:
@@ -152,9 +141,6 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="passModel's status is not looked at: an empty or partial model is written"
-)
 def test_numbers_that_highs_takes_for_infinite_are_refused(tmp_path):
     program = make_program("squared", targets=[1e25] * 13)  # HiGHS: infinite from 1e20 on
     with pytest.raises((SolverFailed, ProblemFileError)):

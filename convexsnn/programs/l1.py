@@ -82,6 +82,7 @@ class L1Program(Program):
             raise ShapeError(f"sample_weights: {self.sample_weights.min():g}; every weight must be positive")
         set_(self, "scale", positive("scale", 1.0 / rows if self.scale is None else self.scale))
         set_(self, "regularization", positive("regularization", self.regularization))
+        self.penalty.check(self.dictionary.shape[1])
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -95,7 +96,11 @@ class L1Program(Program):
 
     def outputs(self, weights: npt.ArrayLike) -> FloatArray:
         """Return D W, (R, C)."""
-        return self.dictionary @ real_array("weights", weights, (("P", self.shape[0]), ("C", self.shape[1])))
+        table = np.asarray(weights, dtype=np.float64)
+        if table.shape != self.shape or not np.isfinite(table).all():
+            what = "values that are not finite" if table.shape == self.shape else str(table.shape)
+            raise ShapeError(f"weights: expected finite (P, C) = {self.shape}, got {what}")
+        return self.dictionary @ table
 
     def primal_objective(self, point: Point) -> float:
         """Return c Σ a ℓ(D W, y) + λ ‖W‖."""
@@ -103,10 +108,15 @@ class L1Program(Program):
         return float(self.row_scale[:, 0] @ losses + self.regularization * self.penalty.value(point.weights))
 
     def dual_objective(self, point: Point) -> float:
-        """Return −c Σ a ℓ*(−u / (c a)); says nothing of ‖Dᵀu‖."""
+        """Return −c Σ a ℓ*(−u / (c a)) at u (R, C); says nothing of ‖Dᵀu‖."""
         if point.dual is None:
             raise ShapeError("dual: the point has none; feasible_dual makes one from its weights")
+        self._check_dual(point.dual)
         return float(self.row_scale[:, 0] @ self.loss.dual_value(point.dual / self.row_scale, self.targets))
+
+    def _check_dual(self, dual: FloatArray) -> None:
+        if dual.shape != self.targets.shape:
+            raise ShapeError(f"dual: expected (R, C) = {self.targets.shape}, got {dual.shape}")
 
     def dual_norm(self, dual: FloatArray) -> float:
         """Return ‖Dᵀu‖_dual, to be compared with λ."""
@@ -157,6 +167,8 @@ class L1Program(Program):
         """Return objective, best lower bound of the residual's and the point's own dual, and gap."""
         objective = self.primal_objective(point)
         duals: list[FloatArray] = []
+        if point.dual is not None:
+            self._check_dual(point.dual)
         if point.dual is not None and np.isfinite(point.dual).all():
             own = self.loss.project(point.dual / self.row_scale, self.targets)
             duals.append(self._scaled(self.row_scale * own))
@@ -219,5 +231,5 @@ class L1Program(Program):
         )
 
     def to_mps(self, path: str | os.PathLike[str]) -> None:
-        """Write the QP form to `path` (.mps or .lp, optionally .gz); UnsupportedError as `to_qp`."""
+        """Write the QP form to `path`, .mps or .lp; UnsupportedError as `to_qp`."""
         write_model(self.to_qp(), path)

@@ -23,6 +23,7 @@ def _model(d: int, box: float) -> Any:
 
     model = highspy.Highs()
     model.setOptionValue("output_flag", False)
+    model.setOptionValue("threads", 1)
     model.setOptionValue("presolve", "off")  # a few rows at a time: the last basis is worth more
     bound = np.r_[np.full(d, box), highspy.kHighsInf]
     model.addVars(d + 1, -bound, bound)

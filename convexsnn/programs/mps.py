@@ -12,7 +12,7 @@ import numpy as np
 from convexsnn.errors import ProblemFileError, SolverFailed
 from convexsnn.programs.qp_form import QPForm
 
-ENDINGS = (".mps", ".lp", ".mps.gz", ".lp.gz")
+ENDINGS = (".mps", ".lp")
 
 
 def highs_model(form: QPForm) -> Any:
@@ -58,17 +58,17 @@ def write_model(form: QPForm, path: str | os.PathLike[str]) -> None:
     import highspy
 
     path = Path(path)
-    ending = next((e for e in sorted(ENDINGS, key=len, reverse=True) if path.name.endswith(e)), None)
-    if ending is None:
-        raise ProblemFileError(f"{path}: expected a name that ends in {', '.join(ENDINGS)}")
+    if path.suffix not in ENDINGS:
+        raise ProblemFileError(f"{path}: expected a name that ends in {' or '.join(ENDINGS)}")
     if not path.parent.is_dir():
         raise ProblemFileError(f"{path}: no such folder {path.parent}")
     solver = highspy.Highs()
     solver.setOptionValue("output_flag", False)
-    solver.passModel(highs_model(form))
+    if solver.passModel(highs_model(form)) == highspy.HighsStatus.kError:
+        raise SolverFailed(f"{path}: HiGHS does not take the model; are its numbers out of scale?")
     try:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            written = os.path.join(folder, "model" + ending)
+            written = os.path.join(folder, "model" + path.suffix)
             if solver.writeModel(written) == highspy.HighsStatus.kError or not os.path.exists(written):
                 raise SolverFailed(f"{path}: HiGHS could not write the model")
             os.replace(written, path)

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from convexsnn.arrays import FloatArray, IntArray
+from convexsnn.errors import ShapeError
 
 
 class Penalty(ABC):
@@ -29,6 +30,9 @@ class Penalty(ABC):
     @abstractmethod
     def take(self, columns: IntArray) -> Penalty:
         """Return the penalty on some of the rows of W."""
+
+    def check(self, columns: int) -> None:  # noqa: B027 (a penalty on entries fits any W)
+        """Raise a ShapeError if the penalty does not fit W with this many rows."""
 
     @property
     def merges_columns(self) -> bool:
@@ -68,6 +72,13 @@ class Group(Penalty):
     name = "group"
     formula = "Σ_g ‖W_g‖₂"
     dual_formula = "max_g ‖(Dᵀu)_g‖₂"
+
+    def check(self, columns: int) -> None:  # noqa: D102
+        index = np.asarray(self.index)
+        if index.shape != (columns,) or index.dtype.kind not in "iu":
+            raise ShapeError(f"index: expected (P={columns},) whole numbers, got {index.dtype} {index.shape}")
+        if columns and not np.array_equal(np.unique(index), np.arange(index.max() + 1)):
+            raise ShapeError(f"index: expected groups 0..G-1, each with a member, got {np.unique(index)[:8]}")
 
     def norms(self, table: FloatArray) -> FloatArray:
         """Return the ℓ2 norm of every group of a (P, C) table."""

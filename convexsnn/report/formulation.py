@@ -81,7 +81,7 @@ def formulation(lowered: Lowered) -> str:
         f"{network.readout} readout, targets at {every}",
         *(_layer(k, layer) for k, layer in enumerate(network.layers, start=1)),
         "",
-        f"dictionary: {dictionary.patterns} distinct patterns of {dictionary.candidates} candidates ({origin})",
+        f"dictionary: {dictionary.patterns} distinct patterns of {dictionary.candidates} units ({origin})",
         f"  {dictionary.definition}",
         f"  density {density:.3f}, smallest margin {dictionary.margins.min():.3g}, "
         f"{dictionary.columns.nbytes} bytes packed ({dense} as floats)",

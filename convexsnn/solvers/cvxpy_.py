@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
 from convexsnn.errors import SolverFailed, SolverNotInstalled, UnsupportedError
 from convexsnn.programs import L1Program, Point
-from convexsnn.solvers.solver import Capabilities, Solution, Solver, Status
+from convexsnn.solvers.solver import Capabilities, Solution, Solver, Status, kind_of
 
 # How each solver is told accuracy and time limit, and kept deterministic.
 ACCURACY = {
@@ -29,6 +30,12 @@ ACCURACY = {
         "adaptive_rho_interval": 50,
     },
 }
+PACKAGES = {
+    "CLARABEL": "clarabel", "SCS": "scs", "OSQP": "osqp", "HIGHS": "highspy", "ECOS": "ecos",
+    "MOSEK": "mosek",
+    "GUROBI": "gurobipy", "GLPK": "cvxopt", "CVXOPT": "cvxopt", "PIQP": "piqp", "PROXQP": "proxsuite",
+    "QPALM": "qpalm", "COPT": "coptpy", "XPRESS": "xpress",
+}  # fmt: skip
 TIME_LIMIT = {"CLARABEL": "time_limit", "SCS": "time_limit_secs", "OSQP": "time_limit", "HIGHS": "time_limit"}
 
 
@@ -61,10 +68,8 @@ class Cvxpy(Solver):
         begun = time.perf_counter()
         label = f"{self.name}:{self.backend.lower()}"
         if self.backend not in cp.installed_solvers():
-            have = ", ".join(sorted(s.lower() for s in cp.installed_solvers()))
             raise SolverNotInstalled(
-                f"solver {label}: cvxpy has no {self.backend} installed (it has {have}); "
-                f"pip install {self.backend.lower()}"
+                f"solver {label}: {_not_installed(self.backend, cp.installed_solvers())}"
             )
         problem = program.to_cvxpy()
         accuracy = max(tolerance * 1e-2, 1e-11)
@@ -76,14 +81,22 @@ class Cvxpy(Solver):
                 warnings.simplefilter("ignore")  # an inaccurate point is judged by its gap, not by a warning
                 problem.solve(solver=self.backend, **{**settings, **(options or {})})
         except cp.error.SolverError as error:
-            if "cannot solve" in str(error) or "does not support" in str(error):
-                raise UnsupportedError(f"solver {label}: {error}") from error
+            kind = kind_of(program)
+            if any(
+                words in str(error) for words in ("cannot solve", "does not support", "could not be reduced")
+            ):
+                raise UnsupportedError(
+                    f"solver {label}: takes no {kind} programs (loss {program.loss.name}, penalty "
+                    f"{program.penalty.name}); use cvxpy:clarabel or cvxpy:scs"
+                ) from error
             if time_limit is None:
                 raise SolverFailed(f"solver {label}: {str(error).splitlines()[0]}") from error
+        except (TypeError, ValueError, AttributeError, KeyError) as error:  # what backends raise on options
+            raise SolverFailed(f"solver {label}: options {dict(options or {})}: {error}") from error
         ended = time.perf_counter()
         status = {
             cp.OPTIMAL: Status.OPTIMAL,
-            cp.OPTIMAL_INACCURATE: Status.OPTIMAL,
+            cp.OPTIMAL_INACCURATE: Status.LIMIT,
             cp.USER_LIMIT: Status.LIMIT,
             cp.INFEASIBLE: Status.INFEASIBLE,
             cp.UNBOUNDED: Status.UNBOUNDED,
@@ -105,3 +118,13 @@ class Cvxpy(Solver):
             getattr(stats, "num_iters", None) if stats else None,
             seconds={"build": ended - begun - inner, "solve": inner},
         )
+
+
+def _not_installed(backend: str, have: list[str]) -> str:
+    """Return what to do about a backend that cvxpy does not find, without guessing a package's name."""
+    known = sorted(name.lower() for name in have)
+    if backend in PACKAGES:
+        return f"not installed; pip install {PACKAGES[backend]} (installed are {', '.join(known)})"
+    match = get_close_matches(backend.lower(), [*known, *(name.lower() for name in PACKAGES)], n=1)
+    hint = f"did you mean cvxpy:{match[0]}? " if match else ""
+    return f"unknown to cvxpy or not installed; {hint}installed are {', '.join(known)}"

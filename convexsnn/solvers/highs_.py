@@ -15,7 +15,7 @@ import numpy as np
 from convexsnn.errors import SolverFailed
 from convexsnn.programs import L1Program, Point
 from convexsnn.programs.mps import highs_model
-from convexsnn.solvers.solver import Capabilities, Solution, Solver, Status
+from convexsnn.solvers.solver import Capabilities, Solution, Solver, Status, kind_of
 
 
 class Highs(Solver):
@@ -45,41 +45,44 @@ class Highs(Solver):
         form = program.to_qp()
         solver = highspy.Highs()
         accuracy = float(np.clip(tolerance, 1e-10, 1e-7))
-        settings = {
+        settings: dict[str, Any] = {
             "output_flag": False,
             "threads": 1,
             "random_seed": 0,
             "primal_feasibility_tolerance": accuracy,
             "dual_feasibility_tolerance": accuracy,
         }
+        if kind_of(program) == "qp":  # its active-set method can cycle for ever
+            settings["qp_iteration_limit"] = 100 * sum(form.A.shape)
         if time_limit is not None:
             settings["time_limit"] = float(time_limit)
+        # somebody else in this process may have started HiGHS with another number of threads
+        highspy.Highs.resetGlobalScheduler(True)
         for key, value in {**settings, **(options or {})}.items():
-            if solver.setOptionValue(key, value) != highspy.HighsStatus.kOk:
+            if _refused(solver, key, value):
                 raise SolverFailed(f"highs: option {key} = {value!r} was refused")
-        solver.passModel(highs_model(form))
+        if solver.passModel(highs_model(form)) == highspy.HighsStatus.kError:
+            raise SolverFailed("highs: does not take the model; are its numbers out of scale?")
         built = time.perf_counter()
         solver.run()
         ended = time.perf_counter()
         model = highspy.HighsModelStatus
-        status = {
-            model.kOptimal: Status.OPTIMAL,
-            model.kTimeLimit: Status.LIMIT,
-            model.kIterationLimit: Status.LIMIT,
-            model.kInterrupt: Status.LIMIT,
-            model.kInfeasible: Status.INFEASIBLE,
-            model.kUnbounded: Status.UNBOUNDED,
-            model.kUnboundedOrInfeasible: Status.UNBOUNDED,
-        }.get(solver.getModelStatus(), Status.FAILED)
         words = solver.modelStatusToString(solver.getModelStatus())
+        stopped = (model.kTimeLimit, model.kIterationLimit, model.kInterrupt, model.kSolutionLimit)
+        status = Status.OPTIMAL if solver.getModelStatus() == model.kOptimal else Status.LIMIT
         values, info = solver.getSolution(), solver.getInfo()
         x, duals = np.array(values.col_value), np.array(values.row_dual)
-        usable = len(x) == form.A.shape[1] and bool(np.isfinite(x).all())
-        if not usable and status is not Status.LIMIT:
+        usable = bool(values.value_valid) and len(x) == form.A.shape[1] and bool(np.isfinite(x).all())
+        if status is Status.LIMIT and solver.getModelStatus() not in stopped:
+            # these programs are feasible and bounded, so that any other word is a failure of the solver
+            raise SolverFailed(f"highs: stopped with {words!r}")
+        if not usable and status is Status.OPTIMAL:
             raise SolverFailed(f"highs: stopped with {words!r} and no point")
         point = Point(np.zeros(program.shape))
         if usable:
-            good = len(duals) == form.A.shape[0] and bool(np.isfinite(duals).all())
+            good = (
+                bool(values.dual_valid) and len(duals) == form.A.shape[0] and bool(np.isfinite(duals).all())
+            )
             point = form.recover(x, duals if good else None)
         return Solution(
             point,
@@ -90,3 +93,12 @@ class Highs(Solver):
             int(max(info.simplex_iteration_count, info.ipm_iteration_count, info.qp_iteration_count)),
             seconds={"build": built - begun, "solve": ended - built},
         )
+
+
+def _refused(solver: Any, key: str, value: Any) -> bool:
+    import highspy
+
+    try:
+        return bool(solver.setOptionValue(key, value) != highspy.HighsStatus.kOk)
+    except TypeError:
+        return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from convexsnn.errors import ShapeError, SolverNotInstalled, UnsupportedError
-from convexsnn.programs import L1Program, Point, presolve
+from convexsnn.programs import L1Program, Point, Presolved, presolve
+from convexsnn.programs.scaling import scale
 from convexsnn.solvers.cvxpy_ import Cvxpy
 from convexsnn.solvers.highs_ import Highs
 from convexsnn.solvers.solver import Solution, Solver, Status, kind_of
@@ -42,7 +44,7 @@ def get_solver(name: str) -> Solver:
     """
     base, _, backend = name.partition(":")
     if base not in SOLVERS or (backend and base != "cvxpy"):
-        match = get_close_matches(name, [*SOLVERS, "auto"], n=1)
+        match = get_close_matches(base, SOLVERS, n=1)
         hint = f"did you mean {match[0]!r}?" if match else f"known: auto, {', '.join(SOLVERS)}, cvxpy:NAME"
         raise UnsupportedError(f"solver: unknown {name!r}; {hint}")
     cls, _ = SOLVERS[base]
@@ -106,31 +108,41 @@ def solve(
     zero = Point(np.zeros(program.shape))
     if program.shape[0] == 0 or program.regularization >= program.regularization_max:
         return Solution(zero, Status.OPTIMAL, program.certify(zero), "presolve", "W = 0: no pattern can help")
+    if start is not None and np.shape(start.weights) != program.shape:
+        raise ShapeError(f"start: expected weights {program.shape}, got {np.shape(start.weights)}")
     parts = [(part, presolve(part)) for part in program.outputs_apart()]
     solutions = []
     for k, (part, reduced) in enumerate(parts):
         if progress:
-            progress(
-                f"solving {reduced.program.dictionary.rows} × {reduced.program.shape[0]}", k / len(parts)
-            )
+            rows, columns = reduced.program.dictionary.shape
+            progress(f"solving {rows} × {columns}", k / len(parts))
         left = None if time_limit is None else time_limit - (time.perf_counter() - begun)
-        solutions.append(_solve_part(chosen, part, reduced, tolerance, left, start, k, options))
-    weights = np.concatenate([s.point.weights for s in solutions], axis=1)
+        own = start if start is None or len(parts) == 1 else Point(start.weights[:, [k]])
+        solutions.append(_solve_part(chosen, part, reduced, tolerance, left, own, options))
+    return _joined(program, solutions, tolerance)
+
+
+def _joined(program: L1Program, solutions: list[Solution], tolerance: float) -> Solution:
+    """Put the outputs' solutions side by side and certify the whole."""
     duals = [s.point.dual for s in solutions if s.point.dual is not None]
-    dual = np.concatenate(duals, axis=1) if len(duals) == len(solutions) else None
-    point = Point(weights, dual)
+    point = Point(
+        np.concatenate([s.point.weights for s in solutions], axis=1),
+        np.concatenate(duals, axis=1) if len(duals) == len(solutions) else None,
+    )
     certificate = program.certify(point)
-    status = max((s.status for s in solutions), key=list(Status).index)
-    if status is Status.OPTIMAL and certificate.gap > tolerance:
-        status = Status.LIMIT
+    worst = max(solutions, key=lambda s: (list(Status).index(s.status), s.iterations or 0))
+    status = worst.status
+    if status in (Status.OPTIMAL, Status.LIMIT):  # the gap decides, not the solver's word
+        status = Status.OPTIMAL if certificate.gap <= tolerance else Status.LIMIT
     seconds = {k: sum(s.seconds.get(k, 0.0) for s in solutions) for k in ("build", "solve")}
+    iterations = [s.iterations for s in solutions if s.iterations is not None]
     return Solution(
         point,
         status,
         certificate,
-        solutions[0].solver,
-        solutions[-1].solver_status,
-        sum(s.iterations or 0 for s in solutions),
+        worst.solver,
+        worst.solver_status,
+        sum(iterations) if iterations else None,
         all(s.start_used for s in solutions),
         seconds,
     )
@@ -139,39 +151,28 @@ def solve(
 def _solve_part(
     solver: Solver,
     part: L1Program,
-    reduced: Any,
+    reduced: Presolved,
     tolerance: float,
     time_limit: float | None,
     start: Point | None,
-    output: int,
     options: Mapping[str, Any] | None,
 ) -> Solution:
     """Solve one output's program (or the coupled whole) and bring its point back."""
     zero = Point(np.zeros(part.shape))
     if part.regularization >= part.regularization_max:
-        return Solution(zero, Status.OPTIMAL, part.certify(zero), solver.name)
+        return Solution(zero, Status.OPTIMAL, part.certify(zero), solver.name, "W = 0: no pattern can help")
     if time_limit is not None and time_limit <= 0:
         return Solution(zero, Status.LIMIT, part.certify(zero), solver.name, "time limit")
-    if start is not None and part.shape[1] == 1:
-        start = Point(start.weights[:, [output]])
+    scaled = scale(reduced.program)
     solution = solver.solve(
-        reduced.program,
+        scaled.program,
         tolerance=tolerance,
         time_limit=time_limit,
-        start=None if start is None else reduced.reduce(start),
+        start=None if start is None else scaled.reduce(reduced.reduce(start)),
         options=options,
     )
-    point, status = reduced.recover(solution.point), solution.status
+    point = reduced.recover(scaled.recover(solution.point))
     certificate = part.certify(point)
-    if status is Status.LIMIT and part.primal_objective(zero) < certificate.objective:
-        point, certificate = zero, part.certify(zero)  # an interrupted solver can be worse than no network
-    return Solution(
-        point,
-        status,
-        certificate,
-        solution.solver,
-        solution.solver_status,
-        solution.iterations,
-        solution.start_used,
-        solution.seconds,
-    )
+    if certificate.gap > tolerance and part.primal_objective(zero) < certificate.objective:
+        point, certificate = zero, part.certify(zero)  # a stopped solver can be worse than no network
+    return replace(solution, point=point, certificate=certificate)

@@ -1,0 +1,49 @@
+"""Units in which a solver's tolerances mean something.
+
+Solvers stop on absolute residuals, so that their gap depends on the units of λ, c and the targets. The
+scaled program has row scales of mean 1 and, for the squared loss, targets of root mean square 1:
+
+    c a -> c a / κ,   y -> y / σ,   λ -> λ / (κ σ);       back: W = σ W',  u = κ σ u'
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from convexsnn.programs.l1 import L1Program
+from convexsnn.programs.point import Point
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """A program in solver units and the factors that lead back."""
+
+    program: L1Program
+    rows: float
+    targets: float
+
+    def recover(self, point: Point) -> Point:
+        """Return the unscaled program's point."""
+        dual = None if point.dual is None else point.dual * (self.rows * self.targets)
+        return Point(point.weights * self.targets, dual)
+
+    def reduce(self, point: Point) -> Point:
+        """Return the scaled program's point for an unscaled one."""
+        return Point(point.weights / self.targets)
+
+
+def scale(program: L1Program) -> Scaled:
+    """Return the program in solver units."""
+    rows = program.scale * float(program.sample_weights.mean())
+    targets = 1.0
+    if program.loss.name == "squared":
+        targets = float(np.sqrt(np.mean(program.targets**2))) or 1.0
+    scaled = replace(
+        program,
+        targets=program.targets / targets,
+        scale=program.scale / rows,
+        regularization=program.regularization / (rows * targets),
+    )
+    return Scaled(scaled, rows, targets)
