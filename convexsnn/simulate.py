@@ -45,10 +45,12 @@ def run_layer(
     n, steps, d = inputs.shape
     membranes = np.empty((n, steps, layer.units), dtype) if record_membranes else None
     spikes = np.empty((n, steps, layer.units), bool)
+    drives = np.empty((steps * min(n, BLOCK), layer.units), dtype)
     for start in range(0, n, BLOCK):
-        block = slice(start, start + BLOCK)
-        by_step = np.ascontiguousarray(inputs[block].swapaxes(0, 1), dtype)  # (T, block, d)
-        drive = (by_step.reshape(-1, d) @ layer.weights.T).reshape(steps, -1, layer.units)
+        block = slice(start, min(start + BLOCK, n))
+        by_step = np.ascontiguousarray(inputs[block].swapaxes(0, 1), dtype).reshape(-1, d)  # (T · block, d)
+        drive = np.matmul(by_step, layer.weights.T, out=drives[: len(by_step)])
+        drive = drive.reshape(steps, -1, layer.units)
         if layer.bias is not None:
             drive += layer.bias
         carry: FloatArray | float = 0.0

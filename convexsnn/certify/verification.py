@@ -10,7 +10,7 @@ from convexsnn.arrays import FloatArray, IntArray
 from convexsnn.dictionary import Definition
 from convexsnn.dictionary.spikes import distinct_samples, readout_margins, spike_margins
 from convexsnn.errors import VerificationError
-from convexsnn.lowering import Lowered
+from convexsnn.lowering import Convexification, Lowered
 from convexsnn.networks import Network
 from convexsnn.programs import Point
 from convexsnn.simulate import Trace, simulate
@@ -47,13 +47,14 @@ def network_margin(network: Network, trace: Trace, definition: Definition) -> fl
     return float(min(margins))
 
 
-def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray) -> Verification:
+def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray | None = None) -> Verification:
     """Simulate `network` on the training inputs and compare it with the program's point.
 
     Parameters
     ----------
-    columns : (m,) int array
-        The dictionary column of every last unit, -1 for a unit that is read out with weight 0.
+    columns : (m,) int array, optional
+        The dictionary column of every last unit, -1 for a unit that is read out with weight 0; those of
+        the network that `reconstruct` makes of `point` if not given.
 
     Raises
     ------
@@ -62,6 +63,8 @@ def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray) 
         from D W, or the objective from the program's.
     """
     problem, program = lowered.problem, lowered.program
+    if columns is None:
+        columns = Convexification().columns_of_units(lowered, point)
     samples, which = distinct_samples(problem.inputs)
     trace = simulate(network, samples)
     features, outputs = trace.features[which], trace.outputs[which]

@@ -176,7 +176,7 @@ class L1Program(Program):
             duals.append(np.asarray(self.feasible_dual(point).dual))
         bounds = [self.dual_objective(replace(point, dual=dual)) for dual in duals]
         best = int(np.argmax(bounds))
-        difference = objective - bounds[best]
+        difference = max(0.0, objective - bounds[best])  # rounding can make equal ones cross
         gap = difference / abs(objective) if objective else difference
         return Certificate(objective, bounds[best], gap, duals[best])
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,12 @@ class Result:
     test_accuracy: float | None
     baseline: dict[str, Any] | None
     seconds: dict[str, float]
-    tolerance: float
 
     @property
     def status(self) -> str:
         """Return "optimal_on_dictionary" if the certified gap is within the tolerance, else "limit"."""
-        return "optimal_on_dictionary" if self.certificate.gap <= self.tolerance else "limit"
+        reached = self.certificate.gap <= self.problem.solver.tolerance
+        return "optimal_on_dictionary" if reached else "limit"
 
     @property
     def claim(self) -> Claim:
@@ -76,7 +76,7 @@ class Result:
             objective=self.certificate.objective,
             lower_bound=self.certificate.lower_bound,
             gap=self.certificate.gap,
-            tolerance=self.tolerance,
+            tolerance=float(self.problem.solver.tolerance),
             patterns=self.lowered.dictionary.patterns,
             units=self.network.units,
             solver=self.solution.solver,
@@ -108,7 +108,7 @@ class Result:
             "seconds": {k: round(v, 4) for k, v in self.seconds.items()},
             "out": None,
             "regularization": claim.regularization,
-            "tolerance": self.tolerance,
+            "tolerance": claim.tolerance,
             "expected": self.problem.expected.get("objective"),
         }
         if self.baseline:
@@ -148,6 +148,19 @@ def reconstruct(lowered: Lowered, point: Point) -> Network:
     return Convexification().reconstruct(lowered, point)
 
 
+def _with_solver(
+    problem: Problem, solver: str | Solver | None, tolerance: float | None, time_limit: float | None
+) -> Problem:
+    """Return the problem with what the caller asked for in its place, so that it is also what is saved."""
+    given = {
+        "name": solver.name if isinstance(solver, Solver) else solver,
+        "tolerance": tolerance,
+        "time_limit": time_limit,
+    }
+    asked: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    return replace(problem, solver=replace(problem.solver, **asked)) if asked else problem
+
+
 def _accuracy(problem: Problem, outputs: np.ndarray, name: str) -> float | None:
     shares = problem.target_code.accuracies(outputs, name, getattr(problem, name))
     return None if shares is None else float(np.mean(shares))
@@ -182,22 +195,23 @@ def train(
         if progress:
             progress(what, share)
 
-    spec, clock = problem.solver, [time.perf_counter()]
-    tolerance = spec.tolerance if tolerance is None else tolerance
+    clock = [time.perf_counter()]
+    problem = _with_solver(problem, solver, tolerance, time_limit)
+    spec = problem.solver
     report("dictionary")
     lowered = lower(problem)
     clock.append(time.perf_counter())
     solution = solve(
         lowered.program,
-        solver or spec.name,
-        tolerance=tolerance,
-        time_limit=spec.time_limit if time_limit is None else time_limit,
+        solver if isinstance(solver, Solver) else spec.name,
+        tolerance=spec.tolerance,
+        time_limit=spec.time_limit,
         progress=progress,
     )
     if solution.status not in (Status.OPTIMAL, Status.LIMIT):
         raise SolverFailed(f"solver {solution.solver}: {solution.status.value} ({solution.solver_status})")
     report("pruning")
-    point = prune(lowered.program, solution.point, tolerance)
+    point = prune(lowered.program, solution.point, spec.tolerance)
     certificate = lowered.program.certify(point)
     clock.append(time.perf_counter())
     report("reconstruction")
@@ -228,7 +242,6 @@ def train(
         test_accuracy,
         baseline,
         {**seconds, "total": clock[-1] - clock[0]},
-        tolerance,
     )
 
 
