@@ -57,15 +57,16 @@ def _gaussian(layer: Layer, draw: Draw) -> FloatArray:
     return rows * draw.rng.choice(np.asarray(draw.scales), units)[:, None]
 
 
-def _pairs(layer: Layer, draw: Draw, signal: FloatArray, labels: FloatArray, every_step: bool) -> FloatArray:
-    """Weights along the difference of two samples in the leak-filtered inputs, threshold in between.
+def _pairs(
+    layer: Layer, draw: Draw, signal: FloatArray, labels: FloatArray, level: float, every_step: bool
+) -> FloatArray:
+    """Weights along the difference of two samples in the leak-filtered inputs, `level` in between.
 
-    With a bias the membranes of the two samples differ by the scale; without one the scale is what
-    puts the threshold θ between them.
+    The level is the threshold, or 0 for a membrane readout. With a bias the membranes of the two
+    samples differ by the scale; without one the scale is what puts the level between them.
     """
     rows = _gaussian(layer, draw)
     n, steps, d = signal.shape
-    theta = layer.neuron.threshold
     for j in range(layer.units):
         i = int(draw.rng.integers(n))
         others = np.flatnonzero((labels != labels[i]).any(axis=1))
@@ -81,10 +82,10 @@ def _pairs(layer: Layer, draw: Draw, signal: FloatArray, labels: FloatArray, eve
             continue  # the same sample twice: the Gaussian row stays
         if layer.bias is not None:
             rows[j, :d] = difference * float(draw.rng.choice(np.asarray(draw.scales))) / length
-            rows[j, d] = (theta - rows[j, :d] @ between) / filtered[0, d]
+            rows[j, d] = (level - rows[j, :d] @ between) / filtered[0, d]
         else:
             height = float(difference @ between)
-            rows[j, :d] = difference * (theta / height if theta and height else 1.0)
+            rows[j, :d] = difference * (level / height if level and height else 1.0)
     return rows
 
 
@@ -99,7 +100,9 @@ def _drawn(
 ) -> Layer:
     layer = _empty_layer(spec, units, signal.shape[2], draw.rng)
     if draw.source == "pairs":
-        rows = _pairs(layer, draw, signal, labels, hidden or definition.supervise == "all")
+        reads_membrane = definition.readout == "membrane" and not hidden
+        level = 0.0 if reads_membrane else layer.neuron.threshold
+        rows = _pairs(layer, draw, signal, labels, level, hidden or definition.supervise == "all")
     else:
         rows = _gaussian(layer, draw)
     return layer.with_unit_weights(np.clip(rows, -definition.weight_box, definition.weight_box))
