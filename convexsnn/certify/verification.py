@@ -43,7 +43,12 @@ def network_margin(network: Network, trace: Trace, definition: Definition) -> fl
     """Return the smallest distance of a membrane from a threshold that matters."""
     last = network.layers[-1]
     margins = [spike_margins(*pair).min() for pair in zip(network.layers, trace.membranes, strict=True)]
-    margins.append(readout_margins(last, trace.membranes[-1], trace.spikes[-1], definition).min())
+    read = np.abs(network.output_weights).max(axis=1) > 0  # a unit that nothing reads has no readout to miss
+    margins.append(
+        readout_margins(last, trace.membranes[-1], trace.spikes[-1], definition).min(
+            initial=np.inf, where=read
+        )
+    )
     return float(min(margins))
 
 

@@ -113,10 +113,10 @@ class Convexification(Lowering):
         stacks, outputs = [], []
         for k, columns in _active_by_subnetwork(dictionary, point):
             layers, kept = _without_idle_units(dictionary.subnetworks[k].layers, dictionary.unit_of[columns])
-            if problem.dictionary.max_margin:
-                layers = _centred(layers, samples, dictionary.definition)
             weights = np.zeros((len(kept), point.weights.shape[1]))
             weights[np.searchsorted(kept, dictionary.unit_of[columns])] = point.weights[columns]
+            if problem.dictionary.max_margin:
+                layers = _centred(layers, samples, dictionary.definition, np.abs(weights).max(axis=1) > 0)
             stacks.append(layers)
             outputs.append(weights)
         merged = tuple(reduce(_side_by_side, level) for level in zip(*stacks, strict=True))
@@ -166,8 +166,10 @@ def _without_idle_units(layers: tuple[Layer, ...], units: IntArray) -> tuple[tup
     return tuple(reversed(kept)), of_last
 
 
-def _centred(layers: tuple[Layer, ...], inputs: FloatArray, definition: Definition) -> tuple[Layer, ...]:
-    """Move every unit to the point of largest margin in its cell; spikes stay as they are."""
+def _centred(
+    layers: tuple[Layer, ...], inputs: FloatArray, definition: Definition, in_use: BoolArray
+) -> tuple[Layer, ...]:
+    """Move every unit to the point of largest margin in its cell; spikes and readouts `in_use` stay."""
     centred: list[Layer] = []
     signal: FloatArray | BoolArray = inputs
     for k, layer in enumerate(layers):
@@ -178,7 +180,7 @@ def _centred(layers: tuple[Layer, ...], inputs: FloatArray, definition: Definiti
             neuron, own = layer.neuron.unit(j), spikes[:, :, j]
             g, h = neuron.affine_rows(seen, own)
             fires = own
-            if k == len(layers) - 1 and definition.readout == "membrane":
+            if k == len(layers) - 1 and definition.readout == "membrane" and in_use[j]:
                 steps = slice(-1, None) if definition.supervise == "last" else slice(None)
                 read_g, read_h = neuron.readout_rows(seen, own)
                 assert membranes is not None
