@@ -84,7 +84,8 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "count": Key(
             "whole",
             None,
-            "units of the last layer to draw, in whole subnetworks; the network's own number if not given",
+            "units of the last layer to draw, in whole subnetworks; if not given 1000, or the "
+            "network's own number if that is larger; for a reservoir its own number",
             least=1,
         ),
         "seed": Key("whole", 0, "seed of the draw", least=0),

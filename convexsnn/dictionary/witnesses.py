@@ -23,6 +23,7 @@ from convexsnn.networks.files import layers_from_arrays
 from convexsnn.simulate import run_layer
 
 ROUNDS = 100
+DEFAULT_COUNT = 1000
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def draw_subnetworks(
     labels : (n, k) array
         Samples that differ in it make a pair (source "pairs").
     count : int, optional
-        The network's own number of last units if not given.
+        If not given, 1000 or the network's own number if that is larger; for a reservoir its own number.
 
     Returns
     -------
@@ -168,7 +169,8 @@ def draw_subnetworks(
     first = np.unique(distinct_samples(inputs)[1], return_index=True)[1]
     samples, labels = inputs[first], labels[first]
     last = network.layers[-1]
-    wanted = count or network.subnetworks * last.width
+    own = network.subnetworks * last.width
+    wanted = count or (own if source == "reservoir" else max(own, DEFAULT_COUNT))
     stacks = -(-wanted // last.width)
     if source == "reservoir" and not any(layer.recurrent for layer in network.layers):
         raise LoweringError("dictionary.source: 'reservoir' needs a layer with recurrent = true")
