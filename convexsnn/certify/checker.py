@@ -13,7 +13,7 @@ from convexsnn.dictionary import SpikeDictionary
 from convexsnn.dictionary.spikes import distinct_samples, patterns_of
 from convexsnn.errors import ShapeError, VerificationError
 from convexsnn.lowering import Convexification, definition_of
-from convexsnn.networks import Layer, Network
+from convexsnn.networks import Layer, Network, architecture_mismatch
 from convexsnn.problem import Problem
 from convexsnn.programs import Point
 
@@ -35,7 +35,10 @@ def _same(name: str, stated: float, found: float) -> None:
         raise VerificationError(f"{name}: the certificate states {stated!r}, found {found!r}")
 
 
-def _in_box(name: str, layers: tuple[Layer, ...], box: float) -> None:
+def _allowed(name: str, layers: tuple[Layer, ...], problem: Problem) -> None:
+    if reason := architecture_mismatch(problem.network, layers, problem.inputs.shape[2]):
+        raise VerificationError(f"{name}: {reason}")
+    box = problem.dictionary.weight_box
     largest = max(float(np.abs(layer.unit_weights()).max()) for layer in layers)
     if largest > box * (1.0 + RELATIVE):
         raise VerificationError(f"{name}: a weight of {largest:g} is outside the box of {box:g}")
@@ -54,6 +57,11 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
         raise VerificationError(
             f"dictionary: defined as {dictionary.definition}, the problem says {definition}"
         )
+    owners = dictionary.subnetwork_of
+    if owners.min(initial=0) < 0 or owners.max(initial=0) >= len(dictionary.subnetworks):
+        raise VerificationError(
+            f"dictionary: a column of subnetwork {owners.max()}, there are {len(dictionary.subnetworks)}"
+        )
     if dictionary.columns.rows != problem.rows:
         raise VerificationError(f"dictionary: {dictionary.columns.rows} rows, the data have {problem.rows}")
     samples, which = distinct_samples(problem.inputs)
@@ -63,7 +71,7 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
         mine = np.flatnonzero(dictionary.subnetwork_of == k)
         if not len(mine):
             continue
-        _in_box(f"dictionary: subnetwork {k}", subnetwork.layers, definition.weight_box)
+        _allowed(f"dictionary: subnetwork {k}", subnetwork.layers, problem)
         features, margins = patterns_of(subnetwork, samples, definition)
         units = dictionary.unit_of[mine]
         if units.min() < 0 or units.max() >= len(margins):
@@ -108,7 +116,10 @@ def check(
         if stated != found:
             raise VerificationError(f"{name}: the certificate states {stated!r}, found {found!r}")
     check_dictionary(problem, dictionary)
-    _in_box("network", network.layers, spec.weight_box)
+    _allowed("network", network.layers, problem)
+    for name in ("readout", "supervise"):
+        if getattr(network, name) != getattr(problem.network, name):
+            raise VerificationError(f"network: {name} {getattr(network, name)!r}, the problem says otherwise")
     lowered = Convexification().lower(problem, dictionary)
     program = lowered.program
     _same("regularization", claim.regularization, program.regularization)

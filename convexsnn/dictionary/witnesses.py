@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from convexsnn.arrays import BoolArray, FloatArray, read_npz
 from convexsnn.dictionary.reservoir import tune_to_criticality
 from convexsnn.dictionary.spikes import Definition, distinct_samples, spike_margins
 from convexsnn.errors import LoweringError
-from convexsnn.networks import LIF, Layer, LayerSpec, NetworkSpec, Subnetwork
+from convexsnn.networks import Layer, LayerSpec, NetworkSpec, Subnetwork, architecture_mismatch
 from convexsnn.networks.files import layers_from_arrays
 from convexsnn.simulate import run_layer
 
@@ -212,30 +211,12 @@ def subnetworks_from_file(
     ProblemFileError
         The file cannot be read.
     LoweringError
-        Another number of layers, another neuron, or a weight outside the box.
+        Another architecture than the network's, or a weight outside the box.
     """
     layers = layers_from_arrays(read_npz(path))
-    if len(layers) != len(network.layers):
-        raise LoweringError(
-            f"dictionary.file: {path} has {len(layers)} layers, the network {len(network.layers)}"
-        )
-    for k, (layer, spec) in enumerate(zip(layers, network.layers, strict=True), start=1):
-        wanted = spec.make_neuron(np.asarray(spec.leak), np.zeros(1))
-        stated: list[tuple[str, Any, Any]] = [
-            ("neuron", layer.neuron.kind, wanted.kind),
-            ("threshold", layer.neuron.threshold, wanted.threshold),
-            ("bias", layer.bias is not None, spec.bias),
-            ("recurrent", layer.recurrent is not None, spec.recurrent),
-        ]
-        if isinstance(layer.neuron, LIF):
-            stated.append(("reset", layer.neuron.reset, spec.reset))
-        if k == 1:
-            stated.append(("inputs", layer.weights.shape[1], inputs))
-        for name, have, want in stated:
-            if have != want:
-                raise LoweringError(
-                    f"dictionary.file: {path}: layer {k} has {name} {have!r}, the network {want!r}"
-                )
+    if reason := architecture_mismatch(network, layers, inputs):
+        raise LoweringError(f"dictionary.file: {path}: {reason}")
+    for k, layer in enumerate(layers, start=1):
         largest = float(np.abs(layer.unit_weights()).max())
         if largest > weight_box:
             raise LoweringError(

@@ -116,7 +116,8 @@ class Convexification(Lowering):
             weights = np.zeros((len(kept), point.weights.shape[1]))
             weights[np.searchsorted(kept, dictionary.unit_of[columns])] = point.weights[columns]
             if problem.dictionary.max_margin:
-                layers = _centred(layers, samples, dictionary.definition, np.abs(weights).max(axis=1) > 0)
+                in_use = np.isin(kept, dictionary.unit_of[columns])
+                layers = _centred(layers, samples, dictionary.definition, in_use)
             stacks.append(layers)
             outputs.append(weights)
         merged = tuple(reduce(_side_by_side, level) for level in zip(*stacks, strict=True))

@@ -1,7 +1,14 @@
 """What a network is: neurons, layers, subnetworks; no time loop, no program."""
 
 from convexsnn.networks.files import load_network, save_network
-from convexsnn.networks.network import Layer, LayerSpec, Network, NetworkSpec, Subnetwork
+from convexsnn.networks.network import (
+    Layer,
+    LayerSpec,
+    Network,
+    NetworkSpec,
+    Subnetwork,
+    architecture_mismatch,
+)
 from convexsnn.networks.neurons import LIF, NEURONS, RESETS, Neuron, RecurrentThreshold, Threshold
 
 __all__ = [
@@ -16,6 +23,7 @@ __all__ = [
     "RecurrentThreshold",
     "Subnetwork",
     "Threshold",
+    "architecture_mismatch",
     "load_network",
     "save_network",
 ]

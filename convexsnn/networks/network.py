@@ -180,6 +180,32 @@ class Layer:
         return Layer(self.weights.astype(dtype), self.neuron.astype(dtype), bias, recurrent)
 
 
+def architecture_mismatch(spec: NetworkSpec, layers: Sequence[Layer], inputs: int) -> str | None:
+    """Return how layers differ from an architecture, widths aside, or None if they do not.
+
+    Widths are left out: a network uses as many units as it needs.
+    """
+    if len(layers) != len(spec.layers):
+        return f"has {len(layers)} layers, the network {len(spec.layers)}"
+    for k, (layer, wanted) in enumerate(zip(layers, spec.layers, strict=True), start=1):
+        pairs: list[tuple[str, Any, Any]] = [
+            ("neuron", layer.neuron.kind, wanted.neuron),
+            ("threshold", layer.neuron.threshold, wanted.threshold),
+            ("bias", layer.bias is not None, wanted.bias),
+            ("recurrent", layer.recurrent is not None, wanted.recurrent),
+        ]
+        if k == 1:
+            pairs.append(("inputs", layer.weights.shape[1], inputs))
+        if isinstance(layer.neuron, LIF):
+            strange = np.setdiff1d(layer.neuron.leak, wanted.leak)
+            have = float(strange[0]) if len(strange) else wanted.leak
+            pairs += [("reset", layer.neuron.reset, wanted.reset), ("leak", have, wanted.leak)]
+        for name, have, want in pairs:
+            if have != want:
+                return f"layer {k} has {name} {have!r}, the network {want!r}"
+    return None
+
+
 @dataclass(frozen=True, eq=False)
 class Subnetwork:
     """A stack of layers that shares nothing with its neighbours but the inputs."""

@@ -1,0 +1,159 @@
+"""Who may import whom (architecture.md), and the budgets of style.md; lazy imports count."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "convexsnn"
+FILES = sorted(ROOT.rglob("*.py"))
+NAMES = [
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__") for path in FILES
+]
+MODULES = dict(zip(NAMES, FILES, strict=True))
+
+EVERYONE = {"errors", "arrays"}
+MAY_IMPORT = {
+    "errors": set(),
+    "arrays": {"errors"},
+    "bits": EVERYONE,
+    "targets": EVERYONE,
+    "schema": {"errors"},
+    "tasks": EVERYONE,
+    "networks": EVERYONE,
+    "problem": EVERYONE | {"networks", "tasks", "schema", "targets"},
+    "simulate": EVERYONE | {"networks"},
+    "dictionary": EVERYONE | {"simulate", "networks", "bits"},
+    "programs": EVERYONE | {"bits"},  # knows no neuron
+    "solvers": EVERYONE | {"programs"},  # knows no network
+    "lowering": EVERYONE | {"dictionary", "networks", "programs", "problem", "simulate"},  # knows no solver
+}
+MAY_IMPORT["certify"] = MAY_IMPORT["lowering"] | {"lowering"}
+MAY_IMPORT["train"] = set(MAY_IMPORT)
+MAY_IMPORT["report"] = set(MAY_IMPORT)
+MAY_IMPORT["cli"] = set(MAY_IMPORT)
+MAY_IMPORT["__main__"] = {"cli"}
+SECTIONS = sorted({name.split(".")[1] for name in NAMES if "." in name})
+
+
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports_of(name):
+    """Return every module of ours that a module imports: at its top, in a function, for types alone."""
+    found = set()
+    for node in ast.walk(tree_of(MODULES[name])):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: relative import in line {node.lineno}"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in MODULES else node.module)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in (
+            "import_module",
+            "__import__",
+        ):
+            argument = node.args[0]
+            if isinstance(argument, ast.Constant):
+                found.add(argument.value)
+            else:  # a name made at run time: only the package's own front door does that
+                assert name == "convexsnn", f"{name}: computed import in line {node.lineno}"
+    return {module for module in found if module == "convexsnn" or module.startswith("convexsnn.")}
+
+
+def test_the_table_has_every_part():
+    assert set(SECTIONS) <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "convexsnn"])
+def test_imports_keep_to_the_table(name):
+    section = name.split(".")[1]
+    for module in imports_of(name):
+        assert module != "convexsnn", f"{name} imports the front door"
+        other = module.split(".")[1]
+        assert other == section or other in MAY_IMPORT[section], f"{name} imports {module}"
+
+
+def test_nobody_imports_the_command_line():
+    assert [name for name in NAMES if "convexsnn.cli" in imports_of(name)] == ["convexsnn.__main__"]
+
+
+def test_there_are_no_cycles():
+    done, path = set(), []
+
+    def visit(name):
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name in done or name not in MODULES:
+            return
+        path.append(name)
+        for module in sorted(imports_of(name) - {name}):
+            visit(module)
+        path.pop()
+        done.add(name)
+
+    for name in NAMES:
+        visit(name)
+
+
+def test_the_core_needs_no_optional_package():
+    """torch, mlxtend and what draws are extras: never at the top of a module."""
+    optional = {"torch", "mlxtend", "matplotlib", "sklearn", "nir", "nbformat"}
+    for name, path in MODULES.items():
+        for node in tree_of(path).body:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {n.partition(".")[0] for n in names} & optional, name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_are_short(name):
+    assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def body_lines(function):
+    """Return the lines of a function's body, docstring apart."""
+    body = function.body
+    if isinstance(body[0], ast.Expr) and isinstance(getattr(body[0], "value", None), ast.Constant):
+        body = body[1:]
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+FUNCTION_LINES = {
+    f"{name}:{node.lineno} {node.name}": body_lines(node)
+    for name, path in MODULES.items()
+    for node in ast.walk(tree_of(path))
+    if isinstance(node, ast.FunctionDef)
+}
+
+
+def test_functions_are_short():
+    assert {name: lines for name, lines in FUNCTION_LINES.items() if lines > 60} == {}
+    assert sorted(FUNCTION_LINES.values())[len(FUNCTION_LINES) // 2] <= 15
+
+
+def test_half_of_the_files_are_short():
+    lengths = sorted(len(path.read_text(encoding="utf-8").splitlines()) for path in FILES)
+    assert lengths[len(lengths) // 2] <= 200
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_say_what(name):
+    vague = {"utils", "util", "helpers", "helper", "common", "private", "manager", "misc"}
+    assert not vague & set(name.split("."))
+
+
+def test_folders_are_one_level_deep():
+    assert max(len(name.split(".")) for name in NAMES) <= 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_global_seed_and_no_pickle(name):
+    calls = {ast.unparse(n.func) for n in ast.walk(tree_of(MODULES[name])) if isinstance(n, ast.Call)}
+    assert not calls & {"np.random.seed", "pickle.load", "pickle.loads", "eval", "exec"}
+    for node in ast.walk(tree_of(MODULES[name])):
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            assert ast.unparse(node.value) == "False"
