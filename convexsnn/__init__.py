@@ -1,4 +1,4 @@
-"""convexsnn: globally optimal spiking neural networks, with certificates.
+"""convexsnn: spiking neural networks by convex optimization, with certificates.
 
     problem = convexsnn.load_problem("xor")
     result = convexsnn.train(problem)

@@ -7,7 +7,9 @@ What a command needs is imported inside it, so that --help is instant.
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Globally optimal spiking neural networks by convex optimization, with certificates.",
+    help="Spiking neural networks by convex optimization, with certificates that anybody can check.",
 )
 
 ProblemArgument = Annotated[
@@ -89,7 +91,12 @@ def inspect(problem: ProblemArgument) -> None:
     from convexsnn.report.formulation import formulation
     from convexsnn.train import lower
 
-    print(formulation(lower(load_problem(problem))))
+    loaded = load_problem(problem)
+    with _progress(quiet=False) as progress:
+        if progress:
+            progress("dictionary", 0.0)
+        lowered = lower(loaded)
+    print(formulation(lowered))
 
 
 @app.command()
@@ -139,7 +146,8 @@ def _failed(name: str, reason: str) -> dict[str, Any]:
         "train_accuracy", "test_accuracy", "solver", "seconds", "out",
     )  # fmt: skip
     failed = {"problem": name, "status": "failed", **dict.fromkeys(keys), "verified": False}
-    return {**failed, "reason": reason}
+    stages = ("dictionary", "solve", "reconstruct", "verify", "total")
+    return {**failed, "seconds": dict.fromkeys(stages), "reason": reason}
 
 
 @app.command()
@@ -160,7 +168,8 @@ def verify(
             print(f"refused: {error}")
         raise typer.Exit(1) from error
     numbers = {
-        "objective": checked.objective, "lower_bound": checked.lower_bound, "gap": checked.gap,
+        "tolerance": claim.tolerance, "objective": checked.objective, "lower_bound": checked.lower_bound,
+        "gap": checked.gap,
         "max_output_error": checked.verification.max_output_error,
         "min_margin": checked.verification.min_margin,
     }  # fmt: skip
@@ -212,14 +221,27 @@ class _progress:
             self.bar.stop()
 
 
+class _Interrupted(BaseException):
+    """Ctrl-C, under a name that the command-line library does not swallow in silence."""
+
+
+def _interrupt(*_: object) -> None:
+    raise _Interrupted
+
+
 def main() -> None:
     """Run the command line and leave with its exit status."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except ConvexSNNError as error:
         print(f"convexsnn: error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
+    except MemoryError as error:
+        print(f"convexsnn: error: out of memory: {error}", file=sys.stderr)
+        sys.exit(1)
+    except _Interrupted:
         print("convexsnn: interrupted; nothing was written", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of a pipe left, as `| head` does

@@ -52,7 +52,6 @@ class TrainingSpec:
     regularization: float | None = None
     regularization_fraction: float | None = None
     penalty: str = "l1"
-    groups: str = "unit"
 
 
 @dataclass(frozen=True)
@@ -237,7 +236,10 @@ def _from_tables(tables: Mapping[str, Any], arrays: Mapping[str, Any], folder: P
     sections = {k for k in SCHEMA if k and "." not in k}
     head = read_section("", {k: v for k, v in tables.items() if k not in sections})
     read = {k: read_section(k, tables.get(k, {})) for k in sections - {"network", "data"}}
-    network = dict(tables.get("network", {}))
+    given = tables.get("network", {})
+    if not isinstance(given, Mapping):
+        raise ProblemFileError(f"network: expected a table, got {given!r}")
+    network = dict(given)
     layers = network.pop("layers", None)
     if not isinstance(layers, Sequence) or isinstance(layers, str) or not layers:
         raise ProblemFileError(
@@ -296,6 +298,9 @@ def problem_path(name_or_path: str | os.PathLike[str]) -> Path:
         No such file or name (the message has the nearest one), or the path is a folder.
     """
     path = Path(name_or_path)
+    shipped = {p.stem: p for p in sorted(library().glob("*.toml"))}
+    if len(path.parts) == 1 and path.name in shipped and not path.is_file():
+        return shipped[path.name]
     if path.is_dir():
         raise ProblemFileError(
             f"{path}: is a folder, expected a problem file (.toml) or a name from the library"
@@ -304,10 +309,7 @@ def problem_path(name_or_path: str | os.PathLike[str]) -> Path:
         return path
     if path.suffix == ".toml" or len(path.parts) != 1:
         raise ProblemFileError(f"{path}: no such problem file")
-    shipped = {p.stem: p for p in sorted(library().glob("*.toml"))}
-    if path.name not in shipped:
-        raise ProblemFileError(f"{path}: no such problem{nearest(path.name, shipped)}")
-    return shipped[path.name]
+    raise ProblemFileError(f"{path}: no such problem{nearest(path.name, shipped)}")
 
 
 def load_problem(name_or_path: str | os.PathLike[str]) -> Problem:

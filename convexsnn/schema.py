@@ -24,6 +24,7 @@ class Key:
     choices: tuple[str, ...] = ()
     least: float | None = None
     above: float | None = None
+    below: float | None = None
 
 
 SCHEMA: dict[str, dict[str, Key]] = {
@@ -95,7 +96,9 @@ SCHEMA: dict[str, dict[str, Key]] = {
             "gaussian weights: as drawn, each unit's scaled to norm 1, orthonormal",
             ("standard", "normalised", "orthogonal"),
         ),
-        "scale": Key("numbers", 1.0, "factor on the drawn weights; from a list each unit takes its own"),
+        "scale": Key(
+            "numbers", 1.0, "factor on the drawn weights; from a list each unit takes its own", above=0
+        ),
         "file": Key("text", None, "source = file: .npz of hidden layers, named as in a saved network"),
         "max_margin": Key(
             "flag",
@@ -115,18 +118,15 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "regularization": Key("number", None, "λ > 0", above=0),
         "regularization_fraction": Key("number", None, "or λ as a fraction of λ_max", above=0),
         "penalty": Key(
-            "text", "l1", "on the output weights: ℓ1 on entries, or ℓ2 on groups", ("l1", "group")
-        ),
-        "groups": Key(
             "text",
-            "unit",
-            "penalty = group: the C output weights of a unit, or all of a subnetwork's",
-            ("unit", "subnetwork"),
+            "l1",
+            "on the output weights: ℓ1 on entries, or ℓ2 on each unit's C of them",
+            ("l1", "group"),
         ),
     },
     "solver": {
         "name": Key("text", "auto", "as listed by convexsnn solvers"),
-        "tolerance": Key("number", 1e-6, "relative duality gap to reach", above=0),
+        "tolerance": Key("number", 1e-6, "relative duality gap to reach", above=0, below=1),
         "time_limit": Key("number", None, "seconds", above=0),
     },
     "expected": {
@@ -181,8 +181,9 @@ def read_section(section: str, given: Any) -> dict[str, Any]:
     dot = f"{section}." if section else ""
     for name in given:
         if name not in keys:
-            match = get_close_matches(str(name), list(keys), n=1)
-            hint = f"did you mean {match[0]!r}?" if match else f"known keys: {', '.join(keys)}"
+            candidates = [*keys, *(k for k in SCHEMA if k and "." not in k)] if not section else list(keys)
+            match = get_close_matches(str(name), candidates, n=1)
+            hint = f"did you mean {match[0]!r}?" if match else f"known keys: {', '.join(candidates)}"
             raise ProblemFileError(f"{dot}{name}: unknown key; {hint}")
     values = {}
     for name, key in keys.items():
@@ -200,9 +201,29 @@ def read_section(section: str, given: Any) -> dict[str, Any]:
             raise ProblemFileError(
                 f"{dot}{name}: expected one of {', '.join(key.choices)}, got {value!r}{hint}"
             )
+        if key.kind == "numbers" and key.above is not None and np.min(value) <= key.above:
+            raise ProblemFileError(f"{dot}{name}: expected more than {key.above:g}, got {value!r}")
+        if key.kind == "numbers":
+            values[name] = _plain(key, value)
+            continue
         if key.least is not None and value < key.least:
             raise ProblemFileError(f"{dot}{name}: expected at least {key.least:g}, got {value!r}")
         if key.above is not None and value <= key.above:
             raise ProblemFileError(f"{dot}{name}: expected more than {key.above:g}, got {value!r}")
-        values[name] = value
+        if key.below is not None and value >= key.below:
+            raise ProblemFileError(f"{dot}{name}: expected less than {key.below:g}, got {value!r}")
+        values[name] = _plain(key, value)
     return values
+
+
+def _plain(key: Key, value: Any) -> Any:
+    """Return the value as Python's own type of its kind, so that 5, 5.0 and numpy's 5 are one."""
+    match key.kind:
+        case "whole":
+            return int(value)
+        case "number":
+            return float(value)
+        case "numbers":
+            return [float(v) for v in value] if isinstance(value, (list, tuple)) else float(value)
+        case _:
+            return value

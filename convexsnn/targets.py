@@ -44,10 +44,9 @@ class TargetCode:
     def rows(self, name: str, targets: Any, n: int) -> FloatArray:
         """Return targets as (R, heads), R = n or n·T, after checking shape and labels."""
         axes: list[Any] = [("n", n)] + ([("T", self.steps)] if self.steps else [])
-        raw = np.asarray(targets)
-        if raw.ndim == len(axes) + 1:
+        if _rank(targets) == len(axes) + 1:
             axes.append(("C" if self.regression else "heads", len(self.heads)))
-        table = real_array(name, raw, axes).reshape(n * (self.steps or 1), -1)
+        table = real_array(name, targets, axes).reshape(n * (self.steps or 1), -1)
         if table.shape[1] != len(self.heads):
             raise ShapeError(f"{name}: expected {len(self.heads)} columns, got {table.shape[1]}")
         for k, head in enumerate(self.heads):
@@ -90,6 +89,13 @@ class TargetCode:
         return shares
 
 
+def _rank(targets: Any) -> int:
+    try:
+        return int(np.ndim(targets))
+    except ValueError:  # rows of different lengths; real_array says so
+        return 0
+
+
 def _head(name: str, column: FloatArray, loss: str) -> Head:
     labels = np.unique(column)
     if labels[0] == -1 and labels[-1] in (-1, 1) and len(labels) <= 2:
@@ -117,9 +123,8 @@ def target_code(targets: Any, *, n: int, steps: int | None, loss: str, task: str
     ShapeError
         Wrong shape, labels that are no labels, or a loss that does not fit the task.
     """
-    raw = np.asarray(targets)
     axes: list[Any] = [("n", n)] + ([("T", steps)] if steps else [])
-    table = real_array("targets", raw, axes + ["C"] * (raw.ndim == len(axes) + 1))
+    table = real_array("targets", targets, axes + ["C"] * (_rank(targets) == len(axes) + 1))
     table = table.reshape(n * (steps or 1), -1)
     if task == "regression":
         if loss != "squared":

@@ -40,10 +40,8 @@ def main():
         taken = seconds(
             lambda record=record: simulate(network, inputs, dtype=np.float32, record_membranes=record)
         )
-        best, median = taken[0] / alone[0], taken[1] / alone[1]
-        print(
-            f"simulate, {what:<18} best {taken[0]:.2f} s ({best:.2f} x), median {taken[1]:.2f} s ({median:.2f} x)"
-        )
+        ratios = f"{taken[0] / alone[0]:.2f} x, {taken[1] / alone[1]:.2f} x"
+        print(f"simulate, {what:<18} best {taken[0]:.2f} s, median {taken[1]:.2f} s ({ratios})")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,6 @@ def make_problem(
     supervise="last",
     loss="hinge",
     penalty="l1",
-    groups="unit",
     targets=None,
     inputs=INPUTS,
     width=3,
@@ -66,7 +65,7 @@ def make_problem(
         layers=[layer] * depth,
         network={"subnetworks": 4, "readout": readout, "supervise": supervise},
         dictionary={"count": 24, "weight_box": BOX, "seed": 3, **dictionary},
-        training={"loss": loss, "penalty": penalty, "groups": groups, "regularization_fraction": fraction},
+        training={"loss": loss, "penalty": penalty, "regularization_fraction": fraction},
         solver={"name": solver},
         sample_weights=weights,
     )
@@ -142,27 +141,20 @@ LOSSES = [
 
 
 @pytest.mark.parametrize("supervise", ["last", "all"])
-@pytest.mark.parametrize(("penalty", "groups"), [("l1", "unit"), ("group", "unit"), ("group", "subnetwork")])
+@pytest.mark.parametrize("penalty", ["l1", "group"])
 @pytest.mark.parametrize(("loss", "targets", "task"), LOSSES, ids=lambda v: v if isinstance(v, str) else "")
-def test_every_loss_and_penalty(loss, targets, task, penalty, groups, supervise):
+def test_every_loss_and_penalty(loss, targets, task, penalty, supervise):
     weights = np.linspace(0.5, 2.0, N)
     problem = make_problem(
-        loss=loss, penalty=penalty, groups=groups, targets=targets[supervise], supervise=supervise,
+        loss=loss, penalty=penalty, targets=targets[supervise], supervise=supervise,
         depth=2, weights=weights,
     )  # fmt: skip
     problem = replace(problem, training=replace(problem.training, task=task))
     result = check_road(problem)
     assert result.train_accuracy is None if task == "regression" else 0 <= result.train_accuracy <= 1
-    groups_of = getattr(result.lowered.program.penalty, "index", None)
-    if penalty == "group":  # 24 units, 3 a subnetwork
-        assert len(np.unique(groups_of)) == (8 if groups == "subnetwork" else len(groups_of))
-
-
-def test_a_group_is_a_subnetwork_of_the_architecture():
-    result = check_road(make_problem(penalty="group", groups="subnetwork", loss="squared_hinge"))
-    dictionary = result.lowered.dictionary
-    stacks = np.unique(dictionary.unit_of // 3, return_inverse=True)[1]  # one stack holds them all, 3 by 3
-    assert np.array_equal(result.lowered.program.penalty.index, stacks)
+    if penalty == "group":  # one group a unit
+        patterns = result.lowered.dictionary.patterns
+        assert np.array_equal(result.lowered.program.penalty.index, np.arange(patterns))
 
 
 @pytest.mark.parametrize("max_margin", [False, True])
@@ -300,14 +292,14 @@ def test_a_wrong_output_weight_is_found_by_row():
         convexsnn.verify(wrong, result.lowered, result.point, result.columns)
 
 
-def test_output_weights_that_cancel_out_count_as_the_column_they_are():
-    """W and −W on two units of one column leave D W and ‖W‖ as they are."""
+def test_two_units_of_one_column_are_refused():
+    """W and −W on two units of one column leave D W as it is, but the network's own ‖W‖ grows."""
     result = check_road(make_problem())
     (layer,), weights = result.network.layers, result.network.output_weights
     twice = np.r_[np.arange(layer.units), 0, 0]
     wrong = Network((layer.select(twice),), np.concatenate([weights, [[0.5], [-0.5]]]))
-    checked = convexsnn.verify(wrong, result.lowered, result.point, result.columns[twice])
-    assert checked.objective == pytest.approx(result.certificate.objective)
+    with pytest.raises(VerificationError, match="columns: two units"):
+        convexsnn.verify(wrong, result.lowered, result.point, result.columns[twice])
 
 
 @pytest.mark.parametrize("columns", [[], [0], [99] * 50])
@@ -326,5 +318,5 @@ def test_a_unit_without_a_column_must_be_silent():
 
 
 def test_a_margin_out_of_reach_is_an_error_that_says_so():
-    with pytest.raises(LoweringError, match="none of 24 units has a non-zero pattern of margin >= 100"):
+    with pytest.raises(LoweringError, match="none of 24 units has a pattern to use.*dictionary.margin 100"):
         convexsnn.lower(make_problem(margin=100.0))

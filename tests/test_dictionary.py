@@ -137,9 +137,9 @@ def test_columns_and_margins_are_those_of_a_slow_simulation(layer, depth, readou
         slow, 1e-6
     ):  # a silent layer below leaves every membrane at 0, the readout's threshold
         with pytest.raises(LoweringError, match="none of 12 units"):
-            collect(INPUTS, subnetworks, robust, width=3)
+            collect(INPUTS, subnetworks, robust)
         robust = closed
-    dictionary = collect(INPUTS, subnetworks, robust, width=3)
+    dictionary = collect(INPUTS, subnetworks, robust)
     bits = dictionary.columns.toarray()
     for p in range(dictionary.patterns):
         patterns, margins = slow[dictionary.subnetwork_of[p]]
@@ -181,23 +181,9 @@ def test_of_equal_patterns_the_best_margin_stays_in_its_place():
 def test_zeros_are_dropped_and_nothing_else_is_an_error():
     inputs = np.array([[[1.0]], [[2.0]]])
     assert collect(inputs, [threshold_stack([[-1.0], [1.0]])], Definition()).unit_of.tolist() == [1]
-    with pytest.raises(LoweringError, match="dictionary: none of 2 units .* margin >= 1e-06") as caught:
+    with pytest.raises(LoweringError, match="dictionary: none of 2 units .* 2 never fire") as caught:
         collect(inputs, [threshold_stack([[-1.0], [-2.0]])], Definition())
     assert caught.value.exit_status == 2
-
-
-def test_equal_patterns_of_different_subnetworks_are_one_column_or_two():
-    inputs = np.array([[[1.0]], [[-1.0]]])
-    stacks = [threshold_stack([[1.0], [2.0]]), threshold_stack([[4.0], [-1.0]])]
-    together = collect(inputs, stacks, Definition(), width=2)
-    assert (together.subnetwork_of.tolist(), together.unit_of.tolist()) == ([1, 1], [0, 1])
-    apart = collect(inputs, stacks, Definition(), width=2, across_subnetworks=False)
-    assert (apart.subnetwork_of.tolist(), apart.unit_of.tolist()) == ([0, 1, 1], [1, 0, 1])
-    assert apart.group_of.tolist() == [0, 1, 1]
-    # one stack of four units holds two subnetworks of width 2
-    stack = threshold_stack([[1.0], [2.0], [4.0], [-1.0]])
-    apart = collect(inputs, [stack], Definition(), width=2, across_subnetworks=False)
-    assert (apart.unit_of.tolist(), apart.group_of.tolist()) == ([1, 2, 3], [0, 1, 1])
 
 
 def test_equal_samples_are_simulated_once_and_keep_their_rows():
@@ -223,7 +209,7 @@ def test_a_block_of_units_is_as_good_as_all_at_once(layer, monkeypatch):
 def small_dictionary():
     definition = Definition(1e-5, 4.0, "membrane", "all")
     layers = [{"width": 3}, {"width": 3, "recurrent": True, "bias": True}]
-    return collect(INPUTS, draw(layers, definition), definition, width=3)
+    return collect(INPUTS, draw(layers, definition), definition)
 
 
 def test_saved_and_loaded_it_is_the_same(tmp_path):
@@ -235,7 +221,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
         one.candidates,
         one.complete,
     )
-    for name in ("subnetwork_of", "unit_of", "group_of", "margins"):
+    for name in ("subnetwork_of", "unit_of", "margins"):
         assert np.array_equal(getattr(one, name), getattr(other, name))
     assert np.array_equal(one.columns.packed, other.columns.packed) and one.columns.rows == other.columns.rows
     assert read_npz(tmp_path / "dictionary.npz")["packed"].nbytes == one.patterns * -(

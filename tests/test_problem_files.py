@@ -108,7 +108,6 @@ def test_a_key_like_no_other_is_refused_with_all(tmp_path):
     assert told == "problem.toml: solver.qqqq: unknown key; known keys: name, tolerance, time_limit"
 
 
-@pytest.mark.xfail(strict=True, reason="read_section('') knows name, title and source, not the other tables")
 @pytest.mark.parametrize("section", [s for s in SCHEMA if s and "." not in s])
 def test_an_unknown_table_is_refused_with_the_nearest(tmp_path, section):
     told = refused(write(tmp_path, {**TABLES, section + "z": {}}))
@@ -207,7 +206,6 @@ def test_a_section_is_a_table(tmp_path, section):
     assert told == f"problem.toml: {section}: expected a table, got 3"
 
 
-@pytest.mark.xfail(strict=True, reason="_from_tables calls dict() on [network] unchecked: TypeError")
 def test_the_network_is_a_table(tmp_path):
     told = refused(write(tmp_path, {**TABLES, "network": 3}))
     assert told == "problem.toml: network: expected a table, got 3"
@@ -409,7 +407,6 @@ def test_from_arrays_is_the_same_problem(tmp_path, tables, layer, data):
         ("training", "loss", "squared_hinge"),
         ("training", "regularization", 0.2),
         ("training", "penalty", "group"),
-        ("training", "groups", "subnetwork"),
         ("dictionary", "margin", 1e-3),
         ("dictionary", "weight_box", 6.0),
         ("network", "readout", "membrane"),
@@ -460,7 +457,6 @@ def test_test_data_and_the_kind_of_numbers_leave_the_fingerprint():
     assert from_arrays({k: v.tolist() for k, v in DATA.items()}).fingerprint() == good
 
 
-@pytest.mark.xfail(strict=True, reason="fingerprint hashes the JSON text of numbers: 5 is not 5.0")
 @pytest.mark.parametrize(
     ("section", "key", "one", "other"),
     [
@@ -474,16 +470,15 @@ def test_5_and_5_0_are_the_same_number(tmp_path, section, key, one, other):
     assert len(prints) == 1
 
 
-NUMPY = pytest.mark.xfail(strict=True, reason="schema takes numpy's numbers, json.dumps does not: TypeError")
 
 
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [
         ("dictionary", "weight_box", np.float64(5.0)),
-        pytest.param("dictionary", "weight_box", np.float32(5.0), marks=NUMPY),
-        pytest.param("network.layers", "width", np.int64(2), marks=NUMPY),
-        pytest.param("network", "subnetworks", np.int32(2), marks=NUMPY),
+        pytest.param("dictionary", "weight_box", np.float32(5.0)),
+        pytest.param("network.layers", "width", np.int64(2)),
+        pytest.param("network", "subnetworks", np.int32(2)),
     ],
 )
 def test_numbers_of_numpy_are_numbers(tmp_path, section, key, value):

@@ -244,7 +244,8 @@ def test_a_gap_above_the_tolerance_is_no_optimum():
     found = solve(program, Stub(Point(np.zeros(program.shape))), tolerance=1e-6)
     assert found.certificate.gap > 1e-6
     assert found.status is Status.LIMIT
-    assert solve(program, Stub(Point(np.zeros(program.shape))), tolerance=1e6).status is Status.OPTIMAL
+    with pytest.raises(ShapeError, match="tolerance: .* below 1"):
+        solve(program, Stub(Point(np.zeros(program.shape))), tolerance=1e6)
 
 
 # --- what solve does around a solver --------------------------------------------------------------------

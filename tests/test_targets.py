@@ -117,7 +117,6 @@ def test_a_wrong_number_of_rows_or_steps_is_named():
         target_code([[0, 1], [0, 1]], n=2, steps=3, loss="hinge", task="classification")
 
 
-@pytest.mark.xfail(strict=True, reason="target_code calls np.asarray before any check: numpy's ValueError")
 def test_ragged_targets_are_named():
     with pytest.raises(ShapeError, match="targets"):
         target_code([[0, 1], [1]], n=2, steps=None, loss="hinge", task="classification")

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from convexsnn.arrays import FloatArray, IntArray, read_npz, write_npz
-from convexsnn.errors import ProblemFileError
+from convexsnn.arrays import FloatArray, IntArray, read_npz, real_array, write_npz
+from convexsnn.errors import ProblemFileError, ShapeError
 
 STATUSES = ("optimal_on_dictionary", "bounded", "optimal_global", "limit", "failed")
 FORMAT = 1
@@ -84,15 +84,25 @@ def load_claim(folder: Path) -> tuple[Claim, Evidence]:
         for name, kind in known.items():
             if not isinstance(stated[name], kinds[str(kind)]) or isinstance(stated[name], bool):  # type: ignore[arg-type]
                 raise ValueError(f"{name}: expected {kind}, got {stated[name]!r}")
+            if kind == "float" and not abs(stated[name]) < 1e300:
+                raise ValueError(f"{name}: expected a finite number, got {str(stated[name])[:20]}")
         if stated["format"] != FORMAT:
             raise ValueError(f"format: {stated['format']}, this version reads {FORMAT}")
         if stated["status"] not in STATUSES:
             raise ValueError(f"status: {stated['status']!r}, expected one of {', '.join(STATUSES)}")
-    except (OSError, ValueError) as error:
-        raise ProblemFileError(f"{path}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ProblemFileError(f"{path.name}: {error}") from error
     arrays = read_npz(folder / "certificate.npz")
     try:
-        evidence = Evidence(arrays["dual"], arrays["weights"], arrays["columns"].astype(np.int64))
+        columns = arrays["columns"]
+        if columns.ndim != 1 or columns.dtype.kind not in "iu":
+            raise ShapeError(f"columns: expected whole numbers (m,), got {columns.dtype} {columns.shape}")
+        dual = real_array("dual", arrays["dual"], ("R", "C"))
+        evidence = Evidence(
+            dual, real_array("weights", arrays["weights"], ("P", "C")), columns.astype(np.int64)
+        )
     except KeyError as error:
-        raise ProblemFileError(f"{folder / 'certificate.npz'}: no array {error}") from error
+        raise ProblemFileError(f"certificate.npz: no array {error}") from error
+    except ShapeError as error:
+        raise ProblemFileError(f"certificate.npz: {error}") from error
     return Claim(**stated), evidence

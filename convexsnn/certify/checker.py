@@ -62,6 +62,8 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
         raise VerificationError(
             f"dictionary: a column of subnetwork {owners.max()}, there are {len(dictionary.subnetworks)}"
         )
+    if dictionary.complete:
+        raise VerificationError("dictionary: called complete, which a list of patterns does not show")
     if dictionary.columns.rows != problem.rows:
         raise VerificationError(f"dictionary: {dictionary.columns.rows} rows, the data have {problem.rows}")
     samples, which = distinct_samples(problem.inputs)
@@ -84,6 +86,8 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
             raise VerificationError(
                 f"dictionary: column {mine[column]}, row {row} is not what its witness does"
             )
+        if not np.allclose(dictionary.margins[mine], margins[units], rtol=1e-6, atol=1e-9):
+            raise VerificationError(f"dictionary: margins of subnetwork {k} are not those of its witnesses")
         if margins[units].min() < definition.margin * (1.0 - 1e-6):  # rounding of another machine
             raise VerificationError(
                 f"dictionary: margin {margins[units].min():.3g} of a witness is below {definition.margin:g}"
@@ -131,8 +135,9 @@ def check(
         raise VerificationError(f"certificate.npz: {error}") from error
     verification = verify(network, lowered, point, evidence.columns)
     _same("objective", claim.objective, verification.objective)
-    bound = program.dual_objective(Point(point.weights, dual))
     norm = program.dual_norm(dual)
+    inside = dual * min(1.0, program.regularization / norm) if norm else dual
+    bound = program.dual_objective(Point(point.weights, inside))
     if not np.isfinite(bound) or norm > program.regularization * (1.0 + RELATIVE):
         raise VerificationError(
             f"dual: not feasible, {program.penalty.dual_formula} = {norm!r}, λ = {program.regularization!r}, "

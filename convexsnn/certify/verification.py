@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convexsnn.arrays import FloatArray, IntArray
+from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary import Definition
 from convexsnn.dictionary.spikes import distinct_samples, readout_margins, spike_margins
 from convexsnn.errors import VerificationError
@@ -72,35 +72,22 @@ def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray |
         columns = Convexification().columns_of_units(lowered, point)
     samples, which = distinct_samples(problem.inputs)
     trace = simulate(network, samples)
-    features, outputs = trace.features[which], trace.outputs[which]
-    rows = features.reshape(problem.rows, -1)
-    if (
-        len(columns) != rows.shape[1]
-        or columns.max(initial=-1) >= program.shape[0]
-        or columns.min(initial=0) < -1
-    ):
+    outputs, units = trace.outputs[which], network.layers[-1].units
+    if trace.features.size != len(samples) * units * (problem.rows // len(problem.inputs)):
+        raise VerificationError(f"network: read out at other steps than the problem's {problem.rows} rows")
+    if network.output_weights.shape[1] != program.shape[1]:
         raise VerificationError(
-            f"columns: {len(columns)} entries up to {columns.max(initial=-1)}; the network has "
-            f"{rows.shape[1]} last units, the dictionary {program.shape[0]} columns"
+            f"network: {network.output_weights.shape[1]} outputs, the problem has {program.shape[1]}"
         )
-    used = np.flatnonzero(columns >= 0)
-    wrong = rows[:, used] != lowered.dictionary.columns.toarray(columns[used])
-    if wrong.any():
-        row, k = (int(i) for i in np.argwhere(wrong)[0])
-        steps = problem.inputs.shape[1]
-        sample, step = divmod(row, steps) if network.supervise == "all" else (row, steps - 1)
-        raise VerificationError(
-            f"simulation: sample {sample}, step {step}, unit {used[k]} of the last layer reads "
-            f"{int(rows[row, used[k]])}, the dictionary's column {columns[used[k]]} says "
-            f"{int(not rows[row, used[k]])} ({int(wrong.sum())} of {wrong.size} bits differ)"
-        )
+    _check_spikes(trace.features[which].reshape(problem.rows, units), columns, lowered)
+    used = columns >= 0
     weights = np.zeros(program.shape)
-    np.add.at(weights, columns[used], network.output_weights[used])
-    stray = np.abs(np.delete(network.output_weights, used, axis=0)).max(initial=0.0)
+    weights[columns[used]] = network.output_weights[used]
+    stray = np.abs(network.output_weights[~used]).max(initial=0.0)
     if stray > 0:
         raise VerificationError(f"network: a unit without a column is read out with weight {stray:g}")
     wanted = program.outputs(point.weights)
-    table = outputs.reshape(problem.rows, -1)
+    table = outputs.reshape(wanted.shape)
     error = float(np.abs(table - wanted).max())
     if error > RELATIVE * max(1.0, float(np.abs(wanted).max())):
         row = int(np.abs(table - wanted).max(axis=1).argmax())
@@ -110,6 +97,33 @@ def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray |
     stated = program.primal_objective(point)
     if abs(objective - stated) > RELATIVE * max(abs(stated), 1e-300):
         raise VerificationError(f"objective: the network's is {objective!r}, the program's {stated!r}")
-    return Verification(
-        objective, error, network_margin(network, trace, lowered.dictionary.definition), outputs
-    )
+    definition = lowered.dictionary.definition
+    margin = network_margin(network, trace, definition)
+    if margin < definition.margin * (1.0 - 1e-6):  # less is rounding
+        raise VerificationError(
+            f"margin: {margin:.3g} in the network, the definition asks {definition.margin:g}"
+        )
+    return Verification(objective, error, margin, outputs)
+
+
+def _check_spikes(rows: BoolArray, columns: IntArray, lowered: Lowered) -> None:
+    """Compare what the last units read, (R, m), with the dictionary's columns."""
+    problem, program = lowered.problem, lowered.program
+    if columns.shape != (rows.shape[1],) or columns.max() >= program.shape[0] or columns.min() < -1:
+        raise VerificationError(
+            f"columns: {len(columns)} entries up to {columns.max(initial=-1)}; the network has "
+            f"{rows.shape[1]} last units, the dictionary {program.shape[0]} columns"
+        )
+    used = np.flatnonzero(columns >= 0)
+    if len(np.unique(columns[used])) < len(used):
+        raise VerificationError("columns: two units of the last layer have the same column")
+    wrong = rows[:, used] != lowered.dictionary.columns.toarray(columns[used])
+    if wrong.any():
+        row, k = (int(i) for i in np.argwhere(wrong)[0])
+        steps = problem.inputs.shape[1]
+        sample, step = divmod(row, steps) if problem.network.supervise == "all" else (row, steps - 1)
+        raise VerificationError(
+            f"simulation: sample {sample}, step {step}, unit {used[k]} of the last layer reads "
+            f"{int(rows[row, used[k]])}, the dictionary's column {columns[used[k]]} says "
+            f"{int(not rows[row, used[k]])} ({int(wrong.sum())} of {wrong.size} bits differ)"
+        )

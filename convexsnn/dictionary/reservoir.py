@@ -18,6 +18,8 @@ from convexsnn.simulate import run_layer
 
 EVENTS = 2000
 SAMPLES = 200
+BISECTIONS = 50
+CLOSE, FAR = 0.02, 0.1  # where bisection stops, and what a small layer's jumps may leave
 
 
 def branching_ratio(layer: Layer, inputs: FloatArray, rng: np.random.Generator) -> float:
@@ -26,8 +28,10 @@ def branching_ratio(layer: Layer, inputs: FloatArray, rng: np.random.Generator) 
     Estimated from at most 2000 spikes drawn without replacement; 0 if there is no spike before the
     last step.
     """
+    if layer.recurrent is None:
+        raise LoweringError("recurrent: a branching ratio needs a recurrent layer")
     membranes, spikes = run_layer(layer, inputs)
-    assert membranes is not None and layer.recurrent is not None
+    assert membranes is not None
     sample, step, unit = np.nonzero(spikes[:, :-1])
     if not len(unit):
         return 0.0
@@ -67,10 +71,17 @@ def tune_to_criticality(
                 f"dictionary.source: the reservoir's branching ratio stays at {at(high)[1]:.3g} < 1; "
                 "widen the layer, raise dictionary.scale or dictionary.weight_box"
             )
-    for _ in range(30):
-        middle = 0.5 * (low + high)
-        tuned, ratio = at(middle)
-        if abs(ratio - 1.0) < 0.02:
+    best, best_ratio = at(high)
+    for _ in range(BISECTIONS):
+        tuned, ratio = at(0.5 * (low + high))
+        if abs(ratio - 1.0) < abs(best_ratio - 1.0):
+            best, best_ratio = tuned, ratio
+        if abs(best_ratio - 1.0) < CLOSE:
             break
-        low, high = (middle, high) if ratio < 1.0 else (low, middle)
-    return tuned
+        low, high = (0.5 * (low + high), high) if ratio < 1.0 else (low, 0.5 * (low + high))
+    if abs(best_ratio - 1.0) > FAR:
+        raise LoweringError(
+            f"dictionary.source: the reservoir's branching ratio jumps past 1 (to {best_ratio:.3g}); "
+            "widen the layer"
+        )
+    return best

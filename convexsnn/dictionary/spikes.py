@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from convexsnn.arrays import BoolArray, FloatArray, IntArray, read_npz, write_npz
+from convexsnn.arrays import BoolArray, FloatArray, IntArray, read_npz, real_array, write_npz
 from convexsnn.bits import PackedBits, unique_rows
-from convexsnn.errors import ConvexSNNError, LoweringError, ProblemFileError
+from convexsnn.errors import ConvexSNNError, LoweringError, ProblemFileError, ShapeError
 from convexsnn.networks import Layer, Subnetwork
 from convexsnn.networks.files import layer_arrays, layers_from_arrays
 from convexsnn.simulate import readout, run_layer
@@ -53,8 +53,6 @@ class SpikeDictionary:
     subnetworks : tuple of Subnetwork
     subnetwork_of, unit_of : (P,) int arrays
         The witness of column p is unit ``unit_of[p]`` of the last layer of ``subnetworks[subnetwork_of[p]]``.
-    group_of : (P,) int array
-        Which subnetwork of the architecture the unit belongs to.
     margins : (P,) array
         Smallest distance of a membrane from its threshold, over all units the column depends on.
     candidates : int
@@ -67,7 +65,6 @@ class SpikeDictionary:
     subnetworks: tuple[Subnetwork, ...]
     subnetwork_of: IntArray
     unit_of: IntArray
-    group_of: IntArray
     margins: FloatArray
     definition: Definition
     candidates: int = 0
@@ -79,16 +76,14 @@ class SpikeDictionary:
         return self.columns.shape[1]
 
     def select(self, columns: IntArray) -> SpikeDictionary:
-        """Return the dictionary of some columns; the subnetworks stay."""
-        return SpikeDictionary(
-            self.columns.select(columns),
-            self.subnetworks,
-            self.subnetwork_of[columns],
-            self.unit_of[columns],
-            self.group_of[columns],
-            self.margins[columns],
-            self.definition,
-            self.candidates,
+        """Return the dictionary of some columns, given by their indices; the subnetworks stay."""
+        return replace(
+            self,
+            columns=self.columns.select(columns),
+            subnetwork_of=self.subnetwork_of[columns],
+            unit_of=self.unit_of[columns],
+            margins=self.margins[columns],
+            complete=False,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -98,7 +93,6 @@ class SpikeDictionary:
             "rows": np.asarray(self.columns.rows),
             "subnetwork_of": self.subnetwork_of,
             "unit_of": self.unit_of,
-            "group_of": self.group_of,
             "margins": self.margins,
             "candidates": np.asarray(self.candidates),
             "complete": np.asarray(self.complete),
@@ -126,23 +120,28 @@ def load_dictionary(path: str | os.PathLike[str]) -> SpikeDictionary:
             subnetworks.append(Subnetwork(layers_from_arrays(arrays, f"subnetwork{len(subnetworks)}_")))
         margin, box = arrays["definition"]
         definition = Definition(float(margin), float(box), str(arrays["readout"]), str(arrays["supervise"]))
-        dictionary = SpikeDictionary(
-            PackedBits(arrays["packed"], int(arrays["rows"])),
+        columns = PackedBits(arrays["packed"], int(arrays["rows"]))
+        if columns.rows % 8 and (columns.packed[:, -1] & (0xFF >> columns.rows % 8)).any():
+            raise ShapeError("packed: bits beyond the last row are set")
+        places = {}
+        for name in ("subnetwork_of", "unit_of"):
+            value = arrays[name]
+            if value.shape != (columns.shape[1],) or value.dtype.kind not in "iu":
+                raise ShapeError(
+                    f"{name}: expected whole numbers (P={columns.shape[1]},), got {value.dtype} {value.shape}"
+                )
+            places[name] = value.astype(np.int64)
+        return SpikeDictionary(
+            columns,
             tuple(subnetworks),
-            arrays["subnetwork_of"],
-            arrays["unit_of"],
-            arrays["group_of"],
-            arrays["margins"],
-            definition,
-            int(arrays["candidates"]),
-            bool(arrays["complete"]),
+            **places,
+            margins=real_array("margins", arrays["margins"], (("P", columns.shape[1]),)),
+            definition=definition,
+            candidates=int(arrays["candidates"]),
+            complete=bool(arrays["complete"]),
         )
-    except (KeyError, ValueError, TypeError, ConvexSNNError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError, ConvexSNNError) as error:
         raise ProblemFileError(f"{path}: no dictionary: {error}") from error
-    sizes = {len(getattr(dictionary, k)) for k in ("subnetwork_of", "unit_of", "group_of", "margins")}
-    if sizes != {dictionary.patterns}:
-        raise ProblemFileError(f"{path}: {dictionary.patterns} columns, but witnesses of {sorted(sizes)}")
-    return dictionary
 
 
 def spike_margins(layer: Layer, membranes: FloatArray) -> FloatArray:
@@ -201,25 +200,15 @@ def patterns_of(
     return np.concatenate(features, axis=1), np.minimum(np.concatenate(margins), below)
 
 
-def collect(
-    inputs: FloatArray,
-    subnetworks: Sequence[Subnetwork],
-    definition: Definition,
-    *,
-    width: int = 1,
-    across_subnetworks: bool = True,
-) -> SpikeDictionary:
+def collect(inputs: FloatArray, subnetworks: Sequence[Subnetwork], definition: Definition) -> SpikeDictionary:
     """Simulate subnetworks and keep the distinct patterns of their last units.
+
+    Of equal patterns the witness with the largest margin stays; patterns of zeros go, and those of
+    smaller margin than the definition's.
 
     Parameters
     ----------
     inputs : (n, T, d) array
-    width : int
-        Last units per subnetwork of the architecture; a stack may hold several subnetworks side by side.
-    across_subnetworks : bool
-        Whether equal patterns of different subnetworks are one column. Of equal patterns, the witness
-        with the largest margin stays; patterns of zeros and, if the definition is robust, of smaller
-        margin go.
 
     Raises
     ------
@@ -229,38 +218,31 @@ def collect(
     samples, which = distinct_samples(inputs)
     steps = inputs.shape[1] if definition.supervise == "all" else 1
     rows = (which[:, None] * steps + np.arange(steps)).ravel()
-    bits, margins, stacks, units, groups = [], [], [], [], []
-    group = 0
+    bits, margins, stacks, units = [], [], [], []
     for k, subnetwork in enumerate(subnetworks):
         features, margin = patterns_of(subnetwork, samples, definition)
         bits.append(PackedBits.from_array(features).packed)
         margins.append(margin)
-        unit = np.arange(len(margin))
-        units.append(unit)
+        units.append(np.arange(len(margin)))
         stacks.append(np.full(len(margin), k))
-        groups.append(group + unit // width)
-        group = int(groups[-1][-1]) + 1
     packed = PackedBits(np.concatenate(bits), len(samples) * steps)
-    margin_of, stack_of = np.concatenate(margins), np.concatenate(stacks)
-    unit_of, group_of = np.concatenate(units), np.concatenate(groups)
-    kept = np.flatnonzero((packed.counts() > 0) & (margin_of >= definition.margin))
-    kept = kept[np.argsort(-margin_of[kept], kind="stable")]
-    key = packed.packed[kept]
-    if not across_subnetworks:
-        key = np.concatenate([key, group_of[kept, None].astype("<i8").view(np.uint8)], axis=1)
-    kept = np.sort(kept[unique_rows(key)[0]]) if len(kept) else kept
+    margin_of, stack_of, unit_of = (np.concatenate(parts) for parts in (margins, stacks, units))
+    fires = packed.counts() > 0
+    kept = np.flatnonzero(fires & (margin_of >= definition.margin))
     if not len(kept):
+        silent = f"{int((~fires).sum())} never fire at a readout"
         raise LoweringError(
-            f"dictionary: none of {len(margin_of)} units has a non-zero pattern of margin >= "
-            f"{definition.margin:g} (largest margin {margin_of.max():.3g}); lower dictionary.margin, or "
-            "change dictionary.scale, bias or source"
+            f"dictionary: none of {len(margin_of)} units has a pattern to use: {silent}, the largest margin "
+            f"of the others is {margin_of.max(initial=0.0, where=fires):.3g}, dictionary.margin "
+            f"{definition.margin:g}; lower it, or change dictionary.scale, bias or source"
         )
+    kept = kept[np.argsort(-margin_of[kept], kind="stable")]
+    kept = np.sort(kept[packed.select(kept).unique_columns()[0]])
     return SpikeDictionary(
         packed.select(kept).take_rows(rows),
         tuple(subnetworks),
         stack_of[kept],
         unit_of[kept],
-        np.unique(group_of[kept], return_inverse=True)[1],
         margin_of[kept],
         definition,
         len(margin_of),

@@ -16,7 +16,7 @@ import numpy as np
 from convexsnn.arrays import BoolArray, FloatArray, read_npz
 from convexsnn.dictionary.reservoir import tune_to_criticality
 from convexsnn.dictionary.spikes import Definition, distinct_samples, spike_margins
-from convexsnn.errors import LoweringError
+from convexsnn.errors import LoweringError, ProblemFileError
 from convexsnn.networks import Layer, LayerSpec, NetworkSpec, Subnetwork, architecture_mismatch
 from convexsnn.networks.files import layers_from_arrays
 from convexsnn.simulate import run_layer
@@ -109,9 +109,9 @@ def _drawn(
 
 
 def _settled(
-    redraw: Callable[[], Layer], signal: FloatArray, definition: Definition
+    redraw: Callable[[], Layer], signal: FloatArray, definition: Definition, as_a_whole: bool
 ) -> tuple[Layer, BoolArray]:
-    """Draw a layer, then redraw the units that come too close to their threshold."""
+    """Draw a layer, then redraw the units (or all) while some come too close to their threshold."""
     layer, best = redraw(), -1.0
     for _ in range(ROUNDS):
         membranes, spikes = run_layer(layer, signal)
@@ -121,6 +121,9 @@ def _settled(
         close = np.flatnonzero(margins < definition.margin)
         if not len(close):
             return layer, spikes
+        if as_a_whole:
+            layer = redraw()
+            continue
         fresh, rows = redraw(), layer.unit_weights().copy()
         rows[close] = fresh.unit_weights()[close]
         layer = layer.with_unit_weights(rows)
@@ -195,7 +198,8 @@ def _stack(
         if spec is network.layers[-1] and not spec.recurrent:
             layers.append(redraw())
             break
-        layer, spikes = _settled(redraw, signal, definition)
+        # a reservoir is tuned as a whole: rows of several would not have the branching ratio of any
+        layer, spikes = _settled(redraw, signal, definition, draw.source == "reservoir")
         layers.append(layer)
         signal = spikes.astype(np.float64)
     return Subnetwork(tuple(layers))
@@ -213,7 +217,10 @@ def subnetworks_from_file(
     LoweringError
         Another architecture than the network's, or a weight outside the box.
     """
-    layers = layers_from_arrays(read_npz(path))
+    try:
+        layers = layers_from_arrays(read_npz(path))
+    except ProblemFileError as error:
+        raise ProblemFileError(f"dictionary.file: {path}: {error}") from error
     if reason := architecture_mismatch(network, layers, inputs):
         raise LoweringError(f"dictionary.file: {path}: {reason}")
     for k, layer in enumerate(layers, start=1):

@@ -19,7 +19,7 @@ from scipy.linalg import block_diag
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary import Definition, SpikeDictionary, collect, draw_subnetworks, subnetworks_from_file
 from convexsnn.dictionary.spikes import distinct_samples
-from convexsnn.errors import ProblemFileError
+from convexsnn.errors import ProblemFileError, ShapeError
 from convexsnn.lowering.lowering import Lowered, Lowering
 from convexsnn.networks import LIF, Layer, Network, RecurrentThreshold
 from convexsnn.networks.neurons import Neuron
@@ -63,14 +63,7 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
             variant=spec.variant,
             scale=spec.scale,
         )
-    apart = problem.training.penalty == "group" and problem.training.groups == "subnetwork"
-    return collect(
-        problem.inputs,
-        subnetworks,
-        definition,
-        width=problem.network.layers[-1].width,
-        across_subnetworks=not apart,
-    )
+    return collect(problem.inputs, subnetworks, definition)
 
 
 @dataclass(frozen=True)
@@ -89,8 +82,7 @@ class Convexification(Lowering):
         training = problem.training
         penalty: Penalty = L1()
         if training.penalty == "group":
-            own = np.arange(dictionary.patterns)
-            penalty = Group(own if training.groups == "unit" else dictionary.group_of)
+            penalty = Group(np.arange(dictionary.patterns))
         program = L1Program(
             dictionary.columns,
             problem.encoded_targets(),
@@ -102,13 +94,16 @@ class Convexification(Lowering):
         )
         if training.regularization_fraction is not None:
             largest = program.regularization_max
-            # targets that ask for nothing have λ_max = 0: any λ then gives W = 0
-            program = replace(program, regularization=training.regularization_fraction * largest or 1.0)
+            if largest <= 1e-12 * program.row_scale.sum():
+                largest = 1.0 / training.regularization_fraction  # nothing to learn: any λ gives W = 0
+            program = replace(program, regularization=training.regularization_fraction * largest)
         return Lowered(problem, program, dictionary)
 
     def reconstruct(self, lowered: Lowered, point: Point) -> Network:
         """Return the network whose output weights are `point.weights`, without the units it does not use."""
         problem, dictionary = lowered.problem, lowered.dictionary
+        if np.shape(point.weights) != lowered.program.shape:
+            raise ShapeError(f"weights: expected {lowered.program.shape}, got {np.shape(point.weights)}")
         samples, _ = distinct_samples(problem.inputs)
         stacks, outputs = [], []
         for k, columns in _active_by_subnetwork(dictionary, point):

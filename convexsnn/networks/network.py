@@ -66,11 +66,6 @@ class LayerSpec:
             return RecurrentThreshold(self.threshold, own_weight)  # type: ignore[arg-type]
         return NEURONS[self.neuron](self.threshold)
 
-    def parameters_per_unit(self, inputs: int) -> int:
-        """Return how many trained weights one unit of this layer has on `inputs` inputs."""
-        own = int(NEURONS[self.neuron].has_own_weight)
-        return inputs + self.bias + (self.width if self.recurrent else 0) + own
-
 
 @dataclass(frozen=True)
 class NetworkSpec:
@@ -181,9 +176,10 @@ class Layer:
 
 
 def architecture_mismatch(spec: NetworkSpec, layers: Sequence[Layer], inputs: int) -> str | None:
-    """Return how layers differ from an architecture, widths aside, or None if they do not.
+    """Return how layers differ from an architecture, or None if they do not.
 
-    Widths are left out: a network uses as many units as it needs.
+    There may be any number of subnetworks, that is of groups of units without a weight between them,
+    but none with more units in a layer than the architecture's width.
     """
     if len(layers) != len(spec.layers):
         return f"has {len(layers)} layers, the network {len(spec.layers)}"
@@ -203,7 +199,33 @@ def architecture_mismatch(spec: NetworkSpec, layers: Sequence[Layer], inputs: in
         for name, have, want in pairs:
             if have != want:
                 return f"layer {k} has {name} {have!r}, the network {want!r}"
+    for k, (largest, wanted) in enumerate(zip(_subnetwork_widths(layers), spec.layers, strict=True), start=1):
+        if largest > wanted.width:
+            return (
+                f"layer {k} has {largest} units that belong together, the network a width of {wanted.width}"
+            )
     return None
+
+
+def _subnetwork_widths(layers: Sequence[Layer]) -> list[int]:
+    """Return, for each layer, how many of its units the largest connected part of the network has."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    starts = np.cumsum([0] + [layer.units for layer in layers])
+    edges: list[FloatArray] = []
+    for k, layer in enumerate(layers):
+        if k:
+            to, come = np.nonzero(layer.weights)
+            edges.append(np.stack([to + starts[k], come + starts[k - 1]]))
+        if layer.recurrent is not None:
+            edges.append(np.stack(np.nonzero(layer.recurrent)) + starts[k])
+    if not edges:
+        return [1] * len(layers)
+    ends = np.concatenate(edges, axis=1)
+    graph = coo_array((np.ones(ends.shape[1]), tuple(ends)), shape=(starts[-1], starts[-1]))
+    part = connected_components(graph, directed=False)[1]
+    return [int(np.bincount(part[a:b]).max()) for a, b in zip(starts, starts[1:], strict=False)]
 
 
 @dataclass(frozen=True, eq=False)

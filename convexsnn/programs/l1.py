@@ -71,6 +71,8 @@ class L1Program(Program):
             if self.loss not in LOSSES:
                 raise ShapeError(f"loss: expected one of {', '.join(LOSSES)}, got {self.loss!r}")
             set_(self, "loss", LOSSES[self.loss])
+        if not isinstance(self.loss, Loss):
+            raise ShapeError(f"loss: expected one of {', '.join(LOSSES)}, got {self.loss!r}")
         rows = self.dictionary.rows
         targets = np.asarray(self.targets)
         targets = targets[:, None] if targets.ndim == 1 else targets
@@ -82,6 +84,10 @@ class L1Program(Program):
             raise ShapeError(f"sample_weights: {self.sample_weights.min():g}; every weight must be positive")
         set_(self, "scale", positive("scale", 1.0 / rows if self.scale is None else self.scale))
         set_(self, "regularization", positive("regularization", self.regularization))
+        if not isinstance(self.penalty, Penalty):
+            raise ShapeError(
+                f"penalty: expected a Penalty such as L1() or Group(index), got {self.penalty!r}"
+            )
         self.penalty.check(self.dictionary.shape[1])
 
     @property

@@ -15,6 +15,7 @@ from convexsnn.arrays import BoolArray, FloatArray
 
 ROWS_AT_A_TIME = 48
 ROUNDS = 200
+LEAST = 1e-9  # nearer to a wall than this, rounding decides on which side a point is
 
 
 def _model(d: int, box: float) -> Any:
@@ -78,7 +79,7 @@ def max_margin(
             break
         weights = np.clip(x[:d], -box, box)
         slack = rows @ weights - bounds
-        if slack.min() > best_margin:
+        if slack.min() > max(best_margin, LEAST):
             best, best_margin = weights, float(slack.min())
         if slack.min() >= x[d] - 1e-9 * (1.0 + abs(x[d])):
             break

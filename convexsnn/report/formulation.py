@@ -19,7 +19,11 @@ DYNAMICS = {
 
 
 def _layer(k: int, spec: LayerSpec) -> str:
-    drive = "W x_t" + (" + R s_(t-1)" if spec.recurrent else "") + (" + b" if spec.bias else "")
+    drive = (
+        ("W x_t" if k == 1 else f"W s^({k - 1})_t")
+        + (" + R s_(t-1)" if spec.recurrent else "")
+        + (" + b" if spec.bias else "")
+    )
     rule = DYNAMICS[spec.reset if spec.neuron == "lif" else spec.neuron]
     grid = ", ".join(f"{b:g}" for b in spec.leak)
     leak = f", β {'=' if len(spec.leak) == 1 else 'in'} {grid}" if spec.neuron == "lif" else ""

@@ -1,6 +1,6 @@
 """Hands for the programs; nothing here knows what a network is."""
 
-from convexsnn.solvers.registry import SOLVERS, get_solver, installed, solve
+from convexsnn.solvers.registry import SOLVERS, check_limits, get_solver, installed, solve
 from convexsnn.solvers.solver import Capabilities, Solution, Solver, Status, kind_of
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Solution",
     "Solver",
     "Status",
+    "check_limits",
     "get_solver",
     "installed",
     "kind_of",

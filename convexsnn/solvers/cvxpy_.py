@@ -21,7 +21,7 @@ from convexsnn.solvers.solver import Capabilities, Solution, Solver, Status, kin
 # How each solver is told accuracy and time limit, and kept deterministic.
 ACCURACY = {
     "CLARABEL": lambda tol: {"tol_gap_abs": tol, "tol_gap_rel": tol, "tol_feas": tol},
-    "SCS": lambda tol: {"eps_abs": tol, "eps_rel": tol, "max_iters": 200_000},
+    "SCS": lambda tol: {"eps_abs": tol, "eps_rel": tol, "max_iters": 50_000},
     "OSQP": lambda tol: {
         "eps_abs": tol,
         "eps_rel": tol,
@@ -90,7 +90,9 @@ class Cvxpy(Solver):
                     f"{program.penalty.name}); use cvxpy:clarabel or cvxpy:scs"
                 ) from error
             if time_limit is None:
-                raise SolverFailed(f"solver {label}: {str(error).splitlines()[0]}") from error
+                raise SolverFailed(
+                    f"solver {label}: stopped without a point: {str(error).split('. ')[0].splitlines()[0]}"
+                ) from error
         except (TypeError, ValueError, AttributeError, KeyError) as error:  # what backends raise on options
             raise SolverFailed(f"solver {label}: options {dict(options or {})}: {error}") from error
         ended = time.perf_counter()

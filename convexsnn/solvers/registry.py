@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from convexsnn.errors import ShapeError, SolverNotInstalled, UnsupportedError
+from convexsnn.errors import ShapeError, SolverFailed, SolverNotInstalled, UnsupportedError
 from convexsnn.programs import L1Program, Point, Presolved, presolve
 from convexsnn.programs.scaling import scale
 from convexsnn.solvers.cvxpy_ import Cvxpy
@@ -24,7 +24,21 @@ SOLVERS: dict[str, tuple[type[Solver], str]] = {
     "cvxpy": (Cvxpy, "cvxpy"),
 }
 
-AUTO = {"lp": "highs", "qp": "cvxpy", "cone": "cvxpy", "exponential": "cvxpy"}
+# what "auto" tries, in this order, until the certified gap is within the tolerance
+AUTO = {
+    "lp": ("highs", "cvxpy:clarabel"),
+    "qp": ("cvxpy:clarabel", "cvxpy:scs"),
+    "cone": ("cvxpy:clarabel", "cvxpy:scs"),
+    "exponential": ("cvxpy:clarabel", "cvxpy:scs"),
+}
+
+
+def check_limits(tolerance: float, time_limit: float | None) -> None:
+    """Raise a ShapeError unless 0 < tolerance < 1 and the time limit is positive and finite."""
+    if not 0 < tolerance < 1:
+        raise ShapeError(f"tolerance: expected a positive number below 1, got {tolerance}")
+    if time_limit is not None and not 0 < time_limit < np.inf:
+        raise ShapeError(f"time_limit: expected a positive number of seconds, got {time_limit}")
 
 
 def installed(name: str) -> bool:
@@ -84,7 +98,8 @@ def solve(
     Parameters
     ----------
     solver : name or Solver
-        "auto" takes HiGHS for linear programs and Clarabel through cvxpy for all others.
+        "auto" takes HiGHS for linear programs and Clarabel through cvxpy for all others, and where that
+        does not reach the tolerance Clarabel or SCS after it.
     tolerance : float
         Relative duality gap; above it the status is LIMIT, whatever the solver says.
     progress : callable, optional
@@ -94,31 +109,26 @@ def solve(
     ------
     UnsupportedError, SolverNotInstalled, SolverFailed
     """
-    if not tolerance > 0:
-        raise ShapeError(f"tolerance: expected a positive number, got {tolerance}")
-    if time_limit is not None and not time_limit > 0:
-        raise ShapeError(f"time_limit: expected a positive number of seconds, got {time_limit}")
+    check_limits(tolerance, time_limit)
     begun = time.perf_counter()
-    chosen = (
-        solver
-        if isinstance(solver, Solver)
-        else get_solver(AUTO[kind_of(program)] if solver == "auto" else solver)
-    )
-    check(chosen, program)
+    names = AUTO[kind_of(program)] if solver == "auto" else (solver,)
+    chosen = [get_solver(name) if isinstance(name, str) else name for name in names]
+    for one in chosen:
+        check(one, program)
     zero = Point(np.zeros(program.shape))
     if program.shape[0] == 0 or program.regularization >= program.regularization_max:
         return Solution(zero, Status.OPTIMAL, program.certify(zero), "presolve", "W = 0: no pattern can help")
     if start is not None and np.shape(start.weights) != program.shape:
         raise ShapeError(f"start: expected weights {program.shape}, got {np.shape(start.weights)}")
+    deadline = None if time_limit is None else begun + time_limit
     parts = [(part, presolve(part)) for part in program.outputs_apart()]
     solutions = []
     for k, (part, reduced) in enumerate(parts):
         if progress:
             rows, columns = reduced.program.dictionary.shape
             progress(f"solving {rows} × {columns}", k / len(parts))
-        left = None if time_limit is None else time_limit - (time.perf_counter() - begun)
         own = start if start is None or len(parts) == 1 else Point(start.weights[:, [k]])
-        solutions.append(_solve_part(chosen, part, reduced, tolerance, left, own, options))
+        solutions.append(_solve_part(chosen, part, reduced, tolerance, deadline, own, options))
     return _joined(program, solutions, tolerance)
 
 
@@ -149,30 +159,44 @@ def _joined(program: L1Program, solutions: list[Solution], tolerance: float) -> 
 
 
 def _solve_part(
-    solver: Solver,
+    solvers: Sequence[Solver],
     part: L1Program,
     reduced: Presolved,
     tolerance: float,
-    time_limit: float | None,
+    deadline: float | None,
     start: Point | None,
     options: Mapping[str, Any] | None,
 ) -> Solution:
-    """Solve one output's program (or the coupled whole) and bring its point back."""
+    """Solve one output's program (or the coupled whole), by the first solver that reaches the tolerance."""
     zero = Point(np.zeros(part.shape))
+    nothing = Solution(zero, Status.LIMIT, part.certify(zero), solvers[0].name, "time limit")
     if part.regularization >= part.regularization_max:
-        return Solution(zero, Status.OPTIMAL, part.certify(zero), solver.name, "W = 0: no pattern can help")
-    if time_limit is not None and time_limit <= 0:
-        return Solution(zero, Status.LIMIT, part.certify(zero), solver.name, "time limit")
-    scaled = scale(reduced.program)
-    solution = solver.solve(
-        scaled.program,
-        tolerance=tolerance,
-        time_limit=time_limit,
-        start=None if start is None else scaled.reduce(reduced.reduce(start)),
-        options=options,
-    )
-    point = reduced.recover(scaled.recover(solution.point))
-    certificate = part.certify(point)
-    if certificate.gap > tolerance and part.primal_objective(zero) < certificate.objective:
-        point, certificate = zero, part.certify(zero)  # a stopped solver can be worse than no network
-    return replace(solution, point=point, certificate=certificate)
+        return replace(nothing, status=Status.OPTIMAL, solver_status="W = 0: no pattern can help")
+    scaled, best, failure = scale(reduced.program), nothing, None
+    for solver in solvers:
+        left = None if deadline is None else deadline - time.perf_counter()
+        if left is not None and left <= 0:
+            break
+        try:
+            solution = solver.solve(
+                scaled.program,
+                tolerance=tolerance,
+                time_limit=left,
+                start=None if start is None else scaled.reduce(reduced.reduce(start)),
+                options=options,
+            )
+        except SolverFailed as error:
+            failure = error
+            continue
+        point = reduced.recover(scaled.recover(solution.point))
+        solution = replace(solution, point=point, certificate=part.certify(point))
+        # a stopped solver can be worse than no network at all
+        if best is nothing or solution.certificate.gap < best.certificate.gap:
+            worse = solution.certificate.objective > nothing.certificate.objective
+            kept = {"point": zero, "certificate": nothing.certificate} if worse else {}
+            best = replace(solution, **kept)  # type: ignore[arg-type]
+        if best.certificate.gap <= tolerance:
+            return best
+    if best is nothing and failure is not None:
+        raise failure
+    return best

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from convexsnn.errors import ProblemFileError
+from convexsnn.errors import ProblemFileError, ShapeError
 from convexsnn.tasks.arithmetic import addition
 from convexsnn.tasks.automata import first_last_xor
 from convexsnn.tasks.images import sequential_mnist
@@ -45,8 +45,10 @@ def generate(name: str, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
             raise ProblemFileError(f"data.arguments.{key}: unknown to {name}{nearest(key, known)}")
     try:
         return GENERATORS[name](**arguments)
-    except TypeError as error:
-        raise ProblemFileError(f"data.arguments: {error}") from error
+    except (TypeError, ValueError, OverflowError, MemoryError) as error:  # ShapeError is a ValueError
+        if isinstance(error, ShapeError):
+            raise ProblemFileError(f"data.arguments.{error}") from error
+        raise ProblemFileError(f"data.arguments: {dict(arguments)}: {error}") from error
 
 
 def nearest(name: str, known: Mapping[str, Any]) -> str:

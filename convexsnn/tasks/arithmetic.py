@@ -28,6 +28,7 @@ def addition(
     """
     whole("base", base, least=2)
     whole("digits", digits)
+    whole("seed", seed, least=0)
     rng = np.random.default_rng(seed)
 
     def draw(n: int) -> tuple[np.ndarray, np.ndarray]:

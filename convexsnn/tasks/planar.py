@@ -35,6 +35,7 @@ def yin_yang(steps: int = 4, train: int = 600, test: int = 600, seed: int = 0) -
         steps, train or test not positive.
     """
     whole("steps", steps)
+    whole("seed", seed, least=0)
     rng = np.random.default_rng(seed)
 
     def draw(n: int) -> tuple[np.ndarray, np.ndarray]:

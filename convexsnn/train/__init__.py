@@ -1,5 +1,6 @@
 """The road in one call."""
 
+import inspect
 import sys
 from types import ModuleType
 from typing import Any
@@ -17,3 +18,4 @@ class _CallablePackage(ModuleType):
 
 
 sys.modules[__name__].__class__ = _CallablePackage
+sys.modules[__name__].__dict__["__signature__"] = inspect.signature(train)

@@ -14,14 +14,14 @@ import numpy as np
 
 from convexsnn.certify import Checked, Claim, Evidence, Verification, check, load_claim, save_claim, verify
 from convexsnn.dictionary import load_dictionary
-from convexsnn.errors import ProblemFileError, SolverFailed
+from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, SolverFailed, VerificationError
 from convexsnn.lowering import Convexification, Lowered
 from convexsnn.networks import Network, load_network, save_network
 from convexsnn.problem import Problem, load_problem
 from convexsnn.programs import Certificate, Point
 from convexsnn.programs.prune import prune
 from convexsnn.simulate import simulate
-from convexsnn.solvers import Solution, Solver, Status, solve
+from convexsnn.solvers import Solution, Solver, Status, check_limits, get_solver, solve
 from convexsnn.train.baseline import ridge_baseline
 from convexsnn.train.folder import write_folder
 
@@ -198,6 +198,9 @@ def train(
     clock = [time.perf_counter()]
     problem = _with_solver(problem, solver, tolerance, time_limit)
     spec = problem.solver
+    check_limits(spec.tolerance, spec.time_limit)
+    if not isinstance(solver, Solver) and spec.name != "auto":
+        get_solver(spec.name)
     report("dictionary")
     lowered = lower(problem)
     clock.append(time.perf_counter())
@@ -251,14 +254,18 @@ def verify_folder(folder: str | os.PathLike[str]) -> tuple[Claim, Checked]:
     Raises
     ------
     ProblemFileError
-        The folder is missing, incomplete or damaged.
+        There is no such folder.
     VerificationError
-        Something it claims does not hold.
+        Something in it is missing or damaged, or something it claims does not hold.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ProblemFileError(f"{folder}: no such folder")
-    problem = load_problem(folder / "problem.toml")
-    claim, evidence = load_claim(folder)
-    network, dictionary = load_network(folder / "network.npz"), load_dictionary(folder / "dictionary.npz")
-    return claim, check(problem, network, dictionary, claim, evidence)
+    try:
+        problem = load_problem(folder / "problem.toml")
+        claim, evidence = load_claim(folder)
+        network = load_network(folder / "network.npz")
+        dictionary = load_dictionary(folder / "dictionary.npz")
+        return claim, check(problem, network, dictionary, claim, evidence)
+    except (ProblemFileError, ShapeError, LoweringError) as error:
+        raise VerificationError(str(error)) from error  # what cannot be read is not proved
