@@ -31,7 +31,7 @@ class Trace:
     outputs: FloatArray
 
 
-BLOCK = 50  # samples at a time: the arrays of one step stay in the processor's cache
+BLOCK = 100  # samples at a time: the arrays of one step stay in the processor's cache
 
 
 def run_layer(
@@ -57,9 +57,9 @@ def run_layer(
         for t in range(steps):
             if layer.recurrent is not None and t > 0:
                 drive[t] += spikes[block, t - 1].astype(dtype) @ layer.recurrent.T
-            _, spikes[block, t], carry = layer.neuron.step(drive[t], carry, out=drive[t])
-        if membranes is not None:
-            membranes[block] = drive.swapaxes(0, 1)
+            membrane, spikes[block, t], carry = layer.neuron.step(drive[t], carry, out=drive[t])
+            if membranes is not None:
+                membranes[block, t] = membrane
     return membranes, spikes
 
 

@@ -50,8 +50,13 @@ def write_folder(folder: Path, write: Callable[[Path], None], force: bool = Fals
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.absolute().parent))
             os.rename(folder, old / "was")
-            os.rename(made, folder)
-            shutil.rmtree(old)
+            try:
+                os.rename(made, folder)
+            except BaseException:  # an interrupt too: the earlier result goes back to its place
+                os.rename(old / "was", folder)
+                raise
+            finally:
+                shutil.rmtree(old, ignore_errors=True)
         else:
             os.rename(made, folder)
     except OSError as error:
