@@ -15,7 +15,7 @@ from convexsnn.errors import ShapeError, VerificationError
 from convexsnn.lowering import Convexification, definition_of
 from convexsnn.networks import Layer, Network, architecture_mismatch
 from convexsnn.problem import Problem
-from convexsnn.programs import Point
+from convexsnn.programs import Point, relative_gap
 
 RELATIVE = 1e-9
 
@@ -144,8 +144,9 @@ def check(
             f"dual objective {bound!r}"
         )
     _same("lower_bound", claim.lower_bound, bound)
-    difference = max(0.0, verification.objective - bound)
-    gap = difference / abs(verification.objective) if verification.objective else difference
+    if bound > verification.objective + RELATIVE * max(abs(bound), 1e-12):
+        raise VerificationError(f"lower_bound: {bound!r} is above the objective {verification.objective!r}")
+    gap = relative_gap(verification.objective, bound)
     if not abs(claim.gap - gap) <= RELATIVE * abs(gap) + 1e-14:
         raise VerificationError(f"gap: the certificate states {claim.gap!r}, found {gap!r}")
     if claim.status != ("optimal_on_dictionary" if gap <= claim.tolerance else "limit"):

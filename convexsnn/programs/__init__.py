@@ -4,7 +4,7 @@ from convexsnn.programs.cone_form import ConeForm
 from convexsnn.programs.l1 import L1Program
 from convexsnn.programs.losses import LOSSES, Loss
 from convexsnn.programs.penalties import L1, Group, Penalty
-from convexsnn.programs.point import Certificate, Point
+from convexsnn.programs.point import Certificate, Point, relative_gap
 from convexsnn.programs.presolve import Presolved, presolve
 from convexsnn.programs.program import Program
 from convexsnn.programs.qp_form import QPForm
@@ -23,4 +23,5 @@ __all__ = [
     "Program",
     "QPForm",
     "presolve",
+    "relative_gap",
 ]

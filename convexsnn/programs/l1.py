@@ -26,7 +26,7 @@ from convexsnn.programs.cvxpy_form import cvxpy_problem
 from convexsnn.programs.losses import LOSSES, Hinge, Loss
 from convexsnn.programs.mps import write_model
 from convexsnn.programs.penalties import L1, Penalty
-from convexsnn.programs.point import Certificate, Point
+from convexsnn.programs.point import Certificate, Point, relative_gap
 from convexsnn.programs.program import Program
 from convexsnn.programs.qp_form import QPForm, qp_form
 
@@ -182,9 +182,7 @@ class L1Program(Program):
             duals.append(np.asarray(self.feasible_dual(point).dual))
         bounds = [self.dual_objective(replace(point, dual=dual)) for dual in duals]
         best = int(np.argmax(bounds))
-        difference = max(0.0, objective - bounds[best])  # rounding can make equal ones cross
-        gap = difference / abs(objective) if objective else difference
-        return Certificate(objective, bounds[best], gap, duals[best])
+        return Certificate(objective, bounds[best], relative_gap(objective, bounds[best]), duals[best])
 
     def take_columns(self, columns: Any) -> L1Program:
         """Return the program on some of the columns."""

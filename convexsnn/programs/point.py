@@ -7,6 +7,15 @@ from dataclasses import dataclass
 from convexsnn.arrays import FloatArray
 
 
+def relative_gap(objective: float, lower_bound: float) -> float:
+    """Return (objective − lower_bound) / |objective|, the plain difference where the objective is 0.
+
+    Never negative: rounding can make two equal numbers cross.
+    """
+    difference = max(0.0, objective - lower_bound)
+    return difference / abs(objective) if objective else difference
+
+
 @dataclass(frozen=True, eq=False)
 class Point:
     """A primal point and, where a solver gave one, a dual point.
