@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +18,34 @@ class Trace:
 
     Attributes
     ----------
-    membranes : tuple of (n, T, m) arrays, one a layer
-        u_t, before the reset of its step.
+    network : Network
+    inputs : (n, T, d) array, in the type that the simulation ran in
     spikes : tuple of (n, T, m) bool arrays, one a layer
     features : (n, m) or (n, T, m) bool array
         The readout of the last hidden layer, at the last step or at all.
     outputs : (n, C) or (n, T, C) array
     """
 
-    membranes: tuple[FloatArray, ...]
+    network: Network
+    inputs: FloatArray
     spikes: tuple[BoolArray, ...]
     features: BoolArray
     outputs: FloatArray
+
+    @cached_property
+    def membranes(self) -> tuple[FloatArray, ...]:
+        """u_t of every layer, before the reset of its step, (n, T, m).
+
+        Run again from the recorded spikes when first asked for: n·T floats a unit, which most uses
+        never read, take longer to write than the spikes take to compute.
+        """
+        signals: tuple[FloatArray | BoolArray, ...] = (self.inputs, *self.spikes[:-1])
+        found = []
+        for layer, signal in zip(self.network.layers, signals, strict=True):
+            membranes, _ = run_layer(layer, signal, self.inputs.dtype)
+            assert membranes is not None
+            found.append(membranes)
+        return tuple(found)
 
 
 BLOCK = 100  # samples at a time: the arrays of one step stay in the processor's cache
@@ -76,15 +93,12 @@ def simulate(
     inputs: npt.ArrayLike,
     *,
     dtype: npt.DTypeLike = np.float64,
-    record_membranes: bool = True,
 ) -> Trace:
     """Run `network` on `inputs` (n, T, d) and record every layer.
 
     Parameters
     ----------
     dtype : floating-point type of the computation.
-    record_membranes : bool
-        False leaves `Trace.membranes` empty and saves its memory, n·T floats a unit.
 
     Raises
     ------
@@ -92,17 +106,15 @@ def simulate(
         `inputs` is not a finite (n, T, d) array with the d of the first layer.
     """
     d = network.layers[0].weights.shape[1]
-    signal: FloatArray | BoolArray = real_array("inputs", inputs, ("n", "T", ("d", d)), dtype=dtype)
-    membranes, spikes = [], []
+    shown = real_array("inputs", inputs, ("n", "T", ("d", d)), dtype=dtype)
+    signal: FloatArray | BoolArray = shown
+    spikes = []
     for layer in network.layers:
-        wanted = record_membranes or (layer is network.layers[-1] and network.readout == "membrane")
-        u, s = run_layer(layer, signal, dtype, wanted)
-        if u is not None and record_membranes:
-            membranes.append(u)
-        spikes.append(s)
-        signal = s
-    features = readout(layer, u, s, network.readout)
+        is_read = layer is network.layers[-1] and network.readout == "membrane"
+        membranes, signal = run_layer(layer, signal, dtype, record_membranes=is_read)
+        spikes.append(signal)
+    features = readout(layer, membranes, spikes[-1], network.readout)
     if network.supervise == "last":
         features = features[:, -1]
     outputs = features.astype(dtype) @ network.output_weights.astype(dtype)
-    return Trace(tuple(membranes), tuple(spikes), features, outputs)
+    return Trace(network, shown, tuple(spikes), features, outputs)

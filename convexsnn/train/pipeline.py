@@ -226,7 +226,7 @@ def train(
     train_accuracy = _accuracy(problem, verification.outputs, "targets")
     test_accuracy = None
     if problem.test_inputs is not None:
-        outputs = simulate(network, problem.test_inputs, record_membranes=False).outputs
+        outputs = simulate(network, problem.test_inputs).outputs
         test_accuracy = _accuracy(problem, outputs, "test_targets")
     baseline = ridge_baseline(lowered) if problem.dictionary.source == "reservoir" else None
     clock.append(time.perf_counter())
