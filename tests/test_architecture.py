@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "networks": EVERYONE,
     "problem": EVERYONE | {"networks", "tasks", "schema", "targets"},
     "simulate": EVERYONE | {"networks"},
-    "dictionary": EVERYONE | {"simulate", "networks", "bits"},
+    "small_lp": EVERYONE,
+    "dictionary": EVERYONE | {"simulate", "networks", "bits", "small_lp"},
     "programs": EVERYONE | {"bits"},  # knows no neuron
     "solvers": EVERYONE | {"programs"},  # knows no network
     "lowering": EVERYONE | {"dictionary", "networks", "programs", "problem", "simulate"},  # knows no solver

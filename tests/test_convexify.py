@@ -168,7 +168,7 @@ def test_side_by_side_is_the_sum_of_the_subnetworks(kind, recurrent, max_margin)
     dictionary, network, point = result.lowered.dictionary, result.network, result.point
     total = np.zeros((N, 1))
     for k, subnetwork in enumerate(dictionary.subnetworks):
-        features, _ = patterns_of(subnetwork, problem.inputs, dictionary.definition)
+        features = patterns_of(subnetwork, problem.inputs, dictionary.definition)[0].toarray()
         mine = dictionary.subnetwork_of == k
         total += features[:, dictionary.unit_of[mine]] @ point.weights[mine]
     assert np.allclose(simulate(network, problem.inputs).outputs, total)

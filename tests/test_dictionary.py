@@ -200,10 +200,10 @@ def test_equal_samples_are_simulated_once_and_keep_their_rows():
 @pytest.mark.parametrize("layer", [{"neuron": "lif"}, {"neuron": "recurrent_threshold", "bias": True}])
 def test_a_block_of_units_is_as_good_as_all_at_once(layer, monkeypatch):
     (stack,) = draw([layer], Definition(), count=11)
-    whole = patterns_of(stack, INPUTS, Definition())
+    whole, margins = patterns_of(stack, INPUTS, Definition())
     monkeypatch.setattr("convexsnn.dictionary.spikes.UNITS_AT_A_TIME", 4)
-    blocks = patterns_of(stack, INPUTS, Definition())
-    assert np.array_equal(whole[0], blocks[0]) and np.allclose(whole[1], blocks[1])
+    blocks, parted = patterns_of(stack, INPUTS, Definition())
+    assert np.array_equal(whole.packed, blocks.packed) and np.allclose(margins, parted)
 
 
 def small_dictionary():

@@ -74,17 +74,18 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
         if not len(mine):
             continue
         _allowed(f"dictionary: subnetwork {k}", subnetwork.layers, problem)
-        features, margins = patterns_of(subnetwork, samples, definition)
+        patterns, margins = patterns_of(subnetwork, samples, definition)
         units = dictionary.unit_of[mine]
         if units.min() < 0 or units.max() >= len(margins):
             raise VerificationError(
                 f"dictionary: unit {units.max()} of subnetwork {k}, which has {len(margins)}"
             )
-        wrong = features[rows][:, units] != dictionary.columns.toarray(mine)
+        wrong = (patterns.select(units).take_rows(rows).packed != dictionary.columns.packed[mine]).any(axis=1)
         if wrong.any():
-            row, column = (int(i) for i in np.argwhere(wrong)[0])
+            k = int(np.flatnonzero(wrong)[0])
+            bits = patterns.toarray(units[[k]])[rows, 0] != dictionary.columns.toarray(mine[[k]])[:, 0]
             raise VerificationError(
-                f"dictionary: column {mine[column]}, row {row} is not what its witness does"
+                f"dictionary: column {mine[k]}, row {int(np.flatnonzero(bits)[0])} is not what its witness does"
             )
         if not np.allclose(dictionary.margins[mine], margins[units], rtol=1e-6, atol=1e-9):
             raise VerificationError(f"dictionary: margins of subnetwork {k} are not those of its witnesses")

@@ -170,8 +170,8 @@ def distinct_samples(inputs: FloatArray) -> tuple[FloatArray, IntArray]:
 
 def patterns_of(
     subnetwork: Subnetwork, inputs: FloatArray, definition: Definition
-) -> tuple[BoolArray, FloatArray]:
-    """Simulate one subnetwork: patterns (R, m) of its last units and their margins (m,)."""
+) -> tuple[PackedBits, FloatArray]:
+    """Simulate one subnetwork: patterns (R × m) of its last units and their margins (m,)."""
     signal: FloatArray | BoolArray = inputs
     below = np.inf
     for layer in subnetwork.layers[:-1]:
@@ -186,18 +186,20 @@ def patterns_of(
         if whole
         else [slice(k, k + UNITS_AT_A_TIME) for k in range(0, last.units, UNITS_AT_A_TIME)]
     )
-    features, margins = [], []
+    packed, margins = [], []
     for block in blocks:
         part = last if whole else last.select(block)
         membranes, spikes = run_layer(part, signal)
         assert membranes is not None
         seen = readout(part, membranes, spikes, definition.readout)
-        features.append(seen[:, -1] if definition.supervise == "last" else seen.reshape(-1, part.units))
+        seen = seen[:, -1] if definition.supervise == "last" else seen.reshape(-1, part.units)
+        packed.append(np.packbits(seen.T, axis=1))
         own = spike_margins(part, membranes)
         if whole:  # in a recurrent layer every unit's pattern hangs on the spikes of all
             own = np.full_like(own, own.min())
         margins.append(np.minimum(own, readout_margins(part, membranes, spikes, definition)))
-    return np.concatenate(features, axis=1), np.minimum(np.concatenate(margins), below)
+    rows = len(inputs) * (inputs.shape[1] if definition.supervise == "all" else 1)
+    return PackedBits(np.concatenate(packed), rows), np.minimum(np.concatenate(margins), below)
 
 
 def collect(inputs: FloatArray, subnetworks: Sequence[Subnetwork], definition: Definition) -> SpikeDictionary:
@@ -220,8 +222,8 @@ def collect(inputs: FloatArray, subnetworks: Sequence[Subnetwork], definition: D
     rows = (which[:, None] * steps + np.arange(steps)).ravel()
     bits, margins, stacks, units = [], [], [], []
     for k, subnetwork in enumerate(subnetworks):
-        features, margin = patterns_of(subnetwork, samples, definition)
-        bits.append(PackedBits.from_array(features).packed)
+        columns, margin = patterns_of(subnetwork, samples, definition)
+        bits.append(columns.packed)
         margins.append(margin)
         units.append(np.arange(len(margin)))
         stacks.append(np.full(len(margin), k))

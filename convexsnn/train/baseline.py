@@ -21,7 +21,7 @@ def ridge_baseline(lowered: Lowered) -> dict[str, Any]:
     problem, definition = lowered.problem, lowered.dictionary.definition
 
     def features(inputs: FloatArray) -> FloatArray:
-        parts = [patterns_of(net, inputs, definition)[0] for net in lowered.dictionary.subnetworks]
+        parts = [patterns_of(net, inputs, definition)[0].toarray() for net in lowered.dictionary.subnetworks]
         return np.concatenate(parts, axis=1).astype(np.float64)
 
     def shares(table: FloatArray, name: str, targets: Any, n: int) -> float | None:

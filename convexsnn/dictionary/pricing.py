@@ -1,0 +1,237 @@
+"""Pricing: the best pattern of all, max over weights w of ‖Uᵀ d(w)‖_dual, and a bound that no pattern exceeds.
+
+U (R, C) is a dual point, one row a supervised row of the distinct samples. The dual norm is the largest
+entry over outputs and signs (ℓ1), or the Euclidean norm over outputs (group). An oracle that comes to its
+end proves its bound; one that is stopped still returns a bound that holds. Every pattern is what the
+simulator makes of its weights, whatever the oracle says of them.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from convexsnn.arrays import BoolArray, FloatArray, IntArray
+from convexsnn.bits import unique_rows
+from convexsnn.dictionary.decisions import Decisions
+from convexsnn.dictionary.spikes import patterns_of
+from convexsnn.errors import UnsupportedError
+from convexsnn.networks import LIF, Layer, Subnetwork
+
+AT_ONCE = 20_000  # levels between two looks at the clock
+MOST_DIMENSIONS = 8  # of a walk by vertices: a box has 2^d of them
+
+
+@dataclass(frozen=True, eq=False)
+class Witnesses:
+    """Units by their weights: row k belongs to ``units[unit[k]]`` of the decision trees they were found with."""
+
+    unit: IntArray
+    weights: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Priced:
+    """What an oracle found.
+
+    Attributes
+    ----------
+    value : float
+        The best of `patterns`; 0 if there are none.
+    bound : float
+        No pattern of the definition is worth more.
+    patterns : (k, R) bool array
+        Distinct patterns worth more than the cutoff, best first, as simulated.
+    witnesses : Witnesses
+    complete : bool
+        Whether the oracle came to its end.
+    nodes : int
+    """
+
+    value: float
+    bound: float
+    patterns: BoolArray
+    witnesses: Witnesses
+    complete: bool
+    nodes: int = 0
+
+
+def dual_norm(patterns: BoolArray, prices: FloatArray, group: bool) -> FloatArray:
+    """Return ‖Uᵀd‖_dual of patterns (k, R) at prices (R, C), (k,)."""
+    table = patterns.astype(np.float64) @ prices
+    return np.sqrt((table**2).sum(axis=1)) if group else np.abs(table).max(axis=1, initial=0.0)
+
+
+def trivial_bound(prices: FloatArray, group: bool) -> float:
+    """Return what no 0/1 vector of any kind exceeds: every positive price won and no other, or the reverse."""
+    side = np.maximum(np.maximum(prices, 0).sum(axis=0), -np.minimum(prices, 0).sum(axis=0))
+    return float(np.sqrt((side**2).sum()) if group else side.max(initial=0.0))
+
+
+def subnetworks(units: Sequence[Decisions], witnesses: Witnesses) -> tuple[Subnetwork, ...]:
+    """Return witnesses as subnetworks: all in one layer, or one each where a unit sees its own spikes."""
+    if not len(witnesses.unit):
+        return ()
+    layer = units[0].layer
+    if layer.recurrent is not None:
+        pairs = zip(witnesses.unit, witnesses.weights, strict=True)
+        return tuple(Subnetwork((units[k].layer.with_unit_weights(row[None]),)) for k, row in pairs)
+    many = np.zeros(len(witnesses.unit), int)
+    neuron: Any = layer.neuron
+    if isinstance(neuron, LIF):
+        leaks = np.array([float(np.ravel(u.layer.neuron.leak)[0]) for u in units])  # type: ignore[attr-defined]
+        neuron = LIF(neuron.threshold, leaks[witnesses.unit], neuron.reset)
+    bias = None if layer.bias is None else np.zeros(len(many))
+    wide = Layer(layer.weights[many], neuron, bias)
+    return (Subnetwork((wide.with_unit_weights(witnesses.weights),)),)
+
+
+def confirmed(
+    units: Sequence[Decisions], samples: FloatArray, witnesses: Witnesses
+) -> tuple[BoolArray, FloatArray]:
+    """Simulate witnesses on the distinct samples: patterns (k, R) and margins (k,)."""
+    definition = units[0].definition
+    bits, margins = [], []
+    for subnetwork in subnetworks(units, witnesses):
+        columns, margin = patterns_of(subnetwork, samples, definition)
+        bits.append(columns.toarray().T)
+        margins.append(margin)
+    if not bits:
+        return np.zeros((0, units[0].samples * units[0].rows_per_sample), bool), np.zeros(0)
+    return np.concatenate(bits), np.concatenate(margins)
+
+
+class Oracle(ABC):
+    """Looks for patterns that a dual point prices above a cutoff."""
+
+    name: ClassVar[str]
+    exact: ClassVar[bool]
+
+    def __init__(self, units: Sequence[Decisions], samples: FloatArray) -> None:
+        """Take the decision trees of a unit, one a leak, on distinct samples (n, T, d)."""
+        self.units = tuple(units)
+        self.samples = samples
+        self.definition = units[0].definition
+
+    @abstractmethod
+    def price(
+        self,
+        prices: FloatArray,
+        *,
+        cutoff: float = 0.0,
+        group: bool = False,
+        time_limit: float | None = None,
+    ) -> Priced:
+        """Return patterns worth more than `cutoff` at `prices` (R, C), and a bound over all patterns.
+
+        Parameters
+        ----------
+        cutoff : float
+            The search need not tell patterns apart that are worth no more than this.
+        time_limit : float, optional
+            Seconds.
+        """
+
+    def priced(
+        self,
+        found: Sequence[tuple[int, FloatArray]],
+        prices: FloatArray,
+        group: bool,
+        cutoff: float,
+        bound: float,
+        complete: bool,
+        nodes: int,
+    ) -> Priced:
+        """Return the confirmed ones of candidates (unit, weights (k, d)), the best of each pattern first."""
+        unit = np.concatenate([np.full(len(w), k) for k, w in found] or [np.zeros(0, int)])
+        rows = [w for _, w in found] or [np.zeros((0, self.units[0].dimension))]
+        witnesses = Witnesses(unit, np.concatenate(rows))
+        patterns, margins = confirmed(self.units, self.samples, witnesses)
+        worth = dual_norm(patterns, prices, group)
+        kept = np.flatnonzero((margins >= self.definition.margin) & (worth > cutoff))
+        kept = kept[np.lexsort((-margins[kept], -worth[kept]))]
+        kept = kept[unique_rows(patterns[kept])[0]] if len(kept) else kept
+        best = float(worth[kept].max(initial=0.0))
+        chosen = Witnesses(witnesses.unit[kept], witnesses.weights[kept])
+        return Priced(best, max(bound, best), patterns[kept], chosen, complete, nodes)
+
+
+@dataclass
+class _Search:
+    """One walk: a unit, one side of one output (or all at once for groups)."""
+
+    unit: int
+    prices: FloatArray
+    state: Any
+    leaves: list[FloatArray]
+    bound: float
+    complete: bool = False
+
+
+class CellWalk(Oracle):
+    """Walks the cells of weight space by their vertices, cut short by bounds; exact, for few weights a unit."""
+
+    name = "cells"
+    exact = True
+
+    def __init__(self, units: Sequence[Decisions], samples: FloatArray) -> None:  # noqa: D107
+        super().__init__(units, samples)
+        if units[0].dimension > MOST_DIMENSIONS:
+            raise UnsupportedError(
+                f"oracle cells: {units[0].dimension} trained weights a unit, at most {MOST_DIMENSIONS}; "
+                "use tree or mip"
+            )
+
+    def price(  # noqa: D102
+        self,
+        prices: FloatArray,
+        *,
+        cutoff: float = 0.0,
+        group: bool = False,
+        time_limit: float | None = None,
+    ) -> Priced:
+        deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
+        sides = (
+            [prices] if group else [s * prices[:, [c]] for c in range(prices.shape[1]) for s in (1.0, -1.0)]
+        )
+        jobs = [(k, side) for k in range(len(self.units)) for side in sides]
+        with ThreadPoolExecutor(2) as pool:  # the kernel holds no lock
+            searches = list(pool.map(lambda job: self._search(*job, cutoff, group, deadline), jobs))
+        found = [(s.unit, np.concatenate(s.leaves)) for s in searches if s.leaves]
+        bound = max([cutoff, *(s.bound for s in searches)])
+        nodes = sum(int(s.state.nodes[0]) for s in searches)
+        return self.priced(found, prices, group, cutoff, bound, all(s.complete for s in searches), nodes)
+
+    def _search(self, unit: int, prices: FloatArray, cutoff: float, group: bool, deadline: float) -> _Search:
+        from convexsnn.dictionary.walk import (
+            DONE,
+            NO_ROOM,
+            grown,
+            new_leaves,
+            new_stack,
+            open_bound,
+            trees_of,
+            walk,
+        )
+
+        decisions = self.units[unit]
+        table = prices.reshape(decisions.samples, decisions.rows_per_sample, -1)
+        order = np.argsort(-np.abs(table).sum(axis=(1, 2)), kind="stable")
+        trees = trees_of(decisions, table, order, group)
+        stack, leaves = new_stack(trees, cutoff), new_leaves(trees, 64)
+        search = _Search(unit, prices, stack, [], np.inf)
+        while True:
+            state, count = walk(trees, stack, leaves, AT_ONCE, False, True)
+            search.leaves.append(leaves.weights[:count].copy())
+            if state == NO_ROOM:
+                stack = grown(stack)
+            elif state == DONE or time.perf_counter() > deadline:
+                search.state, search.complete = stack, state == DONE
+                search.bound = max(float(stack.cutoff[0]), 0.0 if state == DONE else open_bound(stack, group))
+                return search
