@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.errors import ShapeError
@@ -87,18 +88,22 @@ class PackedBits:
         if len(weights) != len(self.packed):
             raise ShapeError(f"weights: expected {len(self.packed)} rows, got {weights.shape}")
         out = np.zeros((self.rows, *weights.shape[1:]))
+        used = np.flatnonzero(weights.reshape(len(weights), -1).any(axis=1))  # few, at a sparse point
         for block in self._blocks():
-            out += self.toarray(block).astype(np.float64) @ weights[block]
+            part = used[block]
+            if len(part):
+                out += self.toarray(part).astype(np.float64) @ weights[part]
         return out
 
     def transpose_times(self, rows: FloatArray) -> FloatArray:
         """Return Dᵀ U for U (R,) or (R, C), without ever unpacking the whole of D."""
         if len(rows) != self.rows:
             raise ShapeError(f"rows: expected {self.rows}, got {rows.shape}")
-        out = np.empty((len(self.packed), *rows.shape[1:]))
-        for block in self._blocks():
-            out[block] = self.toarray(block).astype(np.float64).T @ rows
-        return out
+        table = np.asarray(rows, dtype=np.float64).reshape(self.rows, -1)
+        out = np.empty((len(self.packed), table.shape[1]))
+        for c in range(table.shape[1]):
+            _sums(self.packed, _byte_sums(table[:, c]), out[:, c])
+        return out.reshape(len(self.packed), *rows.shape[1:])
 
     def unique_columns(self) -> tuple[IntArray, IntArray]:
         """Return (first, inverse): indices of the first of each distinct column, in order of appearance."""
@@ -115,6 +120,23 @@ class PackedBits:
         blocks = [self.toarray(slice(k, k + 4096)) for k in range(0, len(self.packed), 4096)]
         packed = [np.packbits(b, axis=1) for b in blocks]
         return np.concatenate(packed, axis=1) if packed else np.zeros((self.rows, 0), np.uint8)
+
+
+def _byte_sums(values: FloatArray) -> FloatArray:
+    """Return, for every 8 rows, the sums of all 256 subsets of their values, (ceil(R / 8), 256)."""
+    padded = np.zeros((-(-len(values) // 8), 8))
+    padded.ravel()[: len(values)] = values
+    subsets = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float64)
+    return np.ascontiguousarray(padded @ subsets.T)
+
+
+@njit(cache=True, nogil=True)
+def _sums(packed, sums, out):  # type: ignore[no-untyped-def]
+    for p in range(len(packed)):
+        total = 0.0
+        for k in range(packed.shape[1]):
+            total += sums[k, packed[p, k]]
+        out[p] = total
 
 
 def unique_rows(table: npt.NDArray[Any]) -> tuple[IntArray, IntArray]:

@@ -39,6 +39,8 @@ class DictionarySpec:
     seed: int = 0
     variant: str = "standard"
     scale: float | Sequence[float] = 1.0
+    limit: int = 1_000_000
+    oracle: str = "auto"
     file: str | None = None
     max_margin: bool = True
 

@@ -72,8 +72,9 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "source": Key(
             "text",
             "gaussian",
-            "where the hidden weights come from",
-            ("gaussian", "pairs", "reservoir", "file"),
+            "where the hidden weights come from; exact: every pattern of a single unit; column_generation: "
+            "patterns added until none of all improves",
+            ("gaussian", "pairs", "reservoir", "file", "exact", "column_generation"),
         ),
         "weight_box": Key("number", 10.0, "B: every hidden weight lies in [-B, B]", above=0),
         "margin": Key(
@@ -98,6 +99,14 @@ SCHEMA: dict[str, dict[str, Key]] = {
         ),
         "scale": Key(
             "numbers", 1.0, "factor on the drawn weights; from a list each unit takes its own", above=0
+        ),
+        "limit": Key("whole", 1_000_000, "source = exact: most patterns to keep", least=1),
+        "oracle": Key(
+            "text",
+            "auto",
+            "what proves a bound over all patterns: walking the cells of weight space, a tree of linear "
+            "programs, a mixed-integer program",
+            ("auto", "cells", "tree", "mip"),
         ),
         "file": Key("text", None, "source = file: .npz of hidden layers, named as in a saved network"),
         "max_margin": Key(

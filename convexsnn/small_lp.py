@@ -14,8 +14,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from convexsnn.arrays import BoolArray, FloatArray
-
 CAP = -1
 PIVOTS = 10_000
 BLAND_AFTER = 50  # pivots without progress

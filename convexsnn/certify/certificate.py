@@ -17,7 +17,15 @@ from convexsnn.arrays import FloatArray, IntArray, read_npz, real_array, write_n
 from convexsnn.errors import ProblemFileError, ShapeError
 
 STATUSES = ("optimal_on_dictionary", "bounded", "optimal_global", "limit", "failed")
-FORMAT = 1
+SCOPES = ("dictionary", "all_patterns")
+FORMAT = 2
+
+
+def status_of(gap: float, tolerance: float, scope: str) -> str:
+    """Return the status that a certified gap shows."""
+    if scope == "dictionary":
+        return "optimal_on_dictionary" if gap <= tolerance else "limit"
+    return "optimal_global" if gap <= tolerance else "bounded"
 
 
 @dataclass(frozen=True)
@@ -28,8 +36,12 @@ class Claim:
     ----------
     scope : str
         "dictionary": the bounds hold for networks whose units have patterns of this dictionary.
+        "all_patterns": they hold for every network of the architecture within the definition.
     gap : float
         (objective − lower_bound) / |objective|.
+    oracle, oracle_bound : str, float or None
+        How it is known that ‖dᵀu‖ <= oracle_bound at the dual point u for every pattern d; "" and None
+        where the scope is the dictionary.
     """
 
     problem: str
@@ -47,6 +59,8 @@ class Claim:
     patterns: int
     units: int
     solver: str
+    oracle: str = ""
+    oracle_bound: float | None = None
     format: int = FORMAT
 
 
@@ -80,16 +94,17 @@ def load_claim(folder: Path) -> tuple[Claim, Evidence]:
         known = {f.name: f.type for f in fields(Claim)}
         if not isinstance(stated, dict) or set(stated) != set(known):
             raise ValueError(f"expected the keys {', '.join(known)}")
-        kinds = {"str": str, "int": int, "float": (int, float)}
+        kinds = {"str": str, "int": int, "float": (int, float), "float | None": (int, float, type(None))}
         for name, kind in known.items():
             if not isinstance(stated[name], kinds[str(kind)]) or isinstance(stated[name], bool):  # type: ignore[arg-type]
                 raise ValueError(f"{name}: expected {kind}, got {stated[name]!r}")
-            if kind == "float" and not abs(stated[name]) < 1e300:
+            if isinstance(stated[name], float) and not abs(stated[name]) < 1e300:
                 raise ValueError(f"{name}: expected a finite number, got {str(stated[name])[:20]}")
         if stated["format"] != FORMAT:
             raise ValueError(f"format: {stated['format']}, this version reads {FORMAT}")
-        if stated["status"] not in STATUSES:
-            raise ValueError(f"status: {stated['status']!r}, expected one of {', '.join(STATUSES)}")
+        for name, known_words in (("status", STATUSES), ("scope", SCOPES)):
+            if stated[name] not in known_words:
+                raise ValueError(f"{name}: {stated[name]!r}, expected one of {', '.join(known_words)}")
     except (OSError, ValueError, RecursionError) as error:
         raise ProblemFileError(f"{path.name}: {error}") from error
     arrays = read_npz(folder / "certificate.npz")

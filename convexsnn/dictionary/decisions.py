@@ -48,7 +48,7 @@ class Decisions:
 
     @property
     def samples(self) -> int:
-        """n."""
+        """N."""
         return len(self.g)
 
     @property

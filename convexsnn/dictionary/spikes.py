@@ -86,6 +86,28 @@ class SpikeDictionary:
             complete=False,
         )
 
+    def completed(self, complete: bool) -> SpikeDictionary:
+        """Return the dictionary, said to hold every pattern of its definition or not."""
+        return replace(self, complete=complete)
+
+    def joined(self, other: SpikeDictionary) -> SpikeDictionary:
+        """Return this dictionary with the patterns of another of the same definition that it lacks."""
+        both = PackedBits(np.concatenate([self.columns.packed, other.columns.packed]), self.columns.rows)
+        first, _ = both.unique_columns()
+        new = first[first >= self.patterns] - self.patterns
+        return replace(
+            self,
+            columns=both.select(np.concatenate([np.arange(self.patterns), new + self.patterns])),
+            subnetworks=self.subnetworks + other.subnetworks,
+            subnetwork_of=np.concatenate(
+                [self.subnetwork_of, other.subnetwork_of[new] + len(self.subnetworks)]
+            ),
+            unit_of=np.concatenate([self.unit_of, other.unit_of[new]]),
+            margins=np.concatenate([self.margins, other.margins[new]]),
+            candidates=self.candidates + other.candidates,
+            complete=self.complete or other.complete,
+        )
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the dictionary to an ``.npz`` file, columns still packed."""
         arrays: dict[str, np.ndarray] = {

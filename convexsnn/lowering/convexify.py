@@ -18,6 +18,7 @@ from scipy.linalg import block_diag
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary import Definition, SpikeDictionary, collect, draw_subnetworks, subnetworks_from_file
+from convexsnn.dictionary.cells import exact_dictionary
 from convexsnn.dictionary.spikes import distinct_samples
 from convexsnn.errors import ProblemFileError, ShapeError
 from convexsnn.lowering.lowering import Lowered, Lowering
@@ -27,6 +28,8 @@ from convexsnn.problem import Problem
 from convexsnn.programs import L1, Group, L1Program, Penalty, Point
 from convexsnn.programs.margin import max_margin
 from convexsnn.simulate import run_layer
+
+START_COUNT = 200
 
 
 def definition_of(problem: Problem) -> Definition:
@@ -51,14 +54,17 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
             raise ProblemFileError('dictionary.file: missing; source = "file" needs an .npz of hidden layers')
         path = (problem.folder or Path()) / spec.file
         subnetworks = subnetworks_from_file(path, problem.network, problem.inputs.shape[2], spec.weight_box)
+    elif spec.source == "exact":
+        return exact_dictionary(problem.inputs, problem.network, definition, spec.limit)
     else:
+        grown = spec.source == "column_generation"  # the draw is only where it starts
         subnetworks = draw_subnetworks(
             problem.inputs,
             np.reshape(problem.targets, (len(problem.inputs), -1)),
             problem.network,
             definition,
-            source=spec.source,
-            count=spec.count,
+            source="gaussian" if grown else spec.source,
+            count=spec.count or (START_COUNT if grown else None),
             seed=spec.seed,
             variant=spec.variant,
             scale=spec.scale,

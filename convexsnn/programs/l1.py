@@ -169,10 +169,18 @@ class L1Program(Program):
                 v[kink, c] = y[kink] * np.clip(found.x, 0.0, 1.0)
         return v
 
-    def certify(self, point: Point) -> Certificate:
-        """Return objective, best lower bound of the residual's and the point's own dual, and gap."""
+    def certify(self, point: Point, norm: float | None = None) -> Certificate:
+        """Return objective, best lower bound of the residual's and the point's own dual, and gap.
+
+        With `norm`, a proved bound of ‖dᵀu‖ for the point's own dual over more patterns d than the columns
+        at hand, the lower bound is that dual's and holds over all of these patterns.
+        """
         objective = self.primal_objective(point)
         duals: list[FloatArray] = []
+        if norm is not None:
+            dual = np.asarray(point.dual) * min(1.0, self.regularization / norm)
+            bound = self.dual_objective(replace(point, dual=dual))
+            return Certificate(objective, bound, relative_gap(objective, bound), dual)
         if point.dual is not None:
             self._check_dual(point.dual)
         if point.dual is not None and np.isfinite(point.dual).all():

@@ -7,8 +7,11 @@ from typing import Any
 
 CLAIMS = {
     "optimal_on_dictionary": "no network over these {patterns} patterns is better by more than the gap",
+    "optimal_global": "no network of this architecture is better by more than the gap, whatever its patterns",
+    "bounded": "stopped before the tolerance {tolerance:g}; the gap below holds over all patterns",
     "limit": "stopped before the tolerance {tolerance:g}; the gap below holds",
 }
+SCOPES = {"dictionary": "on the dictionary", "all_patterns": "over all patterns, proved by: {oracle}"}
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:
@@ -16,7 +19,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     lines = [
         f"{summary['problem']}: {summary['status']} ({CLAIMS[summary['status']].format(**summary)})",
         f"  objective     {summary['objective']:.10g}",
-        f"  lower bound   {summary['lower_bound']:.10g}  on the {summary['scope']}",
+        f"  lower bound   {summary['lower_bound']:.10g}  {SCOPES[summary['scope']].format(**summary)}",
         f"  relative gap  {summary['gap']:.3g}  by {summary['solver']}",
     ]
     if summary["expected"] is not None:

@@ -16,6 +16,7 @@ from convexsnn.programs import L1Program, Point, Presolved, presolve
 from convexsnn.programs.scaling import scale
 from convexsnn.solvers.cvxpy_ import Cvxpy
 from convexsnn.solvers.highs_ import Highs
+from convexsnn.solvers.restricted import pays, solve_restricted
 from convexsnn.solvers.solver import Solution, Solver, Status, kind_of
 
 # name -> (class, the module that must be installed)
@@ -128,7 +129,16 @@ def solve(
             rows, columns = reduced.program.dictionary.shape
             progress(f"solving {rows} × {columns}", k / len(parts))
         own = start if start is None or len(parts) == 1 else Point(start.weights[:, [k]])
-        solutions.append(_solve_part(chosen, part, reduced, tolerance, deadline, own, options))
+
+        def through(part: L1Program, reduced: Presolved | None = None, own: Point | None = None) -> Solution:
+            return _solve_part(chosen, part, reduced or presolve(part), tolerance, deadline, own, options)
+
+        if pays(reduced.program):
+            inner = solve_restricted(reduced.program, through, tolerance)
+            point = reduced.recover(inner.point)
+            solutions.append(replace(inner, point=point, certificate=part.certify(point)))
+        else:
+            solutions.append(through(part, reduced, own))
     return _joined(program, solutions, tolerance)
 
 

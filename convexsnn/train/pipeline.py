@@ -6,13 +6,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from convexsnn.certify import Checked, Claim, Evidence, Verification, check, load_claim, save_claim, verify
+from convexsnn.certify.certificate import status_of
 from convexsnn.dictionary import load_dictionary
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, SolverFailed, VerificationError
 from convexsnn.lowering import Convexification, Lowered
@@ -23,9 +24,11 @@ from convexsnn.programs.prune import prune
 from convexsnn.simulate import simulate
 from convexsnn.solvers import Solution, Solver, Status, check_limits, get_solver, solve
 from convexsnn.train.baseline import ridge_baseline
+from convexsnn.train.column_generation import ColumnGeneration, Iteration, Proof, certified
 from convexsnn.train.folder import write_folder
 
 Progress = Callable[[str, float], None]
+OVER_ALL_PATTERNS = ("exact", "column_generation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,10 @@ class Result:
     Attributes
     ----------
     point, certificate : the solver's point after pruning, and what the program says of it
+    proof : Proof or None
+        What bounds the optimum over all patterns, where that was asked for and found.
+    iterations : tuple of Iteration
+        The rounds of column generation, if there were any.
     columns : (m,) int array
         Dictionary column of every last unit of `network`.
     seconds : dict
@@ -53,12 +60,18 @@ class Result:
     test_accuracy: float | None
     baseline: dict[str, Any] | None
     seconds: dict[str, float]
+    proof: Proof | None = None
+    iterations: tuple[Iteration, ...] = ()
 
     @property
     def status(self) -> str:
-        """Return "optimal_on_dictionary" if the certified gap is within the tolerance, else "limit"."""
-        reached = self.certificate.gap <= self.problem.solver.tolerance
-        return "optimal_on_dictionary" if reached else "limit"
+        """Return what the gap shows, over all patterns if there is a proof, else on the dictionary."""
+        return status_of(self.certificate.gap, self.problem.solver.tolerance, self.scope)
+
+    @property
+    def scope(self) -> str:
+        """Return for which networks the bound holds: of "all_patterns", or of this "dictionary"."""
+        return "dictionary" if self.proof is None else "all_patterns"
 
     @property
     def claim(self) -> Claim:
@@ -68,7 +81,7 @@ class Result:
             problem=self.problem.name,
             fingerprint=self.problem.fingerprint(),
             status=self.status,
-            scope="dictionary",
+            scope=self.scope,
             definition=str(definition),
             margin=float(definition.margin),
             weight_box=float(definition.weight_box),
@@ -80,6 +93,8 @@ class Result:
             patterns=self.lowered.dictionary.patterns,
             units=self.network.units,
             solver=self.solution.solver,
+            oracle=self.proof.oracle if self.proof else "",
+            oracle_bound=self.proof.norm if self.proof else None,
         )
 
     def summary(self) -> dict[str, Any]:
@@ -110,6 +125,9 @@ class Result:
             "regularization": claim.regularization,
             "tolerance": claim.tolerance,
             "expected": self.problem.expected.get("objective"),
+            "oracle": claim.oracle or None,
+            "oracle_bound": claim.oracle_bound,
+            "iterations": [asdict(one) for one in self.iterations],
         }
         if self.baseline:
             summary["baseline"] = self.baseline
@@ -133,7 +151,8 @@ class Result:
                 )
             save_network(made / "network.npz", self.network)
             self.lowered.dictionary.save(made / "dictionary.npz")
-            save_claim(made, self.claim, Evidence(self.certificate.dual, self.point.weights, self.columns))
+            dual = self.proof.dual if self.proof else self.certificate.dual
+            save_claim(made, self.claim, Evidence(dual, self.point.weights, self.columns))
 
         write_folder(Path(folder), write, force)
 
@@ -204,18 +223,23 @@ def train(
     report("dictionary")
     lowered = lower(problem)
     clock.append(time.perf_counter())
-    solution = solve(
-        lowered.program,
-        solver if isinstance(solver, Solver) else spec.name,
-        tolerance=spec.tolerance,
-        time_limit=spec.time_limit,
-        progress=progress,
-    )
+    chosen = solver if isinstance(solver, Solver) else spec.name
+    proof: Proof | None = None
+    iterations: tuple[Iteration, ...] = ()
+    if problem.dictionary.source in OVER_ALL_PATTERNS:
+        run = ColumnGeneration(problem, chosen, spec.tolerance, spec.time_limit, progress)
+        generated = run.run(lowered.dictionary)
+        problem, lowered, solution = run.problem, generated.lowered, generated.solution
+        proof, iterations = generated.proof, generated.iterations
+    else:
+        solution = solve(
+            lowered.program, chosen, tolerance=spec.tolerance, time_limit=spec.time_limit, progress=progress
+        )
     if solution.status not in (Status.OPTIMAL, Status.LIMIT):
         raise SolverFailed(f"solver {solution.solver}: {solution.status.value} ({solution.solver_status})")
     report("pruning")
     point = prune(lowered.program, solution.point, spec.tolerance)
-    certificate = lowered.program.certify(point)
+    certificate = certified(lowered.program, point, proof) if proof else lowered.program.certify(point)
     clock.append(time.perf_counter())
     report("reconstruction")
     network = reconstruct(lowered, point)
@@ -245,6 +269,8 @@ def train(
         test_accuracy,
         baseline,
         {**seconds, "total": clock[-1] - clock[0]},
+        proof,
+        iterations,
     )
 
 

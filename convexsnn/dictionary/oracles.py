@@ -1,0 +1,40 @@
+"""The oracles by name, and which one to take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from convexsnn.arrays import FloatArray
+from convexsnn.dictionary.decisions import Decisions
+from convexsnn.dictionary.pricing import MOST_DIMENSIONS, CellWalk, Oracle
+from convexsnn.errors import UnsupportedError
+
+ORACLES: dict[str, type[Oracle]] = {"cells": CellWalk}
+
+
+def get_oracle(name: str, units: Sequence[Decisions], samples: FloatArray) -> Oracle:
+    """Return an exact oracle by name; "auto" is cells for few weights a unit, else tree.
+
+    Raises
+    ------
+    UnsupportedError
+        Unknown name, or an oracle that does not take these units.
+    """
+    if name == "auto":
+        name = "cells" if units[0].dimension <= MOST_DIMENSIONS else "tree"
+    if name not in ORACLES:
+        raise UnsupportedError(f"oracle: unknown {name!r}; known: auto, {', '.join(ORACLES)}")
+    return ORACLES[name](units, samples)
+
+
+def another_oracle(name: str, units: Sequence[Decisions], samples: FloatArray) -> Oracle:
+    """Return an exact oracle that shares no search with the one of this name."""
+    return get_oracle(
+        "cells"
+        if name == "tree" and units[0].dimension <= MOST_DIMENSIONS
+        else "mip"
+        if name == "tree"
+        else "tree",
+        units,
+        samples,
+    )

@@ -1,0 +1,98 @@
+"""Heuristic pricing: random units, and steps from the best of them; fast, and proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray
+from convexsnn.dictionary.decisions import Decisions
+from convexsnn.dictionary.pricing import (
+    Oracle,
+    Priced,
+    Witnesses,
+    confirmed,
+    dual_norm,
+    subnetworks,
+    trivial_bound,
+)
+from convexsnn.networks import Subnetwork
+
+RANDOM = 400
+PARENTS = 20
+CHILDREN = 15
+ROUNDS = 5
+KEPT = 40
+
+
+class LocalSearch(Oracle):
+    """Draws weights at several scales, then moves the best by shrinking random steps.
+
+    Attributes
+    ----------
+    starts : Witnesses
+        Units to begin with besides the random ones, such as those in use; may be set between calls.
+    """
+
+    name = "search"
+    exact = False
+
+    def __init__(self, units: Sequence[Decisions], samples: FloatArray, seed: int = 0) -> None:  # noqa: D107
+        super().__init__(units, samples)
+        self.rng = np.random.default_rng(seed)
+        self.starts = Witnesses(np.zeros(0, np.int64), np.zeros((0, units[0].dimension)))
+
+    def _random(self) -> Witnesses:
+        d, box = self.units[0].dimension, self.definition.weight_box
+        unit = self.rng.integers(len(self.units), size=RANDOM)
+        scale = self.rng.choice([0.03, 0.1, 0.3, 1.0], RANDOM)[:, None] * box
+        weights = np.where(
+            self.rng.random(RANDOM)[:, None] < 0.5,
+            self.rng.uniform(-box, box, (RANDOM, d)),
+            scale * self.rng.standard_normal((RANDOM, d)),
+        )
+        return Witnesses(unit, np.clip(weights, -box, box))
+
+    def _children(self, parents: Witnesses, spread: float) -> Witnesses:
+        unit = np.repeat(parents.unit, CHILDREN)
+        near = np.repeat(parents.weights, CHILDREN, axis=0)
+        step = spread * np.abs(near).max(axis=1, keepdims=True) * self.rng.standard_normal(near.shape)
+        one = self.rng.random(near.shape) < 2.0 / near.shape[1]  # some change a few weights, some all
+        step = np.where(one | (self.rng.random((len(near), 1)) < 0.5), step, 0.0)
+        box = self.definition.weight_box
+        return Witnesses(unit, np.clip(near + step, -box, box))
+
+    def price(  # noqa: D102
+        self,
+        prices: FloatArray,
+        *,
+        cutoff: float = 0.0,
+        group: bool = False,
+        time_limit: float | None = None,
+    ) -> Priced:
+        pool = _joined(self.starts, self._random())
+        patterns, margins = confirmed(self.units, self.samples, pool)
+        for r in range(ROUNDS):
+            worth = np.where(margins >= self.definition.margin, dual_norm(patterns, prices, group), -1.0)
+            best = np.argsort(-worth, kind="stable")
+            first = np.unique(worth[best], return_index=True)[1]  # equal worth: nearly always equal patterns
+            best = best[np.sort(first)][: PARENTS if r < ROUNDS - 1 else KEPT]
+            pool = Witnesses(pool.unit[best], pool.weights[best])
+            if r == ROUNDS - 1:
+                break
+            fresh = self._children(pool, 0.5 * 0.4**r)
+            new_patterns, new_margins = confirmed(self.units, self.samples, fresh)
+            pool = _joined(pool, fresh)
+            patterns = np.concatenate([patterns[best], new_patterns])
+            margins = np.concatenate([margins[best], new_margins])
+        found = [(k, pool.weights[pool.unit == k]) for k in range(len(self.units))]
+        return self.priced(found, prices, group, cutoff, trivial_bound(prices, group), False, 0)
+
+    def propose(self, prices: FloatArray, cutoff: float, group: bool) -> tuple[Subnetwork, ...]:
+        """Return units whose patterns are worth more than `cutoff`, as subnetworks."""
+        return subnetworks(self.units, self.price(prices, cutoff=cutoff, group=group).witnesses)
+
+
+def _joined(a: Witnesses, b: Witnesses) -> Witnesses:
+    return Witnesses(np.concatenate([a.unit, b.unit]), np.concatenate([a.weights, b.weights]))

@@ -1,0 +1,69 @@
+"""Programs with far more columns than rows: solve on some columns, look at all of them, add what is missing.
+
+An optimum needs no more columns than rows (Carathéodory), and whether it is one over all columns one
+product Dᵀu tells. Any solver does for the small programs; the gap is always that of the whole one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from convexsnn.arrays import IntArray
+from convexsnn.programs import L1Program, Point
+from convexsnn.solvers.solver import Solution
+
+LEAST = 2000  # columns from which on it pays
+ROUNDS = 100
+Solve = Callable[[L1Program], Solution]
+
+
+def pays(program: L1Program) -> bool:
+    """Return whether a program has so many more columns than rows that most of them are best left out."""
+    rows, columns = program.dictionary.shape
+    return columns > max(LEAST, 8 * rows) and program.penalty.merges_columns
+
+
+def solve_restricted(program: L1Program, solve: Solve, tolerance: float) -> Solution:
+    """Solve `program` by `solve` on a growing choice of its columns.
+
+    Returns the best point on the whole program, certified there; it is as accurate as `solve` allows.
+    """
+    rows = program.dictionary.shape[0]
+    zero = program.row_scale * program.loss.residual(np.zeros_like(program.targets), program.targets)
+    chosen = _largest(program, zero, 2 * rows)
+    best: Solution | None = None
+    for _ in range(ROUNDS):
+        solution = solve(program.take_columns(chosen))
+        weights = np.zeros(program.shape)
+        weights[chosen] = solution.point.weights
+        dual = solution.certificate.dual
+        certificate = program.certify(Point(weights, dual))
+        whole = Solution(
+            Point(weights, dual),
+            solution.status,
+            certificate,
+            solution.solver,
+            solution.solver_status,
+            solution.iterations,
+            seconds=solution.seconds,
+        )
+        if best is None or certificate.gap < best.certificate.gap:
+            best = whole
+        if certificate.gap <= tolerance:
+            break
+        new = np.setdiff1d(_largest(program, dual, 2 * rows, program.regularization), chosen)
+        if not len(new):
+            break
+        chosen = np.union1d(chosen, new)
+    assert best is not None
+    return best
+
+
+def _largest(program: L1Program, dual: np.ndarray, count: int, above: float = 0.0) -> IntArray:
+    """Return the columns that a dual point prices highest, in order of their numbers."""
+    table = program.dictionary.transpose_times(dual)
+    norms = np.abs(table).max(axis=1) if program.penalty.name == "l1" else np.sqrt((table**2).sum(axis=1))
+    count = min(count, int((norms > above).sum()))
+    return np.sort(np.argsort(-norms, kind="stable")[:count])

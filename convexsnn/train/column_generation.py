@@ -1,0 +1,286 @@
+"""Column generation: solve on the patterns at hand, look among all patterns for a better one, repeat.
+
+Each round solves the master program on the dictionary, then asks for patterns that its dual point u prices
+above λ: first by local search, and when that finds nothing more by an exact oracle, at falling cutoffs. An
+oracle that proves M̄ >= max over all patterns of ‖dᵀu‖ makes u·min(1, λ/M̄) feasible for the whole program:
+a lower bound over all patterns, from every round and valid wherever the time runs out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray
+from convexsnn.dictionary import SpikeDictionary, collect
+from convexsnn.dictionary.cells import exact_units
+from convexsnn.dictionary.deep import DeepSearch
+from convexsnn.dictionary.oracles import get_oracle
+from convexsnn.dictionary.pricing import Oracle, Witnesses, subnetworks, trivial_bound
+from convexsnn.dictionary.search import LocalSearch
+from convexsnn.dictionary.spikes import distinct_samples
+from convexsnn.errors import LoweringError, SolverFailed, UnsupportedError
+from convexsnn.lowering import Convexification, Lowered, definition_of
+from convexsnn.networks import Subnetwork
+from convexsnn.problem import Problem
+from convexsnn.programs import Certificate, L1Program, Point
+from convexsnn.solvers import Solution, Solver, Status, solve
+
+CUTOFFS = (1.3, 1.05, 1.005)  # times λ; the last cutoff is λ and a little
+STEPS = 200
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One round: what the master and the oracle showed.
+
+    Attributes
+    ----------
+    lower_bound, gap : float or None
+        Over all patterns, the best so far; None before the first proof.
+    pricing : str
+        The oracle asked last.
+    """
+
+    patterns: int
+    objective: float
+    lower_bound: float | None
+    gap: float | None
+    pricing: str
+    found: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """A dual point and what no pattern exceeds at it.
+
+    Attributes
+    ----------
+    dual : (R, C) array
+    norm : float
+        M̄: ‖dᵀu‖ <= norm for every pattern of the definition.
+    oracle : str
+        How that is known.
+    """
+
+    dual: FloatArray
+    norm: float
+    oracle: str
+
+
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """The outcome: a program on the patterns found, its solution, and the proof over all, if any."""
+
+    lowered: Lowered
+    solution: Solution
+    proof: Proof | None
+    iterations: tuple[Iteration, ...]
+
+
+class ColumnGeneration:
+    """One run; `run` goes from a starting dictionary to the end."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        solver: str | Solver,
+        tolerance: float,
+        time_limit: float | None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Prepare oracles; raises UnsupportedError where the problem names one that does not fit."""
+        self.problem, self.solver, self.tolerance = problem, solver, tolerance
+        self.begun = time.perf_counter()
+        self.deadline = np.inf if time_limit is None else self.begun + time_limit
+        self.progress = progress
+        self.definition = definition_of(problem)
+        self.group = problem.training.penalty == "group"
+        self.samples, which = distinct_samples(problem.inputs)
+        steps = problem.rows // len(problem.inputs)
+        self.row_of = (which[:, None] * steps + np.arange(steps)).ravel()
+        self.rows = len(self.samples) * steps
+        self.oracle: Oracle | None = None
+        self.search: LocalSearch | DeepSearch
+        try:
+            units = exact_units(problem.inputs, problem.network, self.definition)
+            self.oracle = get_oracle(problem.dictionary.oracle, units, self.samples)
+            self.search = LocalSearch(units, self.samples, problem.dictionary.seed)
+        except UnsupportedError:
+            if problem.dictionary.oracle != "auto":
+                raise
+            self.search = DeepSearch(problem.network, self.definition, self.samples, problem.dictionary.seed)
+        self.level = 0
+        self.proof: Proof | None = None
+        self.bound = -np.inf
+        self.history: list[Iteration] = []
+
+    def run(self, dictionary: SpikeDictionary) -> Generated:
+        """Generate columns from a starting dictionary until the gap over all patterns is closed."""
+        dictionary = self._with_largest(dictionary)
+        previous: Solution | None = None
+        while True:
+            lowered = Convexification().lower(self.problem, dictionary)
+            solution = self._master(lowered.program, previous)
+            fresh, pricing = None, "dictionary"
+            if dictionary.complete:
+                self._prove(lowered.program, solution, lowered.program.dual_norm, "cells")
+            else:
+                fresh, pricing = self._price(lowered, solution)
+            found = 0 if fresh is None else fresh.patterns
+            gap = self._record(lowered, solution, pricing, found)
+            if fresh is None or gap <= self.tolerance or len(self.history) >= STEPS or self._left() <= 0:
+                return Generated(lowered, solution, self._final(gap), tuple(self.history))
+            dictionary, previous = dictionary.joined(fresh), solution
+
+    def _final(self, gap: float) -> Proof | None:
+        """Return the proof; a bound from no oracle is worth stating only if it closes the gap."""
+        if self.oracle is None and gap > self.tolerance:
+            return None
+        return self.proof
+
+    def _left(self) -> float:
+        return self.deadline - time.perf_counter()
+
+    def _merged(self, dual: FloatArray) -> FloatArray:
+        """Return a dual point as prices of the distinct samples' rows."""
+        prices = np.zeros((self.rows, dual.shape[1]))
+        np.add.at(prices, self.row_of, dual)
+        return prices
+
+    def _columns(self, found: tuple[Subnetwork, ...]) -> SpikeDictionary:
+        return collect(self.problem.inputs, found, self.definition)
+
+    def _with_largest(self, dictionary: SpikeDictionary) -> SpikeDictionary:
+        """Add the pattern that makes λ_max, where λ is a fraction of it."""
+        if self.problem.training.regularization_fraction is None or dictionary.complete:
+            return dictionary
+        program = Convexification().lower(self.problem, dictionary).program
+        residual = program.loss.residual(np.zeros_like(program.targets), program.targets)
+        prices = self._merged(program.row_scale * residual)
+        if self.oracle is None:
+            fresh = self.search.propose(prices, 0.0, self.group)
+            dictionary = dictionary.joined(self._columns(fresh)) if fresh else dictionary
+            program = Convexification().lower(self.problem, dictionary).program
+            training = replace(
+                self.problem.training, regularization=program.regularization, regularization_fraction=None
+            )
+            self.problem = replace(self.problem, training=training)
+            return dictionary
+        limit = None if np.isinf(self.deadline) else max(self._left(), 0.1)
+        priced = self.oracle.price(prices, group=self.group, time_limit=limit)
+        if not priced.complete:
+            raise LoweringError(
+                "training.regularization_fraction: λ_max over all patterns was not found within the time "
+                "limit; give training.regularization instead"
+            )
+        fresh = subnetworks(self.oracle.units, priced.witnesses)
+        return dictionary.joined(self._columns(fresh)) if fresh else dictionary
+
+    def _master(self, program: L1Program, previous: Solution | None) -> Solution:
+        start = None
+        if previous is not None:
+            weights = np.zeros(program.shape)
+            weights[: len(previous.point.weights)] = previous.point.weights
+            start = Point(weights)
+        limit = None if np.isinf(self.deadline) else max(self._left(), 0.1)
+        solution = solve(
+            program, self.solver, tolerance=max(self.tolerance / 10, 1e-10), time_limit=limit, start=start
+        )
+        if solution.status not in (Status.OPTIMAL, Status.LIMIT):
+            raise SolverFailed(
+                f"solver {solution.solver}: {solution.status.value} ({solution.solver_status})"
+            )
+        return solution
+
+    def _prove(
+        self, program: L1Program, solution: Solution, norm: Callable[[FloatArray], float], oracle: str
+    ) -> None:
+        """Keep a dual point if what is proved of it gives the best bound so far."""
+        dual = solution.certificate.dual
+        proof = Proof(dual, max(norm(dual), program.regularization), oracle)
+        bound = certified(program, solution.point, proof).lower_bound
+        if bound > self.bound:
+            self.bound, self.proof = bound, proof
+
+    def _price(self, lowered: Lowered, solution: Solution) -> tuple[SpikeDictionary | None, str]:
+        """Return new columns, or None if there are none to be had."""
+        program = lowered.program
+        prices = self._merged(solution.certificate.dual)
+        limit = program.regularization
+        trivial = trivial_bound(prices, self.group)
+        self._prove(program, solution, lambda dual: trivial, "any pattern")
+        least = limit * (1.0 + self.tolerance / 20)
+        if trivial <= least:
+            return None, "any pattern"
+        self._restart(lowered, solution)
+        found = self.search.propose(prices, least, self.group)
+        if found and (fresh := self._new(lowered, found)) is not None:
+            return fresh, "search"
+        while self.oracle is not None and self._left() > 0:
+            cutoff = limit * CUTOFFS[self.level] if self.level < len(CUTOFFS) else least
+            time_limit = None if np.isinf(self.deadline) else self._left()
+            priced = self.oracle.price(prices, cutoff=cutoff, group=self.group, time_limit=time_limit)
+            self._prove(program, solution, lambda dual, bound=priced.bound: bound, self.oracle.name)  # type: ignore[misc]
+            found = subnetworks(self.oracle.units, priced.witnesses)
+            if found and (fresh := self._new(lowered, found)) is not None:
+                return fresh, self.oracle.name
+            if not priced.complete or self.level == len(CUTOFFS):
+                return None, self.oracle.name
+            self.level += 1
+        return None, "search"
+
+    def _new(self, lowered: Lowered, found: tuple[Subnetwork, ...]) -> SpikeDictionary | None:
+        fresh = self._columns(found)
+        grown = lowered.dictionary.joined(fresh)
+        return fresh if grown.patterns > lowered.dictionary.patterns else None
+
+    def _restart(self, lowered: Lowered, solution: Solution) -> None:
+        """Let the search begin at the units in use."""
+        if not isinstance(self.search, LocalSearch):
+            return
+        dictionary = lowered.dictionary
+        active = np.flatnonzero(np.abs(solution.point.weights).max(axis=1) > 0)
+        layers = [dictionary.subnetworks[k].layers[-1] for k in dictionary.subnetwork_of[active]]
+        rows = [layer.unit_weights()[j] for layer, j in zip(layers, dictionary.unit_of[active], strict=True)]
+        leaks = [float(np.ravel(unit.layer.neuron.leak)[0]) if hasattr(unit.layer.neuron, "leak") else 0.0
+                 for unit in self.search.units]  # fmt: skip
+        own = [
+            float(np.broadcast_to(getattr(layer.neuron, "leak", 0.0), layer.units)[j])
+            for layer, j in zip(layers, dictionary.unit_of[active], strict=True)
+        ]
+        unit = np.array([leaks.index(leak) if leak in leaks else 0 for leak in own], dtype=np.int64)
+        weights = np.array(rows).reshape(len(rows), self.search.units[0].dimension)
+        self.search.starts = Witnesses(unit, weights)
+
+    def _record(self, lowered: Lowered, solution: Solution, pricing: str, found: int) -> float:
+        objective = solution.certificate.objective
+        gap = np.inf
+        if self.proof is not None:
+            gap = certified(lowered.program, solution.point, self.proof).gap
+        known = self.proof is not None
+        self.history.append(
+            Iteration(
+                lowered.dictionary.patterns,
+                objective,
+                self.bound if known else None,
+                float(gap) if known else None,
+                pricing,
+                found,
+                time.perf_counter() - self.begun,
+            )
+        )
+        if self.progress:
+            words = f"{lowered.dictionary.patterns} patterns, objective {objective:.8g}"
+            self.progress(words + (f", bound {self.bound:.8g}, gap {gap:.2g}" if known else ""), 0.0)
+        return float(gap)
+
+
+def certified(program: L1Program, point: Point, proof: Proof) -> Certificate:
+    """Return what a proof over all patterns says of a point."""
+    return program.certify(Point(point.weights, proof.dual), proof.norm)
