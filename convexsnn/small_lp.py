@@ -1,12 +1,16 @@
 """A linear program with few variables and many rows, as every cell of weight space poses it.
 
-    max m   subject to   a_r·w − κ_r m >= b_r for all rows r,   |w_j| <= box,   m <= cap
+    max m   subject to   a_r·w − κ_r m >= b_r for all rows r,   |w_j| <= box,   m <= cap      (κ >= 0)
 
 Dual simplex: the basis is d + 1 rows that are tight at the present point; the most violated row enters, and
 of the rows in the basis the one leaves whose multiplier reaches 0 first. m falls with every pivot, so each
 point on the way bounds the optimum from above; adding a row leaves the basis dual feasible, which makes a
 cell's program a few pivots away from its parent's. Rows are numbered: r for those given, −1 for the cap,
 −2 − 2j and −3 − 2j for w_j >= −box and w_j <= box.
+
+What proves the result are multipliers y >= 0 of the basis with Σ y_i (row i) = (0, −1): all points that
+satisfy the rows have m <= −Σ y_i b_i. If no point satisfies them, a ray with Σ y_i (row i) = 0 and
+Σ y_i b_i > 0 says so. Rows of about the same size make the tolerances mean the same in all of them.
 """
 
 from __future__ import annotations
@@ -14,10 +18,17 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from convexsnn.arrays import FloatArray
+
 CAP = -1
+OPTIMAL, BELOW, FAILED = 1, 0, -1
+RAY = 1 << 40  # plus the number of the row that no point satisfies together with the basis
+NONE = 1 << 50  # no row
 PIVOTS = 10_000
 BLAND_AFTER = 50  # pivots without progress
 REFRESH = 40  # pivots between fresh inverses
+SMALL = 1e-11  # relative size of a pivot that counts as 0
+TIED = 1e-13  # difference of two ratios that counts as 0
 
 
 @njit(cache=True, nogil=True)
@@ -51,23 +62,69 @@ def start_basis(d, basis, inverse, y, point, box, cap):  # type: ignore[no-untyp
 
 
 @njit(cache=True, nogil=True)
-def _refresh(basis, inverse, point, a, kappa, b, box, cap):  # type: ignore[no-untyped-def]
+def _invert(rows, inverse):  # type: ignore[no-untyped-def]
+    """Write the inverse of `rows`, which is overwritten, to `inverse`; return whether it has one."""
+    k = len(rows)
+    inverse[:] = 0.0
+    for i in range(k):
+        inverse[i, i] = 1.0
+    for c in range(k):
+        p = c
+        for i in range(c + 1, k):
+            if abs(rows[i, c]) > abs(rows[p, c]):
+                p = i
+        if rows[p, c] == 0.0:
+            return False
+        for j in range(k):
+            rows[c, j], rows[p, j] = rows[p, j], rows[c, j]
+            inverse[c, j], inverse[p, j] = inverse[p, j], inverse[c, j]
+        scale = 1.0 / rows[c, c]
+        for j in range(k):
+            rows[c, j] *= scale
+            inverse[c, j] *= scale
+        for i in range(k):
+            factor = rows[i, c]
+            if i != c and factor != 0.0:
+                for j in range(k):
+                    rows[i, j] -= factor * rows[c, j]
+                    inverse[i, j] -= factor * inverse[c, j]
+    return True
+
+
+@njit(cache=True, nogil=True)
+def refresh(basis, inverse, y, point, a, kappa, b, box, cap):  # type: ignore[no-untyped-def]
+    """Compute inverse, multipliers and point anew from the basis; return whether that was possible."""
     k = len(basis)
     rows, right = np.empty((k, k)), np.empty(k)
     for i in range(k):
         right[i] = row_of(basis[i], a, kappa, b, box, cap, rows[i])
-    inverse[:] = np.linalg.inv(rows)
+    if not _invert(rows, inverse):
+        return False
     for j in range(k):
         point[j] = 0.0
+        y[j] = max(-inverse[k - 1, j], 0.0)
         for i in range(k):
             point[j] += inverse[j, i] * right[i]
+    return True
 
 
 @njit(cache=True, nogil=True)
-def _most_violated(point, count, a, kappa, b, box, tolerance, bland):  # type: ignore[no-untyped-def]
-    """Return the number of a violated row, or a huge number if there is none."""
+def _off(basis, point, a, kappa, b, box, cap, row):  # type: ignore[no-untyped-def]
+    """Return the largest distance of `point` from a row of its basis: 0 but for rounding."""
+    worst = 0.0
+    for index in basis:
+        slack = -row_of(index, a, kappa, b, box, cap, row)
+        for j in range(len(row)):
+            slack += row[j] * point[j]
+        worst = max(worst, abs(slack))
+    return worst
+
+
+@njit(cache=True, nogil=True)
+def _violated(point, count, a, kappa, b, box, tolerance, bland):  # type: ignore[no-untyped-def]
+    """Return the number of the most violated row (the first violated one with `bland`), or NONE."""
     d = len(point) - 1
-    worst, entering = -tolerance, np.int64(1) << 40
+    worst, entering = -tolerance, NONE
     for j in range(d):
         for high in range(2):
             slack = box - point[j] if high else point[j] + box
@@ -87,52 +144,125 @@ def _most_violated(point, count, a, kappa, b, box, tolerance, bland):  # type: i
 
 
 @njit(cache=True, nogil=True)
+def _first(one, other):  # type: ignore[no-untyped-def]
+    """Return whether `_violated` looks at a row before another."""
+    return one < other if one >= 0 and other >= 0 else one > other if one < 0 and other < 0 else one < 0
+
+
+@njit(cache=True, nogil=True)
+def leaving_row(basis, y, share, bland):  # type: ignore[no-untyped-def]
+    """Return the place in the basis that a row with these shares of it replaces, −1 if none.
+
+    Of nearly equal ratios the largest share is the most accurate; the first row never cycles (Bland 1977).
+    """
+    largest, least, leaving = 0.0, np.inf, -1
+    for i in range(len(y)):
+        largest = max(largest, abs(share[i]))
+    for i in range(len(y)):
+        if share[i] > SMALL * largest:
+            least = min(least, y[i] / share[i])
+    for i in range(len(y)):
+        if share[i] > SMALL * largest and y[i] / share[i] <= least + TIED:
+            if leaving < 0 or (
+                _first(basis[i], basis[leaving]) if bland else share[i] > share[leaving]
+            ):
+                leaving = i
+    return leaving
+
+
+@njit(cache=True, nogil=True)
+def _pivot(leaving, slack, share, inverse, y, point):  # type: ignore[no-untyped-def]
+    """Put the entering row, with its slack and shares, in the place of the leaving one."""
+    k, step = len(y), y[leaving] / share[leaving]
+    for i in range(k):
+        y[i] = max(y[i] - step * share[i], 0.0)
+    y[leaving] = step
+    for j in range(k):
+        inverse[j, leaving] /= share[leaving]
+        point[j] -= slack * inverse[j, leaving]
+        for i in range(k):
+            if i != leaving:
+                inverse[j, i] -= share[i] * inverse[j, leaving]
+
+
+@njit(cache=True, nogil=True)
 def maximise(count, a, kappa, b, box, cap, basis, inverse, y, point, least, tolerance):  # type: ignore[no-untyped-def]
     """Go from a dual feasible basis to the optimum, or until m falls below `least`.
 
-    Returns 1 if `point` is the optimum (within `tolerance` in every row), 0 if m < least or no point is
-    feasible, −1 after too many pivots. The multipliers y (of the rows in `basis`) prove it either way.
+    Returns OPTIMAL if `point` is the optimum (within `tolerance` in every row), BELOW if m < least, RAY + r
+    if no point satisfies row r and the basis, FAILED after too many pivots or from a singular basis. The
+    multipliers y of the rows in `basis`, on a ray with the multiplier 1 of row r, prove it.
     """
-    k, d = len(basis), len(basis) - 1
+    k = len(basis)
     row, share = np.empty(k), np.empty(k)
-    stalled = 0
+    stalled, fresh, lowest = 0, -1, np.inf
     for pivot in range(PIVOTS):
         if pivot % REFRESH == REFRESH - 1:
-            _refresh(basis, inverse, point, a, kappa, b, box, cap)
-        if point[d] < least:
-            return 0
-        entering = _most_violated(point, count, a, kappa, b, box, tolerance, stalled > BLAND_AFTER)
-        if entering == np.int64(1) << 40:
-            return 1
-        right = row_of(entering, a, kappa, b, box, cap, row)
-        slack = -right
-        for j in range(k):
-            slack += row[j] * point[j]
-        for i in range(k):
-            share[i] = 0.0
+            fresh = pivot
+            if not refresh(basis, inverse, y, point, a, kappa, b, box, cap):
+                return FAILED
+        stalled = 0 if point[k - 1] < lowest - TIED * abs(lowest) else stalled + 1
+        lowest = min(lowest, point[k - 1])
+        bland = stalled > BLAND_AFTER
+        below = point[k - 1] < least
+        entering = NONE if below else _violated(point, count, a, kappa, b, box, tolerance, bland)
+        if entering != NONE:
+            slack = -row_of(entering, a, kappa, b, box, cap, row)
             for j in range(k):
-                share[i] += row[j] * inverse[j, i]
-        step, leaving = np.inf, -1
-        for i in range(k):
-            if share[i] > 1e-11:
-                ratio = max(y[i], 0.0) / share[i]
-                if ratio < step or (ratio == step and share[i] > share[leaving]):
-                    step, leaving = ratio, i
-        if leaving < 0:
-            for i in range(k):  # a ray: these multipliers show that no point is feasible
-                y[i] = -share[i]
-            return 0
-        stalled = 0 if step > 0 else stalled + 1
-        for i in range(k):
-            y[i] -= step * share[i]
-        y[leaving] = step
-        basis[leaving] = entering
-        pivot_value = share[leaving]
-        for j in range(k):
-            inverse[j, leaving] /= pivot_value
-            point[j] -= slack * inverse[j, leaving]
-        for i in range(k):
-            if i != leaving and share[i] != 0.0:
+                slack += row[j] * point[j]
+            for i in range(k):
+                share[i] = 0.0
                 for j in range(k):
-                    inverse[j, i] -= share[i] * inverse[j, leaving]
-    return -1
+                    share[i] += row[j] * inverse[j, i]
+            leaving = leaving_row(basis, y, share, bland)
+            if leaving >= 0:
+                _pivot(leaving, slack, share, inverse, y, point)
+                basis[leaving] = entering
+                continue
+        # the end, unless the updates of the inverse have added up too much rounding
+        if fresh != pivot and _off(basis, point, a, kappa, b, box, cap, row) > 0.5 * tolerance:
+            fresh = pivot + 1
+            if not refresh(basis, inverse, y, point, a, kappa, b, box, cap):
+                return FAILED
+            continue
+        if entering == NONE:
+            return BELOW if below else OPTIMAL
+        for i in range(k):
+            y[i] = max(-share[i], 0.0)
+        return RAY + entering
+    return FAILED
+
+
+def largest_margin(
+    rows: FloatArray,
+    bounds: FloatArray,
+    kappa: FloatArray,
+    box: float,
+    start: FloatArray | None = None,
+    cap: float | None = None,
+) -> tuple[FloatArray, float]:
+    """Return w (d,) and m of the program at the top; m = −inf, w the last point tried, if none is feasible.
+
+    Parameters
+    ----------
+    rows, bounds, kappa : (r, d), (r,), (r,) arrays
+        a, b and κ.
+    box : float
+    start : (d,) array, optional
+        A point thought to be near the optimum: the search starts in its corner of the box.
+    cap : float, optional
+        Of m; if not given, more than any point of the box reaches where some κ is positive.
+    """
+    count, d = rows.shape
+    size = box * np.abs(rows).sum(axis=1) + np.abs(bounds)
+    size[size == 0] = 1.0
+    a, b, k = rows / size[:, None], bounds / size, kappa / size
+    if cap is None:
+        cap = 1.0 + float((size[kappa > 0] / kappa[kappa > 0]).min(initial=0.0))
+    basis, inverse = np.zeros(d + 1, np.int64), np.zeros((d + 1, d + 1))
+    y, point = np.zeros(d + 1), np.zeros(d + 1)
+    if start is not None:
+        point[:d] = start
+    start_basis(d, basis, inverse, y, point, box, cap)
+    state = maximise(count, a, k, b, box, cap, basis, inverse, y, point, -np.inf, 1e-12)
+    return np.clip(point[:d], -box, box), float(point[d]) if state == OPTIMAL else -np.inf

@@ -6,17 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 from convexsnn.arrays import FloatArray
 from convexsnn.dictionary.decisions import Decisions, unit_decisions
-from convexsnn.dictionary.pricing import MOST_DIMENSIONS, Witnesses, subnetworks
+from convexsnn.dictionary.pricing import MOST_DIMENSIONS, Witnesses, subnetworks, with_faces
 from convexsnn.dictionary.spikes import Definition, SpikeDictionary, collect
 from convexsnn.dictionary.walk import DONE, NO_ROOM, grown, new_leaves, new_stack, trees_of, walk
 from convexsnn.errors import UnsupportedError
 from convexsnn.networks import NetworkSpec
 
 LEAVES = 4096  # cells between two looks at what was found
-BUDGET = 100_000
+BUDGET = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,15 +59,15 @@ def enumerate_patterns(
     for k, unit in enumerate(units):
         n, outputs = unit.samples, np.zeros((unit.samples, unit.rows_per_sample, 1))
         trees = trees_of(unit, outputs, np.arange(n))
-        stack, leaves, state = new_stack(trees, -1.0), new_leaves(trees, max(16, LEAVES // n)), NO_ROOM
+        width = -(-n * unit.rows_per_sample // 8)
+        stack, leaves, state = new_stack(trees, -1.0), new_leaves(trees, LEAVES), NO_ROOM
         while state != DONE and len(place) <= limit:
             state, count = walk(trees, stack, leaves, BUDGET, True, False)
             stack = grown(stack) if state == NO_ROOM else stack
             cells += count
-            bits = unit.patterns(leaves.node[:count])
-            margins = _margins(unit, leaves.node[:count], leaves.weights[:count])
-            for row in np.flatnonzero(bits.any(axis=1)):
-                key = np.packbits(bits[row]).tobytes()
+            packed, margins = _described(trees, leaves.node[:count], leaves.weights[:count], width)
+            for row in np.flatnonzero(packed.any(axis=1)):
+                key = packed[row].tobytes()
                 where = place.setdefault(key, len(weights))
                 if where == len(weights):
                     unit_of.append(k)
@@ -85,16 +86,27 @@ def enumerate_patterns(
     return Enumeration(witnesses, len(place), cells, complete)
 
 
-def _margins(unit: Decisions, leaves: np.ndarray, weights: FloatArray) -> FloatArray:
-    """Return how far each point of (k, d) keeps from the thresholds on its way to its leaves, (k,)."""
-    margins = np.full(len(leaves), np.inf)
-    sample, node = np.arange(unit.samples), leaves
-    for _ in range(unit.events):
-        node = (node - 1) // 2
-        h = unit.h[sample, node]
-        away = np.abs(np.einsum("knd,kd->kn", unit.g[sample, node], weights) - h)
-        margins = np.minimum(margins, np.where(np.isfinite(h), away, np.inf).min(axis=1))
-    return margins
+@njit(cache=True, nogil=True)
+def _described(trees, leaves, weights, width):  # type: ignore[no-untyped-def]
+    """Return the packed patterns (k, width) of leaves (k, n), and how far their weights keep from thresholds."""
+    k, n = leaves.shape
+    packed, margins = np.zeros((k, width), np.uint8), np.full(k, np.inf)
+    steps = trees.prices.shape[1]
+    for row in range(k):
+        for sample in range(n):
+            node = leaves[row, sample]
+            while node > 0:
+                fires, node = node % 2 == 0, (node - 1) // 2
+                read = trees.reads[node]
+                if read >= 0 and fires:
+                    bit = sample * steps + read
+                    packed[row, bit // 8] |= np.uint8(128 >> (bit % 8))
+                if trees.h[sample, node] > -np.inf:
+                    away = -trees.h[sample, node]
+                    for j in range(weights.shape[1]):
+                        away += trees.g[sample, node, j] * weights[row, j]
+                    margins[row] = min(margins[row], abs(away))
+    return packed, margins
 
 
 def exact_dictionary(
@@ -120,7 +132,8 @@ def exact_dictionary(
             f"these have {units[0].dimension}; use column_generation"
         )
     found = enumerate_patterns(units, limit, progress)
-    dictionary = collect(inputs, subnetworks(units, found.witnesses), definition)
+    witnesses = with_faces(units, found.witnesses)
+    dictionary = collect(inputs, subnetworks(units, witnesses), definition)
     confirmed = dictionary.patterns == found.patterns  # the simulator produces every one of them
     return dictionary.completed(found.complete and confirmed)
 

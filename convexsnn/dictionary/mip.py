@@ -9,31 +9,320 @@ Rows come from the decision trees. Where the rows of one event share g and h is 
 spikes, as for a subtracting reset, one pair says all; else the tree is split by its latest spikes into
 parts where that holds, and `away` counts the spikes in which s is outside the part. M and M' are the
 least that the box allows. The closed definition keeps g·w <= h for silent events: a superset, so that
-the bound holds; what the simulator makes of the weights found is what counts either way.
+the bound holds, but patterns on faces may leave it loose.
 
-HiGHS works within tolerances, so every row is relaxed by more than these and the bound raised by more.
+HiGHS works within tolerances. So every row is relaxed by more than these and the bound raised by more,
+and weights count only as far as the simulator goes along.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from convexsnn.arrays import FloatArray
+import numpy as np
+
+from convexsnn.arrays import BoolArray, FloatArray
+from convexsnn.dictionary.decisions import Decisions
+from convexsnn.dictionary.pricing import Oracle, Priced, Witnesses, confirmed, dual_norm, trivial_bound
+from convexsnn.errors import SolverFailed, UnsupportedError
+from convexsnn.small_lp import maximise, start_basis
 
 TOLERANCE = 1e-9  # HiGHS's, for rows, whole numbers and reduced costs
 RELATIVE = 1e-9  # of the largest |g·w| + |h| over the box: rows are relaxed by it
-DROPPED = 1e-9  # HiGHS drops coefficients up to this
-SAFETY = 1e-9  # of the largest value that prices allow: added to bounds
-SCALE = 1e3  # that largest value, as HiGHS sees it
+DROPPED = 1e-9  # coefficients up to this are dropped, by HiGHS if not here
+SAFETY = 1e-9  # of the largest value that prices allow: the bound is raised by it
+SCALE = 1e3  # that largest value, as HiGHS sees it: TOLERANCE is far below SAFETY · SCALE
+EXACT = 1e-12  # of the largest |h|: what rounding may take from h being affine
 
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Nodes of one event of a sample that share g, and whose h is h[0] + slopes·spikes."""
+    """Nodes of one event of a sample that share g and have h = first + slopes·spikes."""
 
     g: FloatArray
-    h: FloatArray  # of all nodes, that of silence first
+    first: float
     slopes: FloatArray  # (e,) on the earlier events
-    held: tuple[tuple[int, int], ...]  # earlier events and their outcomes in this part
+    low: float  # smallest and largest h
+    high: float
+    held: tuple[tuple[int, int], ...]  # earlier events and what they are in this part
 
-    def __iter__(self): ...
+
+def _parts(g: FloatArray, h: FloatArray, held: tuple[tuple[int, int], ...] = ()) -> Iterator[_Part]:
+    """Split the nodes of one event, g (2, …, 2, d) and h (2, …, 2) by the earlier events, into parts."""
+    free = [event for event, size in enumerate(h.shape) if size == 2]
+    first, slopes = float(h.flat[0]), np.zeros(h.ndim)
+    low, high = float(h.min()), float(h.max())
+    if np.isfinite(low) and np.isfinite(high):
+        affine = np.full(h.shape, first)
+        for event in free:
+            slopes[event] = h.take(1, axis=event).flat[0] - first
+            shape = np.where(np.arange(h.ndim) == event, 2, 1)
+            affine = affine + np.array([0.0, slopes[event]]).reshape(shape)
+        # a row without weights is better known to be true or false, so its h must be the same everywhere
+        fits = low == high or g.any() and np.abs(h - affine).max() <= EXACT * max(-low, high)
+    else:
+        fits = low == high
+    rows = g.reshape(-1, g.shape[-1])
+    if fits and (rows == rows[0]).all():
+        yield _Part(rows[0], first, slopes, low, high, held)
+        return
+    for event in reversed(free):
+        (g0, g1), (h0, h1) = np.split(g, 2, axis=event), np.split(h, 2, axis=event)
+        if (g0 != g1).any() or (h0 != h1).any():
+            yield from _parts(g0, h0, (*held, (event, 0)))
+            yield from _parts(g1, h1, (*held, (event, 1)))
+            return
+
+
+@dataclass
+class _Rows:
+    """Rows lower <= coefficients·(w, s) <= upper of one unit's program."""
+
+    reach: FloatArray  # of every variable: the largest it can be
+    index: list[int] = field(default_factory=list)
+    value: list[float] = field(default_factory=list)
+    start: list[int] = field(default_factory=lambda: [0])
+    lower: list[float] = field(default_factory=list)
+    upper: list[float] = field(default_factory=list)
+
+    def add(self, row: dict[int, float], lower: float, upper: float) -> None:
+        """Add a row; what coefficients too small for HiGHS could change is added to its slack."""
+        lost = 0.0
+        for column, value in row.items():
+            if abs(value) <= DROPPED:
+                lost += abs(value) * float(self.reach[column])
+            else:
+                self.index.append(column)
+                self.value.append(value)
+        self.start.append(len(self.index))
+        self.lower.append(lower - lost)
+        self.upper.append(upper + lost)
+
+    def add_part(self, part: _Part, first: int, event: int, box: float, margin: float) -> None:
+        """Add an event of one sample in one part; its sample's events are variables from `first` on."""
+        reach = box * float(np.abs(part.g).sum())
+        size = max(abs(part.low), abs(part.high)) if np.isfinite(part.low) else 0.0
+        need = margin - RELATIVE * (reach + size)
+        top, bottom = reach - part.low, -reach - part.high  # of g·w − h
+        away = {first + earlier: -1.0 if outcome else 1.0 for earlier, outcome in part.held}
+        ones = sum(outcome for _, outcome in part.held)  # the count of spikes outside is ones + away·s
+        row = dict(enumerate(part.g.tolist()))
+        row |= {first + earlier: -float(part.slopes[earlier]) for earlier in range(event)}
+        own = first + event
+        big = need - bottom
+        if top < need:  # it never fires here
+            self.add({own: 1.0} | {column: -sign for column, sign in away.items()}, -np.inf, ones)
+        elif big > DROPPED:
+            self.add(
+                row | {own: -big} | {column: big * sign for column, sign in away.items()},
+                part.first + need - big - big * ones,
+                np.inf,
+            )
+        big = need + top
+        if bottom > -need or (margin == 0 and reach == 0 and bottom >= 0):  # it always fires here
+            self.add({own: 1.0} | away, 1.0 - ones, np.inf)
+        elif big > DROPPED:
+            self.add(
+                row | {own: -big} | {column: -big * sign for column, sign in away.items()},
+                -np.inf,
+                part.first - need + big * ones,
+            )
+
+
+def _rows(unit: Decisions, deadline: float) -> _Rows | None:
+    """Return the rows of a unit's program, or None if they are not ready at the deadline."""
+    box, margin, d = unit.definition.weight_box, unit.definition.margin, unit.dimension
+    rows = _Rows(np.r_[np.full(d, box), np.ones(unit.samples * unit.events)])
+    for sample in range(unit.samples):
+        for event in range(unit.events):
+            if time.perf_counter() > deadline:
+                return None
+            level, sides = slice(2**event - 1, 2 ** (event + 1) - 1), (2,) * event
+            g, h = unit.g[sample, level].reshape(*sides, d), unit.h[sample, level].reshape(sides)
+            for part in _parts(g, h):
+                rows.add_part(part, d + sample * unit.events, event, box, margin)
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """What HiGHS says: a bound (inf for none), whether it ended, and the points (k, variables) it found."""
+
+    bound: float
+    ended: bool
+    points: FloatArray
+    nodes: int
+
+
+def _model(rows: _Rows, objective: FloatArray, least: float) -> Any:
+    """Return max objective·s, at least `least`, as a highspy.HighsLp."""
+    import highspy
+
+    count, binaries = len(rows.reach), len(objective)
+    d = count - binaries
+    worth = np.flatnonzero(objective)
+    lp: Any = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = count, len(rows.lower) + 1
+    lp.sense_ = highspy.ObjSense.kMaximize
+    lp.col_cost_ = np.r_[np.zeros(d), objective]
+    lp.col_lower_, lp.col_upper_ = np.r_[-rows.reach[:d], np.zeros(binaries)], rows.reach
+    lp.row_lower_, lp.row_upper_ = np.r_[rows.lower, least], np.r_[rows.upper, np.inf]
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    lp.a_matrix_.start_ = np.r_[rows.start, len(rows.index) + len(worth)].astype(np.int32)
+    lp.a_matrix_.index_ = np.r_[rows.index, d + worth].astype(np.int32)
+    lp.a_matrix_.value_ = np.r_[rows.value, objective[worth]]
+    kinds = highspy.HighsVarType
+    lp.integrality_ = [kinds.kContinuous] * d + [kinds.kInteger] * binaries
+    return lp
+
+
+def _solve(lp: Any, time_limit: float) -> _Answer:
+    """Run HiGHS on a program whose variables are all bounded."""
+    import highspy
+
+    solver = highspy.Highs()
+    settings: dict[str, Any] = {
+        "output_flag": False,
+        "threads": 1,
+        "random_seed": 0,
+        "primal_feasibility_tolerance": TOLERANCE,
+        "dual_feasibility_tolerance": TOLERANCE,
+        "mip_feasibility_tolerance": TOLERANCE,
+        "mip_rel_gap": 0.0,
+        "mip_abs_gap": 0.0,
+        "mip_improving_solution_save": True,
+        "time_limit": max(time_limit, 0.0),
+    }
+    # somebody else in this process may have started HiGHS with another number of threads
+    highspy.Highs.resetGlobalScheduler(True)
+    for key, value in settings.items():
+        if solver.setOptionValue(key, value) != highspy.HighsStatus.kOk:
+            raise SolverFailed(f"highs: option {key} = {value!r} was refused")
+    if solver.passModel(lp) == highspy.HighsStatus.kError:
+        raise SolverFailed("highs: does not take the pricing program; are its numbers out of scale?")
+    solver.run()
+    model, status, info = highspy.HighsModelStatus, solver.getModelStatus(), solver.getInfo()
+    nodes = max(int(info.mip_node_count), 0)
+    if status in (model.kInfeasible, model.kUnboundedOrInfeasible):  # bounded, so infeasible
+        return _Answer(-np.inf, True, np.zeros((0, lp.num_col_)), nodes)
+    if status not in (model.kOptimal, model.kTimeLimit, model.kInterrupt):
+        raise SolverFailed(f"highs: pricing stopped with {solver.modelStatusToString(status)!r}")
+    points = [solution.col_value for solution in solver.getSavedMipSolutions()]
+    points += [solver.getSolution().col_value] if solver.getSolution().value_valid else []
+    table = np.array([p for p in points if len(p) == lp.num_col_]).reshape(-1, lp.num_col_)
+    bound = float(info.mip_dual_bound)
+    return _Answer(bound if np.isfinite(bound) else np.inf, status == model.kOptimal, table, nodes)
+
+
+def _deepest(unit: Decisions, fires: BoolArray) -> FloatArray:
+    """Return weights that keep far from all thresholds where events are as in `fires` (n, E).
+
+    A program's own points lie on the walls of their cells, so that rounding would decide about them. The
+    closed definition gets a second point that may lie on the walls that count.
+    """
+    leaves = np.zeros(unit.samples, np.int64)
+    for event in range(unit.events):
+        leaves = 2 * leaves + 1 + fires[:, event]
+    g, h, outcomes = (a.reshape(unit.samples * unit.events, *a.shape[2:]) for a in unit.path(leaves))
+    real = np.isfinite(h)
+    sign = np.where(outcomes[real], 1.0, -1.0)
+    a, b = sign[:, None] * g[real], sign * h[real]
+    d, box, found = unit.dimension, unit.definition.weight_box, []
+    cap = 1.0 + box * float(np.abs(g).sum(axis=1).max())
+    for kappa in (np.ones(len(b)), (sign < 0).astype(np.float64))[: 1 + (unit.definition.margin == 0)]:
+        basis, inverse = np.zeros(d + 1, np.int64), np.zeros((d + 1, d + 1))
+        y, point = np.zeros(d + 1), np.zeros(d + 1)
+        start_basis(d, basis, inverse, y, point, box, cap)
+        if maximise(len(b), a, kappa, b, box, cap, basis, inverse, y, point, -np.inf, TOLERANCE) == 1:
+            found.append(np.clip(point[:d], -box, box))
+    return np.array(found).reshape(len(found), d)
+
+
+class MipOracle(Oracle):
+    """Branch and cut by HiGHS over the spikes of all samples; exact for margins well above 1e-7.
+
+    `Priced.complete` says that HiGHS came to its end and the simulator reaches the bound, or that no
+    pattern is worth more than the cutoff. Where it does not, as it may for the closed definition, the
+    bound holds none the less.
+    """
+
+    name = "mip"
+    exact = True
+
+    def __init__(self, units: Sequence[Decisions], samples: FloatArray) -> None:  # noqa: D107
+        super().__init__(units, samples)
+        self._rows: dict[int, _Rows] = {}
+
+    def price(  # noqa: D102
+        self,
+        prices: FloatArray,
+        *,
+        cutoff: float = 0.0,
+        group: bool = False,
+        time_limit: float | None = None,
+    ) -> Priced:
+        if group and prices.shape[1] > 1:
+            raise UnsupportedError(
+                f"oracle mip: the Euclidean norm over {prices.shape[1]} outputs is not linear in spikes; "
+                "use cells or tree"
+            )
+        deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
+        sides = [sign * column for column in prices.T for sign in (1.0, -1.0)]
+        jobs = [(k, side, float(np.maximum(side, 0).sum())) for k in range(len(self.units)) for side in sides]
+        jobs.sort(key=lambda job: -job[2])
+        found: list[tuple[int, FloatArray]] = []
+        best, bound, ended, nodes, slack = cutoff, cutoff, True, 0, 0.0
+        for place, (k, side, most) in enumerate(jobs):
+            if most <= best:
+                continue
+            now = time.perf_counter()
+            until = min(deadline, now + (deadline - now) / (len(jobs) - place))
+            answer = self._ask(k, side, best, until)
+            bound = max(bound, min(most, answer.bound))
+            ended, nodes, slack = ended and answer.ended, nodes + answer.nodes, max(slack, 4 * SAFETY * most)
+            weights = self._weights(k, answer.points)
+            if len(weights):
+                found.append((k, weights))
+                best = max(best, self._best(k, weights, prices))
+        bound = min(max(bound, best), max(cutoff, trivial_bound(prices, group)))
+        complete = ended and bound <= best + slack
+        return self.priced(found, prices, group, cutoff, bound, complete, nodes)
+
+    def _ask(self, k: int, prices: FloatArray, cutoff: float, deadline: float) -> _Answer:
+        """Return HiGHS's answer for one side of one output, its bound made safe and in units of prices."""
+        unit = self.units[k]
+        rows = self._rows.get(k) or _rows(unit, deadline)
+        time_left = deadline - time.perf_counter()
+        if rows is None or time_left <= 0:
+            return _Answer(np.inf, False, np.zeros((0, unit.dimension)), 0)
+        self._rows[k] = rows
+        most = float(np.maximum(prices, 0).sum())
+        objective = np.zeros((unit.samples, unit.events))
+        events = np.flatnonzero(unit.reads >= 0)
+        scaled = SCALE / most * prices.reshape(unit.samples, -1)
+        small = np.abs(scaled) <= DROPPED
+        objective[:, events] = np.where(small, 0.0, scaled)[:, unit.reads[events]]
+        # patterns at the cutoff may come in, those above must not fall out
+        safety = SAFETY * SCALE + float(np.abs(scaled[small]).sum())
+        least = cutoff * SCALE / most - safety if cutoff > 0 else -np.inf
+        answer = _solve(_model(rows, objective.ravel(), least), time_left)
+        bound = max(cutoff, (answer.bound + safety) * most / SCALE)
+        return _Answer(bound, answer.ended, answer.points, answer.nodes)
+
+    def _weights(self, k: int, points: FloatArray) -> FloatArray:
+        """Return candidates (·, d) for the points of a program: themselves and the insides of their cells."""
+        unit = self.units[k]
+        d, box = unit.dimension, self.definition.weight_box
+        rows = [np.clip(points[:, :d], -box, box)]
+        for point in points:
+            rows.append(_deepest(unit, point[d:].reshape(unit.samples, unit.events) > 0.5))
+        return np.concatenate(rows)
+
+    def _best(self, k: int, weights: FloatArray, prices: FloatArray) -> float:
+        """Return the largest value that the simulator confirms of some weights."""
+        patterns, margins = confirmed(self.units, self.samples, Witnesses(np.full(len(weights), k), weights))
+        good = margins >= self.definition.margin
+        return float(dual_norm(patterns[good], prices, False).max(initial=0.0))

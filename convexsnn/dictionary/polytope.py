@@ -61,6 +61,24 @@ def values(V, count, g, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def ball(V, count):  # type: ignore[no-untyped-def]
+    """Return the mean of the vertices, and how far from it the farthest is."""
+    d = V.shape[0]
+    center = np.zeros(d)
+    for j in range(d):
+        for k in range(count):
+            center[j] += V[j, k]
+        center[j] /= count
+    farthest = 0.0
+    for k in range(count):
+        square = 0.0
+        for j in range(d):
+            square += (V[j, k] - center[j]) ** 2
+        farthest = max(farthest, square)
+    return center, np.sqrt(farthest)
+
+
+@njit(cache=True, nogil=True)
 def _shared(tight, a, outside, b):  # type: ignore[no-untyped-def]
     """Return how many rows are tight at vertex a of one table and b of another."""
     count = np.uint64(0)

@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.bits import unique_rows
 from convexsnn.dictionary.decisions import Decisions
+from convexsnn.dictionary.faces import on_faces
 from convexsnn.dictionary.spikes import patterns_of
 from convexsnn.errors import UnsupportedError
 from convexsnn.networks import LIF, Layer, Subnetwork
@@ -30,7 +31,7 @@ MOST_DIMENSIONS = 8  # of a walk by vertices: a box has 2^d of them
 
 @dataclass(frozen=True, eq=False)
 class Witnesses:
-    """Units by their weights: row k belongs to ``units[unit[k]]`` of the decision trees they were found with."""
+    """Units by their weights: row k belongs to ``units[unit[k]]`` of the trees it was found with."""
 
     unit: IntArray
     weights: FloatArray
@@ -69,7 +70,7 @@ def dual_norm(patterns: BoolArray, prices: FloatArray, group: bool) -> FloatArra
 
 
 def trivial_bound(prices: FloatArray, group: bool) -> float:
-    """Return what no 0/1 vector of any kind exceeds: every positive price won and no other, or the reverse."""
+    """Return what no 0/1 vector of any kind exceeds: all positive prices or all negative."""
     side = np.maximum(np.maximum(prices, 0).sum(axis=0), -np.minimum(prices, 0).sum(axis=0))
     return float(np.sqrt((side**2).sum()) if group else side.max(initial=0.0))
 
@@ -83,10 +84,10 @@ def subnetworks(units: Sequence[Decisions], witnesses: Witnesses) -> tuple[Subne
         pairs = zip(witnesses.unit, witnesses.weights, strict=True)
         return tuple(Subnetwork((units[k].layer.with_unit_weights(row[None]),)) for k, row in pairs)
     many = np.zeros(len(witnesses.unit), int)
-    neuron: Any = layer.neuron
+    neuron = layer.neuron.unit(many)
     if isinstance(neuron, LIF):
         leaks = np.array([float(np.ravel(u.layer.neuron.leak)[0]) for u in units])  # type: ignore[attr-defined]
-        neuron = LIF(neuron.threshold, leaks[witnesses.unit], neuron.reset)
+        neuron = replace(neuron, leak=leaks[witnesses.unit])
     bias = None if layer.bias is None else np.zeros(len(many))
     wide = Layer(layer.weights[many], neuron, bias)
     return (Subnetwork((wide.with_unit_weights(witnesses.weights),)),)
@@ -105,6 +106,18 @@ def confirmed(
     if not bits:
         return np.zeros((0, units[0].samples * units[0].rows_per_sample), bool), np.zeros(0)
     return np.concatenate(bits), np.concatenate(margins)
+
+
+def with_faces(units: Sequence[Decisions], witnesses: Witnesses) -> Witnesses:
+    """Return witnesses and, for closed patterns, the points beside them that lie exactly on their faces."""
+    if units[0].definition.margin > 0:
+        return witnesses
+    unit, rows = [witnesses.unit], [witnesses.weights]
+    for k, weights in zip(witnesses.unit, witnesses.weights, strict=True):
+        points = on_faces(units[k], weights)
+        unit.append(np.full(len(points), k))
+        rows.append(points)
+    return Witnesses(np.concatenate(unit), np.concatenate(rows))
 
 
 class Oracle(ABC):
@@ -151,7 +164,7 @@ class Oracle(ABC):
         """Return the confirmed ones of candidates (unit, weights (k, d)), the best of each pattern first."""
         unit = np.concatenate([np.full(len(w), k) for k, w in found] or [np.zeros(0, int)])
         rows = [w for _, w in found] or [np.zeros((0, self.units[0].dimension))]
-        witnesses = Witnesses(unit, np.concatenate(rows))
+        witnesses = with_faces(self.units, Witnesses(unit, np.concatenate(rows)))
         patterns, margins = confirmed(self.units, self.samples, witnesses)
         worth = dual_norm(patterns, prices, group)
         kept = np.flatnonzero((margins >= self.definition.margin) & (worth > cutoff))
@@ -175,7 +188,7 @@ class _Search:
 
 
 class CellWalk(Oracle):
-    """Walks the cells of weight space by their vertices, cut short by bounds; exact, for few weights a unit."""
+    """Walks the cells of weight space by their vertices, cut short by bounds; for few weights."""
 
     name = "cells"
     exact = True

@@ -16,7 +16,7 @@ from numba import njit
 
 from convexsnn.arrays import FloatArray, IntArray
 from convexsnn.dictionary.decisions import Decisions
-from convexsnn.dictionary.polytope import ONE, box_polytope, cut, free_row, touches_all, values
+from convexsnn.dictionary.polytope import ONE, ball, box_polytope, cut, free_row, touches_all, values
 
 DONE, PAUSED, NO_ROOM = 0, 1, 2
 ROOM = 4  # vertices a level has room for at first, times 2^d
@@ -28,8 +28,9 @@ class Trees(NamedTuple):
 
     g: Any  # (n, N, d)
     h: Any  # (n, N)
+    length: Any  # (n, N) Euclidean norm of g
     slack: Any  # (n, N) tolerance of every row
-    reads: Any  # (E,)
+    reads: Any  # (N,) which supervised row of its sample a node is, −1 for none
     prices: Any  # (n, S, C)
     order: Any  # (n,)
     numbers: Any  # (4,) margin, box, closed, group
@@ -45,7 +46,7 @@ class Stack(NamedTuple):
     node: Any  # (L, n): where every sample is in its tree
     high: Any  # (L, C): no pattern below this level is worth more
     low: Any  # (L, C): or less
-    sample: Any  # (L,): which sample the level branches on, or −1 before it is looked at
+    place: Any  # (L,): where in the order the sample stands that the level branches on; n if there is none
     stage: Any  # (L,): children made so far
     top: Any  # (1,)
     cutoff: Any  # (1,)
@@ -73,54 +74,61 @@ def _norm(high, low, group):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _decide(trees, stack, level, sample, fires):  # type: ignore[no-untyped-def]
+def _decide(nodes, reads, prices, high, low, sample, fires):  # type: ignore[no-untyped-def]
     """Move a sample one event down its tree and tighten the bounds."""
-    node = stack.node[level, sample]
-    stack.node[level, sample] = 2 * node + (2 if fires else 1)
-    event = 0
-    while (2 << event) - 1 <= node:
-        event += 1
-    read = trees.reads[event]
+    node = nodes[sample]
+    nodes[sample] = 2 * node + (2 if fires else 1)
+    read = reads[node]
     if read >= 0:
-        for c in range(stack.high.shape[1]):
-            price = trees.prices[sample, read, c]
+        for c in range(len(high)):
+            price = prices[sample, read, c]
             if (price > 0) != fires:  # what was hoped for at one end of the bounds does not happen
-                stack.high[level, c] -= abs(price)
+                high[c] -= abs(price)
             else:
-                stack.low[level, c] += abs(price)
+                low[c] += abs(price)
 
 
 @njit(cache=True, nogil=True)
 def _look(trees, stack, level, room, walk_only):  # type: ignore[no-untyped-def]
     """Decide what the level's polytope decides. Return whether a pattern worth more can be in it.
 
-    Leaves in `stack.sample` the first sample in order that is not decided, −1 if all are.
+    Moves `stack.place` on to the first sample in order that is not decided.
     """
     margin, closed, group = trees.numbers[0], trees.numbers[2] > 0, trees.numbers[3] > 0
-    V, count, leaf = stack.V[level], stack.count[level], trees.g.shape[1]
-    stack.sample[level] = -1
-    for sample in trees.order:
-        while stack.node[level, sample] < leaf:
-            node = stack.node[level, sample]
-            h, slack = trees.h[sample, node], trees.slack[sample, node]
-            if h == -np.inf:
-                _decide(trees, stack, level, sample, True)
+    V, count, cutoff = stack.V[level], stack.count[level], stack.cutoff[0]
+    # plain arrays from here on: an attribute of a tuple costs two atomic operations every time
+    g, h_of, length, slack_of, order = trees.g, trees.h, trees.length, trees.slack, trees.order
+    reads, prices = trees.reads, trees.prices
+    nodes, top, bottom = stack.node[level], stack.high[level], stack.low[level]
+    center, radius = ball(V, count)
+    n, leaf, d = len(order), g.shape[1], len(center)
+    first = n
+    for place in range(stack.place[level], n):
+        sample = order[place]
+        while nodes[sample] < leaf:
+            node = nodes[sample]
+            h, slack = h_of[sample, node], slack_of[sample, node]
+            middle, reach = -h, length[sample, node] * radius + 2.0 * slack
+            for j in range(d):
+                middle += g[sample, node, j] * center[j]
+            if abs(middle) > reach and abs(middle) >= margin:  # the whole ball is on one side
+                _decide(nodes, reads, prices, top, bottom, sample, middle > 0)
                 continue
-            low, high = values(V, count, trees.g[sample, node], room)
+            low, high = values(V, count, g[sample, node], room)
             can_fire = high >= h + margin - slack
             can_rest = low < h - slack if closed else low <= h - margin + slack
-            if can_fire and can_rest:
-                break
             if not can_fire and not can_rest:
                 return False
-            _decide(trees, stack, level, sample, can_fire)
-        if stack.node[level, sample] < leaf:
-            if stack.sample[level] < 0:
-                stack.sample[level] = sample
+            if can_fire and can_rest:
+                break
+            _decide(nodes, reads, prices, top, bottom, sample, can_fire)
+        if nodes[sample] < leaf:
+            first = min(first, place)
             if walk_only:
-                return True
-        if _norm(stack.high[level], stack.low[level], group) <= stack.cutoff[0]:
+                break
+        if not walk_only and _norm(top, bottom, group) <= cutoff:
             return False
+    stack.place[level] = first
     return True
 
 
@@ -128,7 +136,7 @@ def _look(trees, stack, level, room, walk_only):  # type: ignore[no-untyped-def]
 def _child(trees, stack, level, fires, slacks):  # type: ignore[no-untyped-def]
     """Make the child of a level where the event it branches on has this outcome. Return 1, 0 empty, −1."""
     margin, closed = trees.numbers[0], trees.numbers[2] > 0
-    sample = stack.sample[level]
+    sample = trees.order[stack.place[level]]
     node = stack.node[level, sample]
     V, count, below = stack.V[level], stack.count[level], level + 1
     slack = trees.slack[sample, node]
@@ -153,9 +161,46 @@ def _child(trees, stack, level, fires, slacks):  # type: ignore[no-untyped-def]
     stack.count[below] = found
     stack.node[below] = stack.node[level]
     stack.high[below], stack.low[below] = stack.high[level], stack.low[level]
-    stack.stage[below] = 0
-    _decide(trees, stack, below, sample, fires)
+    stack.stage[below], stack.place[below] = 0, stack.place[level]
+    nodes, high, low = stack.node[below], stack.high[below], stack.low[below]
+    _decide(nodes, trees.reads, trees.prices, high, low, sample, fires)
     return 1
+
+
+@njit(cache=True, nogil=True)
+def _settled(trees, stack, level, slacks):  # type: ignore[no-untyped-def]
+    """Cut off what of a robust leaf is too near to a threshold that did not cut it on the way.
+
+    Returns the level where the rest is, or −1 if nothing is left, −2 if there is no room.
+    """
+    margin, d = trees.numbers[0], stack.V.shape[1]
+    spare = len(stack.count) - 2
+    for sample in range(len(trees.order)):
+        node = stack.node[level, sample]
+        while node > 0:
+            side, node = 1.0 if node % 2 == 0 else -1.0, (node - 1) // 2
+            h, slack = trees.h[sample, node], trees.slack[sample, node]
+            if h == -np.inf:
+                continue
+            V, tight, count = stack.V[level], stack.tight[level], stack.count[level]
+            values(V, count, trees.g[sample, node], slacks)
+            bound, lowest = h + side * (margin - 4.0 * slack), np.inf
+            for k in range(count):
+                slacks[k] = side * (slacks[k] - bound)
+                lowest = min(lowest, slacks[k])
+            if lowest >= -slack:
+                continue
+            other = spare + 1 if level == spare else spare
+            row = free_row(tight, count, 2 * d)
+            if row < 0:
+                return -2
+            found = cut(V, tight, count, slacks, slack, row, stack.V[other], stack.tight[other])
+            if found <= 0:
+                return -1 if found == 0 else -2
+            stack.count[other] = found
+            stack.node[other] = stack.node[level]
+            level = other
+    return level
 
 
 @njit(cache=True, nogil=True)
@@ -176,15 +221,21 @@ def walk(trees, stack, leaves, budget, walk_only, best_only):  # type: ignore[no
             if not _look(trees, stack, level, slacks, walk_only):
                 stack.top[0] -= 1
                 continue
-            if stack.sample[level] < 0:
+            if stack.place[level] == len(trees.order):
+                cell = level if trees.numbers[2] > 0 else _settled(trees, stack, level, slacks)
+                if cell == -2:
+                    stack.nodes[0] -= 1
+                    return NO_ROOM, found
+                stack.top[0] -= 1
+                if cell == -1:
+                    continue
                 value = _norm(stack.high[level], stack.low[level], group)
                 leaves.node[found], leaves.value[found] = stack.node[level], value
                 for j in range(stack.V.shape[1]):
-                    leaves.weights[found, j] = stack.V[level, j, : stack.count[level]].mean()
+                    leaves.weights[found, j] = stack.V[cell, j, : stack.count[cell]].mean()
                 found += 1
                 if best_only:
                     stack.cutoff[0] = max(stack.cutoff[0], value)
-                stack.top[0] -= 1
                 continue
             stack.stage[level] = 1
         if stack.stage[level] == 3:
@@ -205,14 +256,26 @@ def trees_of(decisions: Decisions, prices: FloatArray, order: IntArray, group: b
     h = np.where(np.isfinite(decisions.h), np.abs(decisions.h), 0.0)
     slack = RELATIVE * (box * np.abs(decisions.g).sum(axis=2) + h)
     numbers = np.array([margin, box, float(margin == 0), float(group)])
-    g, h, reads = decisions.g, decisions.h, decisions.reads.astype(np.int64)
-    return Trees(g, h, slack, reads, np.ascontiguousarray(prices), order.astype(np.int64), numbers)
+    event = np.log2(np.arange(1, 2**decisions.events)).astype(np.int64)
+    reads = decisions.reads.astype(np.int64)[event]
+    length = np.sqrt((decisions.g**2).sum(axis=2))
+    return Trees(
+        decisions.g,
+        decisions.h,
+        length,
+        slack,
+        reads,
+        np.ascontiguousarray(prices),
+        order.astype(np.int64),
+        numbers,
+    )
 
 
 def new_stack(trees: Trees, cutoff: float) -> Stack:
     """Return a stack whose only level is the whole box."""
-    n, d, events, outputs = len(trees.g), trees.g.shape[2], len(trees.reads), trees.prices.shape[2]
-    levels, room, words = n * events + 1, ROOM << d, 1
+    n, nodes, d = trees.g.shape
+    outputs = trees.prices.shape[2]
+    levels, room, words = n * (nodes + 1).bit_length() - n + 3, ROOM << d, 1
     stack = Stack(
         np.empty((levels, d, room)),
         np.zeros((levels, room, words), np.uint64),
@@ -221,7 +284,7 @@ def new_stack(trees: Trees, cutoff: float) -> Stack:
         np.zeros((levels, n), np.int64),
         np.zeros((levels, outputs)),
         np.zeros((levels, outputs)),
-        np.full(levels, -1, np.int64),
+        np.zeros(levels, np.int64),
         np.zeros(levels, np.int64),
         np.zeros(1, np.int64),
         np.array([cutoff]),

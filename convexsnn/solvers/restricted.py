@@ -15,6 +15,7 @@ from convexsnn.programs import L1Program, Point
 from convexsnn.solvers.solver import Solution
 
 LEAST = 2000  # columns from which on it pays
+FIRST = 200  # columns to begin with, and to add at least
 ROUNDS = 100
 Solve = Callable[[L1Program], Solution]
 
@@ -30,9 +31,8 @@ def solve_restricted(program: L1Program, solve: Solve, tolerance: float) -> Solu
 
     Returns the best point on the whole program, certified there; it is as accurate as `solve` allows.
     """
-    rows = program.dictionary.shape[0]
     zero = program.row_scale * program.loss.residual(np.zeros_like(program.targets), program.targets)
-    chosen = _largest(program, zero, 2 * rows)
+    chosen = _largest(program, zero, FIRST)
     best: Solution | None = None
     for _ in range(ROUNDS):
         solution = solve(program.take_columns(chosen))
@@ -53,7 +53,8 @@ def solve_restricted(program: L1Program, solve: Solve, tolerance: float) -> Solu
             best = whole
         if certificate.gap <= tolerance:
             break
-        new = np.setdiff1d(_largest(program, dual, 2 * rows, program.regularization), chosen)
+        more = max(FIRST, len(chosen) // 2)
+        new = np.setdiff1d(_largest(program, dual, more, program.regularization), chosen)
         if not len(new):
             break
         chosen = np.union1d(chosen, new)
