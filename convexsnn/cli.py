@@ -153,6 +153,9 @@ def _failed(name: str, reason: str) -> dict[str, Any]:
 @app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder written by `solve --out`.")],
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Decide every spike in rational arithmetic; slower.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Prove a certificate again from data and weights alone; exit status 1 if it is refused."""
@@ -160,7 +163,7 @@ def verify(
     from convexsnn.train import verify_folder
 
     try:
-        claim, checked = verify_folder(folder)
+        claim, checked = verify_folder(folder, exact=exact)
     except VerificationError as error:
         if as_json:
             _print_json({"folder": str(folder), "accepted": False, "reason": str(error)})
@@ -174,11 +177,38 @@ def verify(
         "min_margin": checked.verification.min_margin,
     }  # fmt: skip
     if as_json:
-        return _print_json({"folder": str(folder), "accepted": True, "status": claim.status, **numbers})
+        words = {"status": claim.status, "scope": claim.scope, "proved_by": checked.oracle or None}
+        return _print_json({"folder": str(folder), "accepted": True, **words, "exact": exact, **numbers})
     print(f"accepted: {claim.problem}, {claim.status}")
     print(f"  scope       {claim.scope}: {claim.patterns} patterns, {claim.definition}")
+    if checked.oracle:
+        print(f"  proved by   {checked.oracle}; stated as proved by {claim.oracle}")
     for name, value in numbers.items():
         print(f"  {name:<17} {value:.10g}")
+
+
+@app.command()
+def gap(
+    problem: ProblemArgument,
+    weights: Annotated[
+        Path, typer.Argument(metavar="WEIGHTS", help="A network saved as .npz, such as solve's network.npz.")
+    ],
+    tolerance: ToleranceOption = None,
+    time_limit: TimeLimitOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how far a trained network is from the proven optimum of its problem."""
+    from convexsnn.networks import load_network
+    from convexsnn.problem import load_problem
+    from convexsnn.report.summary import distance_text
+    from convexsnn.train.gap import distance
+
+    loaded, network = load_problem(problem), load_network(weights)
+    with _progress(quiet=as_json) as progress:
+        found = distance(loaded, network, tolerance=tolerance, time_limit=time_limit, progress=progress)
+    if as_json:
+        return _print_json(found.summary())
+    print(distance_text(found.summary()))
 
 
 @app.command()

@@ -15,10 +15,12 @@ satisfy the rows have m <= −Σ y_i b_i. If no point satisfies them, a ray with
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
-from convexsnn.arrays import FloatArray
+from convexsnn.arrays import FloatArray, IntArray
 
 CAP = -1
 OPTIMAL, BELOW, FAILED = 1, 0, -1
@@ -27,6 +29,7 @@ NONE = 1 << 50  # no row
 PIVOTS = 10_000
 BLAND_AFTER = 50  # pivots without progress
 REFRESH = 40  # pivots between fresh inverses
+TOLERANCE = 1e-12  # of rows scaled to size 1
 SMALL = 1e-11  # relative size of a pivot that counts as 0
 TIED = 1e-13  # difference of two ratios that counts as 0
 
@@ -163,9 +166,7 @@ def leaving_row(basis, y, share, bland):  # type: ignore[no-untyped-def]
             least = min(least, y[i] / share[i])
     for i in range(len(y)):
         if share[i] > SMALL * largest and y[i] / share[i] <= least + TIED:
-            if leaving < 0 or (
-                _first(basis[i], basis[leaving]) if bland else share[i] > share[leaving]
-            ):
+            if leaving < 0 or (_first(basis[i], basis[leaving]) if bland else share[i] > share[leaving]):
                 leaving = i
     return leaving
 
@@ -233,6 +234,43 @@ def maximise(count, a, kappa, b, box, cap, basis, inverse, y, point, least, tole
     return FAILED
 
 
+class Solved(NamedTuple):
+    """How a program ended: `maximise`'s state, w (d,) and m, the basis (d + 1,) and its multipliers."""
+
+    state: int
+    weights: FloatArray
+    margin: float
+    basis: IntArray
+    multipliers: FloatArray
+
+
+def solved(
+    rows: FloatArray,
+    bounds: FloatArray,
+    kappa: FloatArray,
+    box: float,
+    start: FloatArray | None = None,
+    cap: float | None = None,
+) -> Solved:
+    """Solve one program; parameters as of `largest_margin`, multipliers those of its rows as given."""
+    count, d = rows.shape
+    size = box * np.abs(rows).sum(axis=1) + np.abs(bounds)
+    size[size == 0] = 1.0
+    a, b, k = rows / size[:, None], bounds / size, kappa / size
+    if cap is None:
+        cap = 1.0 + float((size[kappa > 0] / kappa[kappa > 0]).min(initial=np.inf))
+        cap = cap if np.isfinite(cap) else 1.0
+    basis, inverse = np.zeros(d + 1, np.int64), np.zeros((d + 1, d + 1))
+    y, point = np.zeros(d + 1), np.zeros(d + 1)
+    if start is not None:
+        point[:d] = start
+    start_basis(d, basis, inverse, y, point, box, cap)
+    state = maximise(count, a, k, b, box, cap, basis, inverse, y, point, -np.inf, TOLERANCE)
+    real = basis >= 0
+    y[real] /= size[basis[real]]
+    return Solved(state, np.clip(point[:d], -box, box), float(point[d]), basis, y)
+
+
 def largest_margin(
     rows: FloatArray,
     bounds: FloatArray,
@@ -251,18 +289,7 @@ def largest_margin(
     start : (d,) array, optional
         A point thought to be near the optimum: the search starts in its corner of the box.
     cap : float, optional
-        Of m; if not given, more than any point of the box reaches where some κ is positive.
+        Of m; if not given, more than any point of the box reaches, 1 where no κ is positive.
     """
-    count, d = rows.shape
-    size = box * np.abs(rows).sum(axis=1) + np.abs(bounds)
-    size[size == 0] = 1.0
-    a, b, k = rows / size[:, None], bounds / size, kappa / size
-    if cap is None:
-        cap = 1.0 + float((size[kappa > 0] / kappa[kappa > 0]).min(initial=0.0))
-    basis, inverse = np.zeros(d + 1, np.int64), np.zeros((d + 1, d + 1))
-    y, point = np.zeros(d + 1), np.zeros(d + 1)
-    if start is not None:
-        point[:d] = start
-    start_basis(d, basis, inverse, y, point, box, cap)
-    state = maximise(count, a, k, b, box, cap, basis, inverse, y, point, -np.inf, 1e-12)
-    return np.clip(point[:d], -box, box), float(point[d]) if state == OPTIMAL else -np.inf
+    found = solved(rows, bounds, kappa, box, start, cap)
+    return found.weights, found.margin if found.state == OPTIMAL else -np.inf

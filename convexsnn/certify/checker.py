@@ -94,7 +94,7 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
             k = int(np.flatnonzero(wrong)[0])
             bits = patterns.toarray(units[[k]])[rows, 0] != dictionary.columns.toarray(mine[[k]])[:, 0]
             raise VerificationError(
-                f"dictionary: column {mine[k]}, row {int(np.flatnonzero(bits)[0])} is not what its witness does"
+                f"dictionary: column {mine[k]}, row {np.flatnonzero(bits)[0]} is not what its witness does"
             )
         if not np.allclose(dictionary.margins[mine], margins[units], rtol=1e-6, atol=1e-9):
             raise VerificationError(f"dictionary: margins of subnetwork {k} are not those of its witnesses")
@@ -178,13 +178,13 @@ def _lower_bound(lowered: Lowered, claim: Claim, dual: FloatArray) -> float:
     if claim.scope == "all_patterns":
         if claim.oracle_bound is None or not claim.oracle_bound >= limit:
             raise VerificationError(
-                f"oracle_bound: the certificate states {claim.oracle_bound!r}, at least λ = {limit!r} is needed"
+                f"oracle_bound: the certificate states {claim.oracle_bound!r}, below λ = {limit!r}"
             )
         allowed, scale = claim.oracle_bound, limit / claim.oracle_bound
     else:
         if claim.oracle_bound is not None or claim.oracle:
             raise VerificationError(
-                f"oracle: {claim.oracle!r} with a bound of {claim.oracle_bound!r}, the scope is the dictionary"
+                f"oracle: {claim.oracle!r} with bound {claim.oracle_bound!r}, the scope is the dictionary"
             )
         allowed, scale = limit, min(1.0, limit / norm) if norm else 1.0
     bound = program.dual_objective(Point(np.zeros(program.shape), dual * scale))

@@ -88,7 +88,7 @@ def enumerate_patterns(
 
 @njit(cache=True, nogil=True)
 def _described(trees, leaves, weights, width):  # type: ignore[no-untyped-def]
-    """Return the packed patterns (k, width) of leaves (k, n), and how far their weights keep from thresholds."""
+    """Return the packed patterns (k, width) of leaves (k, n), and the margins of their weights (k,)."""
     k, n = leaves.shape
     packed, margins = np.zeros((k, width), np.uint8), np.full(k, np.inf)
     steps = trees.prices.shape[1]

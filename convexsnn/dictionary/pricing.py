@@ -1,4 +1,4 @@
-"""Pricing: the best pattern of all, max over weights w of ‖Uᵀ d(w)‖_dual, and a bound that no pattern exceeds.
+"""Pricing: the best pattern of all, max over weights w of ‖Uᵀd(w)‖_dual, and a bound that none exceeds.
 
 U (R, C) is a dual point, one row a supervised row of the distinct samples. The dual norm is the largest
 entry over outputs and signs (ℓ1), or the Euclidean norm over outputs (group). An oracle that comes to its

@@ -14,6 +14,26 @@ CLAIMS = {
 SCOPES = {"dictionary": "on the dictionary", "all_patterns": "over all patterns, proved by: {oracle}"}
 
 
+def distance_text(summary: Mapping[str, Any]) -> str:
+    """Return the lines for a summary as `Distance.summary` makes it."""
+    best = summary["optimum"]
+    if summary["gap"] is None:
+        said = f"not known ({summary['not_covered']})"
+    else:
+        said = f"{summary['gap']:.3g} at most, of its objective"
+    lines = [
+        f"{summary['problem']}: {said} from the optimum",
+        f"  this network   {summary['objective']:.10g}  ({summary['units']} hidden units, "
+        f"smallest margin {summary['min_margin']:.3g})",
+        f"  best found     {best['objective']:.10g}  ({best['units']} hidden units, {best['status']})",
+        f"  lower bound    {best['lower_bound']:.10g}  "
+        + SCOPES[best["scope"]].format(oracle=best["oracle"]),
+    ]
+    if summary["train_accuracy"] is not None:
+        lines.append(f"  accuracy       {summary['train_accuracy']:.4f} on training data")
+    return "\n".join(lines)
+
+
 def summary_text(summary: Mapping[str, Any]) -> str:
     """Return the lines for a summary as `Result.summary` makes it."""
     lines = [

@@ -23,14 +23,16 @@ from convexsnn.dictionary.pricing import Oracle, Witnesses, subnetworks, trivial
 from convexsnn.dictionary.search import LocalSearch
 from convexsnn.dictionary.spikes import distinct_samples
 from convexsnn.errors import LoweringError, SolverFailed, UnsupportedError
-from convexsnn.lowering import Convexification, Lowered, definition_of
+from convexsnn.lowering import Convexification, Lowered, build_dictionary, definition_of
 from convexsnn.networks import Subnetwork
 from convexsnn.problem import Problem
 from convexsnn.programs import Certificate, L1Program, Point
 from convexsnn.solvers import Solution, Solver, Status, solve
+from convexsnn.train.closed_form import closed_form
 
 CUTOFFS = (1.3, 1.05, 1.005)  # times λ; the last cutoff is λ and a little
 STEPS = 200
+ANY = "any pattern"  # the bound that every 0/1 vector obeys
 Progress = Callable[[str, float], None]
 
 
@@ -120,9 +122,16 @@ class ColumnGeneration:
         self.bound = -np.inf
         self.history: list[Iteration] = []
 
-    def run(self, dictionary: SpikeDictionary) -> Generated:
-        """Generate columns from a starting dictionary until the gap over all patterns is closed."""
-        dictionary = self._with_largest(dictionary)
+    def run(self) -> Generated:
+        """Generate columns until the gap over all patterns is closed, or take the closed form.
+
+        Raises
+        ------
+        LoweringError, UnsupportedError, SolverFailed
+        """
+        if self.oracle is not None and (found := closed_form(self.problem, self.oracle)):
+            return self._closed(*found)
+        dictionary = self._with_largest(build_dictionary(self.problem))
         previous: Solution | None = None
         while True:
             lowered = Convexification().lower(self.problem, dictionary)
@@ -137,6 +146,16 @@ class ColumnGeneration:
             if fresh is None or gap <= self.tolerance or len(self.history) >= STEPS or self._left() <= 0:
                 return Generated(lowered, solution, self._final(gap), tuple(self.history))
             dictionary, previous = dictionary.joined(fresh), solution
+
+    def _closed(self, lowered: Lowered, point: Point) -> Generated:
+        assert point.dual is not None
+        norm = trivial_bound(self._merged(point.dual), False)
+        self.proof = Proof(point.dual, max(norm, lowered.program.regularization), ANY)
+        certificate = certified(lowered.program, point, self.proof)
+        self.bound = certificate.lower_bound
+        solution = Solution(point, Status.OPTIMAL, certificate, "closed form", "shattered samples")
+        self._record(lowered, solution, ANY, 0)
+        return Generated(lowered, solution, self.proof, tuple(self.history))
 
     def _final(self, gap: float) -> Proof | None:
         """Return the proof; a bound from no oracle is worth stating only if it closes the gap."""
@@ -214,10 +233,10 @@ class ColumnGeneration:
         prices = self._merged(solution.certificate.dual)
         limit = program.regularization
         trivial = trivial_bound(prices, self.group)
-        self._prove(program, solution, lambda dual: trivial, "any pattern")
+        self._prove(program, solution, lambda dual: trivial, ANY)
         least = limit * (1.0 + self.tolerance / 20)
         if trivial <= least:
-            return None, "any pattern"
+            return None, ANY
         self._restart(lowered, solution)
         found = self.search.propose(prices, least, self.group)
         if found and (fresh := self._new(lowered, found)) is not None:

@@ -221,17 +221,18 @@ def train(
     if not isinstance(solver, Solver) and spec.name != "auto":
         get_solver(spec.name)
     report("dictionary")
-    lowered = lower(problem)
-    clock.append(time.perf_counter())
     chosen = solver if isinstance(solver, Solver) else spec.name
     proof: Proof | None = None
     iterations: tuple[Iteration, ...] = ()
     if problem.dictionary.source in OVER_ALL_PATTERNS:
         run = ColumnGeneration(problem, chosen, spec.tolerance, spec.time_limit, progress)
-        generated = run.run(lowered.dictionary)
+        clock.append(time.perf_counter())
+        generated = run.run()
         problem, lowered, solution = run.problem, generated.lowered, generated.solution
         proof, iterations = generated.proof, generated.iterations
     else:
+        lowered = lower(problem)
+        clock.append(time.perf_counter())
         solution = solve(
             lowered.program, chosen, tolerance=spec.tolerance, time_limit=spec.time_limit, progress=progress
         )
@@ -274,8 +275,13 @@ def train(
     )
 
 
-def verify_folder(folder: str | os.PathLike[str]) -> tuple[Claim, Checked]:
+def verify_folder(folder: str | os.PathLike[str], *, exact: bool = False) -> tuple[Claim, Checked]:
     """Prove what a folder of `Result.save` claims again, from its data and weights alone.
+
+    Parameters
+    ----------
+    exact : bool
+        Decide every spike in rational arithmetic, so that no rounding is involved.
 
     Raises
     ------
@@ -292,6 +298,6 @@ def verify_folder(folder: str | os.PathLike[str]) -> tuple[Claim, Checked]:
         claim, evidence = load_claim(folder)
         network = load_network(folder / "network.npz")
         dictionary = load_dictionary(folder / "dictionary.npz")
-        return claim, check(problem, network, dictionary, claim, evidence)
+        return claim, check(problem, network, dictionary, claim, evidence, exact)
     except (ProblemFileError, ShapeError, LoweringError) as error:
         raise VerificationError(str(error)) from error  # what cannot be read is not proved

@@ -1,0 +1,135 @@
+"""How far a trained network is from the optimum, whoever trained it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from convexsnn.certify.verification import network_margin
+from convexsnn.errors import ShapeError
+from convexsnn.lowering import definition_of
+from convexsnn.networks import Network, architecture_mismatch
+from convexsnn.problem import Problem
+from convexsnn.programs import L1, Group, L1Program, relative_gap
+from convexsnn.simulate import Trace, simulate
+from convexsnn.train.pipeline import OVER_ALL_PATTERNS, Progress, Result, train
+
+
+@dataclass(frozen=True, eq=False)
+class Distance:
+    """A network beside the optimum of its problem.
+
+    Attributes
+    ----------
+    objective : float
+        Of the given network, from its simulation.
+    gap : float or None
+        (objective − lower bound) / |objective| over all patterns; None where there is no such bound, or
+        it does not cover the network.
+    margin : float
+        Smallest distance of a membrane from a threshold in the given network.
+    not_covered : str or None
+        Why the bound does not cover the network; None if it does.
+    result : Result
+        The run that the network is compared with.
+    """
+
+    objective: float
+    gap: float | None
+    margin: float
+    not_covered: str | None
+    accuracy: float | None
+    units: int
+    result: Result
+
+    def summary(self) -> dict[str, Any]:
+        """Return the comparison as plain numbers and words, the object that ``gap --json`` prints."""
+        claim = self.result.claim
+        return {
+            "problem": claim.problem,
+            "objective": self.objective,
+            "gap": self.gap,
+            "not_covered": self.not_covered,
+            "min_margin": self.margin,
+            "train_accuracy": self.accuracy,
+            "units": self.units,
+            "optimum": {
+                key: getattr(claim, key)
+                for key in (
+                    "status",
+                    "scope",
+                    "objective",
+                    "lower_bound",
+                    "gap",
+                    "patterns",
+                    "units",
+                    "oracle",
+                )
+            },
+            "excess": self.objective - claim.objective,
+            "seconds": round(self.result.seconds["total"], 4),
+        }
+
+
+def network_objective(program: L1Program, network: Network, trace: Trace) -> float:
+    """Return the objective of a network from its simulated outputs and its output weights."""
+    table = trace.outputs.reshape(program.targets.shape)
+    penalty = L1() if program.penalty.name == "l1" else Group(np.arange(len(network.output_weights)))
+    losses = program.row_scale[:, 0] @ program.loss.value(table, program.targets)
+    return float(losses + program.regularization * penalty.value(network.output_weights))
+
+
+def distance(
+    problem: Problem,
+    network: Network,
+    *,
+    tolerance: float | None = None,
+    time_limit: float | None = None,
+    progress: Progress | None = None,
+) -> Distance:
+    """Solve a problem over all patterns and compare a network of its architecture with the optimum.
+
+    A dictionary source that only samples is replaced by column generation.
+
+    Raises
+    ------
+    ShapeError
+        The network is of another architecture than the problem's.
+    """
+    if reason := architecture_mismatch(problem.network, network.layers, problem.inputs.shape[2]):
+        raise ShapeError(f"WEIGHTS: {reason}")
+    for name in ("readout", "supervise"):
+        have, want = getattr(network, name), getattr(problem.network, name)
+        if have != want:
+            raise ShapeError(f"WEIGHTS: {name} {have!r}, the problem has {want!r}")
+    outputs = problem.encoded_targets().shape[1]
+    if network.output_weights.shape[1] != outputs:
+        raise ShapeError(f"WEIGHTS: {network.output_weights.shape[1]} outputs, the problem has {outputs}")
+    if problem.dictionary.source not in OVER_ALL_PATTERNS:
+        problem = replace(problem, dictionary=replace(problem.dictionary, source="column_generation"))
+    result = train(problem, tolerance=tolerance, time_limit=time_limit, progress=progress)
+    trace = simulate(network, problem.inputs)
+    definition = definition_of(problem)
+    margin = network_margin(network, trace, definition)
+    largest = max(float(np.abs(layer.unit_weights()).max()) for layer in network.layers)
+    objective = network_objective(result.lowered.program, network, trace)
+    not_covered = None
+    if result.scope == "dictionary":
+        not_covered = "no bound over all patterns is known for this architecture"
+    elif largest > definition.weight_box * (1.0 + 1e-9):
+        not_covered = f"a weight of {largest:g} is outside the problem's box of {definition.weight_box:g}"
+    elif margin < definition.margin * (1.0 - 1e-6):
+        not_covered = f"its margin of {margin:.3g} is below the problem's {definition.margin:g}"
+    bound = result.certificate.lower_bound
+    shares = problem.target_code.accuracies(trace.outputs, "targets", problem.targets)
+    return Distance(
+        objective,
+        None if not_covered else relative_gap(objective, bound),
+        margin,
+        not_covered,
+        None if shares is None else float(np.mean(shares)),
+        network.units,
+        result,
+    )
