@@ -88,11 +88,11 @@ class PackedBits:
         if len(weights) != len(self.packed):
             raise ShapeError(f"weights: expected {len(self.packed)} rows, got {weights.shape}")
         out = np.zeros((self.rows, *weights.shape[1:]))
-        used = np.flatnonzero(weights.reshape(len(weights), -1).any(axis=1))  # few, at a sparse point
-        for block in self._blocks():
-            part = used[block]
-            if len(part):
-                out += self.toarray(part).astype(np.float64) @ weights[part]
+        used = np.flatnonzero(weights if weights.ndim == 1 else weights.any(axis=1))  # few, at a sparse point
+        width = max(1, BLOCK // max(self.rows, 1))
+        for start in range(0, len(used), width):
+            part = used[start : start + width]
+            out += self.toarray(part).astype(np.float64) @ weights[part]
         return out
 
     def transpose_times(self, rows: FloatArray) -> FloatArray:

@@ -39,10 +39,12 @@ def row_of(index, a, kappa, b, box, cap, out):  # type: ignore[no-untyped-def]
     """Write the coefficients of a numbered row on (w, m) to `out`; return its right-hand side."""
     d = len(out) - 1
     if index >= 0:
-        out[:d] = a[index]
+        for j in range(d):
+            out[j] = a[index, j]
         out[d] = -kappa[index]
         return b[index]
-    out[:] = 0.0
+    for j in range(d + 1):
+        out[j] = 0.0
     if index == CAP:
         out[d] = -1.0
         return -cap
@@ -54,7 +56,9 @@ def row_of(index, a, kappa, b, box, cap, out):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def start_basis(d, basis, inverse, y, point, box, cap):  # type: ignore[no-untyped-def]
     """Fill in the basis of a program without rows: m at its cap, w in the corner nearest to `point`."""
-    inverse[:] = 0.0
+    for i in range(d + 1):
+        for j in range(d + 1):
+            inverse[i, j] = 0.0
     for j in range(d):
         high = point[j] > 0
         basis[j] = -3 - 2 * j if high else -2 - 2 * j
@@ -68,9 +72,9 @@ def start_basis(d, basis, inverse, y, point, box, cap):  # type: ignore[no-untyp
 def _invert(rows, inverse):  # type: ignore[no-untyped-def]
     """Write the inverse of `rows`, which is overwritten, to `inverse`; return whether it has one."""
     k = len(rows)
-    inverse[:] = 0.0
     for i in range(k):
-        inverse[i, i] = 1.0
+        for j in range(k):
+            inverse[i, j] = 1.0 if i == j else 0.0
     for c in range(k):
         p = c
         for i in range(c + 1, k):

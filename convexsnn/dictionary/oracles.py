@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from convexsnn.arrays import FloatArray
 from convexsnn.dictionary.decisions import Decisions
+from convexsnn.dictionary.mip import MipOracle
 from convexsnn.dictionary.pricing import MOST_DIMENSIONS, CellWalk, Oracle
+from convexsnn.dictionary.tree import TreeOracle
 from convexsnn.errors import UnsupportedError
 
-ORACLES: dict[str, type[Oracle]] = {"cells": CellWalk}
+ORACLES: dict[str, type[Oracle]] = {"cells": CellWalk, "tree": TreeOracle, "mip": MipOracle}
 
 
 def get_oracle(name: str, units: Sequence[Decisions], samples: FloatArray) -> Oracle:
@@ -27,19 +29,15 @@ def get_oracle(name: str, units: Sequence[Decisions], samples: FloatArray) -> Or
     return ORACLES[name](units, samples)
 
 
-def another_oracle(name: str, units: Sequence[Decisions], samples: FloatArray, exact: bool = False) -> Oracle:
+def another_oracle(
+    name: str, units: Sequence[Decisions], samples: FloatArray, exact: bool = False
+) -> Oracle:
     """Return an exact oracle that shares no search with the one of this name.
 
     With `exact` it is the tree, each of whose cuts is proved in rational arithmetic, whatever the name.
     """
     if exact:
         return TreeOracle(units, samples, exact=True)
-    return get_oracle(
-        "cells"
-        if name == "tree" and units[0].dimension <= MOST_DIMENSIONS
-        else "mip"
-        if name == "tree"
-        else "tree",
-        units,
-        samples,
-    )
+    if name != "tree":
+        return TreeOracle(units, samples)
+    return get_oracle("cells" if units[0].dimension <= MOST_DIMENSIONS else "mip", units, samples)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import entr, expit, logsumexp, softmax
+from scipy.special import entr, expit, logsumexp, softmax, xlog1py
 
 from convexsnn.arrays import FloatArray
 from convexsnn.errors import ShapeError, UnsupportedError
@@ -58,6 +58,10 @@ class Loss(ABC):
     def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:
         """Return v = −ℓ'(z), the dual variable that the outputs themselves give, (R, C)."""
 
+    def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:
+        """Return ℓ''(z) of every entry, (R, C); UnsupportedError where it is no such table."""
+        raise UnsupportedError(f"loss {self.name}: no curvature row by row and output by output")
+
     @abstractmethod
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:
         """Return −ℓ*(−v) of every row, (R,); −inf outside the domain."""
@@ -86,6 +90,9 @@ class Squared(Loss):
 
     def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return y - z
+
+    def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return np.ones_like(z)
 
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return np.sum(v * y - 0.5 * v**2, axis=1)
@@ -140,6 +147,9 @@ class SquaredHinge(MarginLoss):
     def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return y * np.maximum(0.0, 1.0 - y * z)
 
+    def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return (y * z < 1.0).astype(np.float64)
+
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         p = v * y
         return np.where((p < 0).any(axis=1), -np.inf, np.sum(p - 0.5 * p**2, axis=1))
@@ -164,9 +174,15 @@ class Logistic(MarginLoss):
     def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return y * expit(-y * z)
 
+    def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        p = expit(-y * z)
+        return p * (1.0 - p)
+
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        p = v * y  # entr is −inf where its argument is negative
-        return np.sum(entr(p) + entr(1.0 - p), axis=1)
+        p = v * y  # entr and xlog1py are −inf or nan outside [0, 1]
+        inside = (p >= 0) & (p <= 1)
+        rest = -xlog1py(1.0 - p, -np.where(inside, p, 0.0))  # log1p: 1 − p loses a small p to rounding
+        return np.sum(np.where(inside, entr(p) + rest, -np.inf), axis=1)
 
     def project(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return y * np.clip(v * y, 0.0, 1.0)

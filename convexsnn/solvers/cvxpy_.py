@@ -44,8 +44,8 @@ class Cvxpy(Solver):
 
     name = "cvxpy"
     capabilities = Capabilities(
-        programs=frozenset({"lp", "qp", "cone", "exponential"}),
-        gap=dict.fromkeys(("lp", "qp", "cone", "exponential"), 1e-6),
+        programs=frozenset({"lp", "qp", "cone", "logistic", "exponential"}),
+        gap=dict.fromkeys(("lp", "qp", "cone", "logistic", "exponential"), 1e-6),
         duals=True,
         warm_start=False,
         time_limit=True,

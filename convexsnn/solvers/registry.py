@@ -18,18 +18,21 @@ from convexsnn.solvers.cvxpy_ import Cvxpy
 from convexsnn.solvers.highs_ import Highs
 from convexsnn.solvers.restricted import pays, solve_restricted
 from convexsnn.solvers.solver import Solution, Solver, Status, kind_of
+from convexsnn.solvers.working_set import WorkingSet
 
 # name -> (class, the module that must be installed)
 SOLVERS: dict[str, tuple[type[Solver], str]] = {
     "highs": (Highs, "highspy"),
     "cvxpy": (Cvxpy, "cvxpy"),
+    "working_set": (WorkingSet, "numpy"),
 }
 
 # what "auto" tries, in this order, until the certified gap is within the tolerance
 AUTO = {
     "lp": ("highs", "cvxpy:clarabel"),
-    "qp": ("cvxpy:clarabel", "cvxpy:scs"),
+    "qp": ("working_set", "cvxpy:clarabel", "cvxpy:scs"),
     "cone": ("cvxpy:clarabel", "cvxpy:scs"),
+    "logistic": ("working_set", "cvxpy:clarabel", "cvxpy:scs"),
     "exponential": ("cvxpy:clarabel", "cvxpy:scs"),
 }
 
@@ -99,8 +102,9 @@ def solve(
     Parameters
     ----------
     solver : name or Solver
-        "auto" takes HiGHS for linear programs and Clarabel through cvxpy for all others, and where that
-        does not reach the tolerance Clarabel or SCS after it.
+        "auto" takes HiGHS for linear programs, our own working-set solver where the loss is smooth and adds
+        up over outputs, Clarabel through cvxpy for all others, and where that does not reach the tolerance
+        Clarabel or SCS after it.
     tolerance : float
         Relative duality gap; above it the status is LIMIT, whatever the solver says.
     progress : callable, optional
@@ -133,7 +137,7 @@ def solve(
         def through(part: L1Program, reduced: Presolved | None = None, own: Point | None = None) -> Solution:
             return _solve_part(chosen, part, reduced or presolve(part), tolerance, deadline, own, options)
 
-        if pays(reduced.program):
+        if pays(reduced.program) and not isinstance(chosen[0], WorkingSet):
             inner = solve_restricted(reduced.program, through, tolerance)
             point = reduced.recover(inner.point)
             solutions.append(replace(inner, point=point, certificate=part.certify(point)))

@@ -28,8 +28,8 @@ class Capabilities:
     Attributes
     ----------
     programs : frozenset of str
-        Among "lp" (ℓ1 with hinge), "qp" (ℓ1 with squared losses), "cone" (group penalties) and
-        "exponential" (logistic and softmax).
+        Among "lp" (ℓ1 with hinge), "qp" (ℓ1 with squared losses), "logistic" (ℓ1 with it), "cone" (group
+        penalties) and "exponential" (softmax, and groups with the logistic loss).
     gap : dict
         Relative gap that it reaches on small programs, by kind of program.
     """
@@ -99,6 +99,8 @@ class Solver(ABC):
 
 def kind_of(program: L1Program) -> str:
     """Return which of the kinds of `Capabilities.programs` a program is."""
+    if program.loss.name == "logistic" and program.penalty.name == "l1":
+        return "logistic"
     if program.loss.name in ("logistic", "softmax"):
         return "exponential"
     if program.penalty.name != "l1":

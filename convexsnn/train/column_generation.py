@@ -19,7 +19,7 @@ from convexsnn.dictionary import SpikeDictionary, collect
 from convexsnn.dictionary.cells import exact_units
 from convexsnn.dictionary.deep import DeepSearch
 from convexsnn.dictionary.oracles import get_oracle
-from convexsnn.dictionary.pricing import Oracle, Witnesses, subnetworks, trivial_bound
+from convexsnn.dictionary.pricing import MOST_DIMENSIONS, Oracle, Witnesses, subnetworks, trivial_bound
 from convexsnn.dictionary.search import LocalSearch
 from convexsnn.dictionary.spikes import distinct_samples
 from convexsnn.errors import LoweringError, SolverFailed, UnsupportedError
@@ -129,8 +129,10 @@ class ColumnGeneration:
         ------
         LoweringError, UnsupportedError, SolverFailed
         """
-        if self.oracle is not None and (found := closed_form(self.problem, self.oracle)):
-            return self._closed(*found)
+        small = self.oracle is not None and self.oracle.units[0].dimension <= MOST_DIMENSIONS
+        if self.oracle is not None and not (small and self.problem.dictionary.source == "exact"):
+            if found := closed_form(self.problem, self.oracle):
+                return self._closed(*found)
         dictionary = self._with_largest(build_dictionary(self.problem))
         previous: Solution | None = None
         while True:

@@ -24,7 +24,7 @@ from convexsnn.programs.prune import prune
 from convexsnn.simulate import simulate
 from convexsnn.solvers import Solution, Solver, Status, check_limits, get_solver, solve
 from convexsnn.train.baseline import ridge_baseline
-from convexsnn.train.column_generation import ColumnGeneration, Iteration, Proof, certified
+from convexsnn.train.column_generation import ColumnGeneration, Generated, Iteration, Proof, certified
 from convexsnn.train.folder import write_folder
 
 Progress = Callable[[str, float], None]
@@ -222,20 +222,18 @@ def train(
         get_solver(spec.name)
     report("dictionary")
     chosen = solver if isinstance(solver, Solver) else spec.name
-    proof: Proof | None = None
-    iterations: tuple[Iteration, ...] = ()
     if problem.dictionary.source in OVER_ALL_PATTERNS:
-        run = ColumnGeneration(problem, chosen, spec.tolerance, spec.time_limit, progress)
         clock.append(time.perf_counter())
+        run = ColumnGeneration(problem, chosen, spec.tolerance, spec.time_limit, progress)
         generated = run.run()
-        problem, lowered, solution = run.problem, generated.lowered, generated.solution
-        proof, iterations = generated.proof, generated.iterations
+        problem = run.problem
     else:
         lowered = lower(problem)
         clock.append(time.perf_counter())
-        solution = solve(
-            lowered.program, chosen, tolerance=spec.tolerance, time_limit=spec.time_limit, progress=progress
-        )
+        limits: dict[str, Any] = {"tolerance": spec.tolerance, "time_limit": spec.time_limit}
+        solution = solve(lowered.program, chosen, progress=progress, **limits)
+        generated = Generated(lowered, solution, None, ())
+    lowered, solution, proof = generated.lowered, generated.solution, generated.proof
     if solution.status not in (Status.OPTIMAL, Status.LIMIT):
         raise SolverFailed(f"solver {solution.solver}: {solution.status.value} ({solution.solver_status})")
     report("pruning")
@@ -271,7 +269,7 @@ def train(
         baseline,
         {**seconds, "total": clock[-1] - clock[0]},
         proof,
-        iterations,
+        generated.iterations,
     )
 
 

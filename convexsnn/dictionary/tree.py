@@ -1,0 +1,186 @@
+"""The oracle `tree`: branch and bound over the decision trees, for any number of weights a unit.
+
+It shares no search with the oracle `cells`: linear programs (`branching`) stand where that keeps vertices.
+What floats leave open, and in an exact search every empty cell, is decided in rational arithmetic.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray, IntArray
+from convexsnn.dictionary.branching import (
+    BRANCHES,
+    DONE,
+    LEAF,
+    LOOKS,
+    SURE,
+    Forest,
+    Levels,
+    decide,
+    enter,
+    forest_of,
+    grow,
+    new_levels,
+    norm,
+    unit_of,
+)
+from convexsnn.dictionary.decisions import Decisions
+from convexsnn.dictionary.pricing import AT_ONCE, Oracle, Priced, Witnesses, confirmed, dual_norm
+from convexsnn.dictionary.rational import ExactCells
+from convexsnn.small_lp import OPTIMAL, RAY, solved
+
+
+def inside(unit: Decisions, leaves: IntArray, sure: float) -> FloatArray:
+    """Return candidates (k, d) for weights whose path leads to `leaves` (n,), the first far from all rows.
+
+    On faces of closed cells, where some rows cannot be kept away from, weights with few digits are more
+    likely to lie exactly on them.
+    """
+    g, h, fires = (x.reshape(-1, *x.shape[2:]) for x in unit.path(leaves))
+    real = np.isfinite(h)
+    sign, closed = np.where(fires[real], 1.0, -1.0), unit.definition.margin == 0
+    a, b, kappa = sign[:, None] * g[real], sign * h[real], np.ones(len(sign))
+    for _ in range(unit.dimension + 1):
+        found = solved(a, b, kappa, unit.definition.weight_box)
+        rows = found.basis[(found.basis >= 0) & (found.multipliers > 0)]
+        touched = rows[(sign[rows] > 0) & (kappa[rows] > 0)]
+        if found.state != OPTIMAL or not closed or found.margin > sure or not len(touched):
+            break
+        kappa[touched] = 0.0
+    digits = (2.0**20, 2.0**6) if (kappa == 0).any() else ()
+    return np.array([found.weights, *(np.round(found.weights * q) / q for q in digits)])
+
+
+@dataclass(eq=False)
+class _Search:
+    """One search: a unit, one side of one output (or all at once for groups)."""
+
+    unit: int
+    prices: FloatArray
+    forest: Forest
+    levels: Levels
+    doubt: float = 0.0  # most that a leaf is worth which no weights were found for
+    found: list[FloatArray] = field(default_factory=list)
+    complete: bool = False
+
+    @property
+    def bound(self) -> float:
+        """What no pattern exceeds."""
+        levels, top = self.levels, int(self.levels.state[0])
+        open_ = [k for k in range(top + 1) if levels.stage[k] < 3]
+        worth = [float(norm(levels.high[k], levels.low[k], self.forest.group)) for k in open_]
+        return max(float(levels.cutoff[0]), self.doubt, *worth)
+
+
+class TreeOracle(Oracle):
+    """Branch and bound over the decision trees by linear programs; exact.
+
+    Parameters
+    ----------
+    exact : bool
+        Whether to prove every empty cell in rational arithmetic: then no rounding touches the bound.
+    """
+
+    name = "tree"
+    exact = True
+
+    def __init__(  # noqa: D107
+        self, units: Sequence[Decisions], samples: FloatArray, exact: bool = False
+    ) -> None:
+        super().__init__(units, samples)
+        self.proves = exact
+        self._cells = [ExactCells(unit, samples) for unit in units]
+
+    def price(  # noqa: D102
+        self,
+        prices: FloatArray,
+        *,
+        cutoff: float = 0.0,
+        group: bool = False,
+        time_limit: float | None = None,
+    ) -> Priced:
+        deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
+        sides = (
+            [prices] if group else [s * prices[:, [c]] for c in range(prices.shape[1]) for s in (1.0, -1.0)]
+        )
+        jobs = [(k, side) for k in range(len(self.units)) for side in sides]
+        with ThreadPoolExecutor(2) as pool:  # the kernel holds no lock
+            searches = list(pool.map(lambda job: self._search(*job, cutoff, group, deadline), jobs))
+        found = [(s.unit, np.concatenate(s.found)) for s in searches if s.found]
+        bound = max(s.bound for s in searches)
+        nodes = sum(int(s.levels.state[2]) for s in searches)
+        return self.priced(found, prices, group, cutoff, bound, all(s.complete for s in searches), nodes)
+
+    def _search(self, unit: int, prices: FloatArray, cutoff: float, group: bool, deadline: float) -> _Search:
+        decisions = self.units[unit]
+        table = prices.reshape(decisions.samples, decisions.rows_per_sample, -1)
+        forest = forest_of(decisions, table, group, self.proves)
+        levels = new_levels(forest, cutoff)
+        search = _Search(unit, prices, forest, levels)
+        while True:
+            state = grow(forest, levels, 1 + AT_ONCE // (decisions.dimension + 1) ** 2)
+            level = int(levels.state[0])
+            if state == LEAF:
+                self._leaf(search, levels.node[level])
+            elif state in (LOOKS, BRANCHES):
+                sample, node, fires = (int(v) for v in levels.event[level])
+                empty = self._empty(search)
+                if state == LOOKS and empty:
+                    decide(forest, levels, level, sample, not fires)
+                elif state == LOOKS:
+                    levels.kept[level, sample] = node
+                elif not empty:
+                    enter(forest, levels, level)
+            if state == DONE or time.perf_counter() > deadline:
+                search.complete = state == DONE
+                return search
+
+    def _empty(self, search: _Search) -> bool:
+        """Return whether the cell below the present level is proved empty."""
+        levels, cells = search.levels, self._cells[search.unit]
+        count = int(levels.state[0]) + 1
+        events, basis = levels.event[:count], levels.basis[count]
+        rows = [(sample, node, fires == 1) for sample, node, fires in events.tolist()]
+        y, entering = np.zeros(count), int(levels.state[1]) - RAY
+        y[basis[basis >= 0]] = levels.y[count][basis >= 0]
+        if 0 <= entering < count:
+            y[entering] = 1.0
+        if cells.refuted(rows, y / search.forest.size[events[:, 0], events[:, 1]]):
+            return True
+        return cells.point(rows, basis) is None
+
+    def _leaf(self, search: _Search, leaves: IntArray) -> None:
+        """Look for weights that lead to a leaf, and raise the cutoff to what they are worth."""
+        unit, levels, level = self.units[search.unit], search.levels, int(search.levels.state[0])
+        value = float(norm(levels.high[level], levels.low[level], search.forest.group))
+        least = value - 1e-9 * abs(value)
+        if self._confirm(search, inside(unit, leaves, SURE * float(search.forest.size.max()))) >= least:
+            return
+        events = [(s, k) for s in range(unit.samples) for k in _way(int(leaves[s]))]
+        rows = [(s, (k - 1) // 2, k % 2 == 0) for s, k in events if unit.h[s, (k - 1) // 2] > -np.inf]
+        point = self._cells[search.unit].point(rows)
+        if point is not None and self._confirm(search, np.array([point], dtype=float)) < least:
+            search.doubt = max(search.doubt, value)
+
+    def _confirm(self, search: _Search, weights: FloatArray) -> float:
+        """Keep those weights (k, d) that the simulator confirms; return the most that they are worth."""
+        witnesses = Witnesses(np.full(len(weights), search.unit), weights)
+        patterns, margins = confirmed(self.units, self.samples, witnesses)
+        good = margins >= self.definition.margin
+        best = float(dual_norm(patterns[good], search.prices, search.forest.group).max(initial=0.0))
+        search.found.append(weights[good])
+        if best > search.levels.cutoff[0]:
+            # by as much as rounding prices can change a sum, so that the same pattern is not looked for
+            search.levels.cutoff[0] = best + (search.prices.size + 4) * unit_of(search.prices)
+        return best
+
+
+def _way(leaf: int) -> list[int]:
+    """Return the nodes that a path to a leaf comes to, the root apart."""
+    return [] if leaf == 0 else [*_way((leaf - 1) // 2), leaf]
