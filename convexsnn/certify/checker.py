@@ -12,6 +12,7 @@ import numpy as np
 from convexsnn.arrays import FloatArray, real_array
 from convexsnn.certify.bounds import prove_bounds
 from convexsnn.certify.certificate import Claim, Evidence, status_of
+from convexsnn.certify.exactly import check_spikes_exactly
 from convexsnn.certify.verification import Verification, verify
 from convexsnn.dictionary import SpikeDictionary
 from convexsnn.dictionary.spikes import distinct_samples, patterns_of
@@ -165,6 +166,8 @@ def check(
         raise VerificationError(
             f"status: {claim.status!r} is not shown by a gap of {gap:.3g} at tolerance {claim.tolerance:g}"
         )
+    if exact:
+        check_spikes_exactly(network, problem.inputs, spec.margin)
     oracle = ""
     if claim.scope == "all_patterns":  # last: it can take long, and nothing else has to wait for it
         oracle = prove_bounds(lowered, claim, dual, exact)

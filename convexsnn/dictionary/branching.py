@@ -272,7 +272,11 @@ def grow(forest, levels, budget):  # type: ignore[no-untyped-def]
             levels.state[0] -= 1
             continue
         sample = levels.sample[level]
-        fires = _fires(forest, levels, level, sample) == (levels.stage[level] == 1)
+        first = _fires(forest, levels, level, sample)
+        read = forest.reads[levels.node[level, sample]]
+        if read >= 0 and not forest.group:
+            first = forest.above[sample, read, 0] > 0
+        fires = first == (levels.stage[level] == 1)
         levels.stage[level] += 1
         _add_row(forest, levels, level, sample, fires)
         made = _solve(forest, levels, level)

@@ -139,5 +139,5 @@ def decisions(inputs: FloatArray, layer: Layer, definition: Definition) -> Decis
 def unit_decisions(inputs: FloatArray, spec: LayerSpec, definition: Definition) -> list[Decisions]:
     """Return the decision trees of a unit for every leak of its grid, on the distinct samples of `inputs`."""
     samples, _ = distinct_samples(inputs)
-    leaks = sorted(set(spec.leak)) if spec.neuron == "lif" else [0.0]
+    leaks = sorted(set(spec.leak)) if spec.neuron == "lif" and inputs.shape[1] > 1 else [spec.leak[0]]
     return [decisions(samples, unit_layer(spec, inputs.shape[2], leak), definition) for leak in leaks]

@@ -8,11 +8,13 @@
 Rows come from the decision trees. Where the rows of one event share g and h is affine in the earlier
 spikes, as for a subtracting reset, one pair says all; else the tree is split by its latest spikes into
 parts where that holds, and `away` counts the spikes in which s is outside the part. M and M' are the
-least that the box allows. The closed definition keeps g·w <= h for silent events: a superset, so that
-the bound holds, but patterns on faces may leave it loose.
+least that the box allows.
 
-HiGHS works within tolerances. So every row is relaxed by more than these and the bound raised by more,
-and weights count only as far as the simulator goes along.
+HiGHS works within tolerances, and drops whole subtrees where a point is a solution within them and none
+beyond them. So no row may be decided by them: margins of their order are replaced by an overlap of the
+two sides, which only adds patterns, and rows that events share no weights for are added as they turn up
+(combinatorial Benders cuts: Codato & Fischetti 2006). What is left of faces of closed cells makes bounds
+loose, never wrong.
 """
 
 from __future__ import annotations
@@ -24,18 +26,19 @@ from typing import Any
 
 import numpy as np
 
-from convexsnn.arrays import BoolArray, FloatArray
+from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary.decisions import Decisions
 from convexsnn.dictionary.pricing import Oracle, Priced, Witnesses, confirmed, dual_norm, trivial_bound
 from convexsnn.errors import SolverFailed, UnsupportedError
 from convexsnn.small_lp import maximise, start_basis
 
-TOLERANCE = 1e-9  # HiGHS's, for rows, whole numbers and reduced costs
+TOLERANCE = 1e-8  # HiGHS's, for rows, whole numbers and reduced costs
 RELATIVE = 1e-9  # of the largest |g·w| + |h| over the box: rows are relaxed by it
+OVERLAP = 1e-6  # of the same: margins up to it are too close to TOLERANCE
 DROPPED = 1e-9  # coefficients up to this are dropped, by HiGHS if not here
 SAFETY = 1e-9  # of the largest value that prices allow: the bound is raised by it
-SCALE = 1e3  # that largest value, as HiGHS sees it: TOLERANCE is far below SAFETY · SCALE
-EXACT = 1e-12  # of the largest |h|: what rounding may take from h being affine
+SCALE = 1e4  # that largest value, as HiGHS sees it: TOLERANCE is far below SAFETY · SCALE
+EXACT = 1e-12  # of the largest number in a sum: far above rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +90,8 @@ class _Rows:
     start: list[int] = field(default_factory=lambda: [0])
     lower: list[float] = field(default_factory=list)
     upper: list[float] = field(default_factory=list)
+    parts: list[list[_Part]] = field(default_factory=list)  # of every event of every sample
+    known: set[tuple[tuple[int, float], ...]] = field(default_factory=set)
 
     def add(self, row: dict[int, float], lower: float, upper: float) -> None:
         """Add a row; what coefficients too small for HiGHS could change is added to its slack."""
@@ -106,6 +111,8 @@ class _Rows:
         reach = box * float(np.abs(part.g).sum())
         size = max(abs(part.low), abs(part.high)) if np.isfinite(part.low) else 0.0
         need = margin - RELATIVE * (reach + size)
+        if reach > 0 and margin <= OVERLAP * (reach + size):
+            need = -OVERLAP * (reach + size)
         top, bottom = reach - part.low, -reach - part.high  # of g·w − h
         away = {first + earlier: -1.0 if outcome else 1.0 for earlier, outcome in part.held}
         ones = sum(outcome for _, outcome in part.held)  # the count of spikes outside is ones + away·s
@@ -131,6 +138,25 @@ class _Rows:
                 part.first - need + big * ones,
             )
 
+    def add_conflict(self, conflict: IntArray, fires: BoolArray) -> bool:
+        """Forbid some events of `fires` (n, E) that no weights bring about together; return whether it is news."""
+        events, d = fires.shape[1], len(self.reach) - fires.size
+        row: dict[int, float] = {}
+        for sample, event in zip(*divmod(conflict, events), strict=True):
+            bits, first = fires[sample], d + sample * events
+            parts = self.parts[sample * events + event]
+            part = next(p for p in parts if all(bits[earlier] == outcome for earlier, outcome in p.held))
+            used = [event, *(earlier for earlier, _ in part.held)]
+            # of the other spikes only those whose absence would make this row any weaker
+            used += [k for k, a in enumerate(part.slopes) if a and (a > 0) == (bits[k] == bits[event])]
+            row |= {first + k: -1.0 if bits[k] else 1.0 for k in used}
+        key = tuple(sorted(row.items()))
+        if key in self.known:
+            return False
+        self.known.add(key)
+        self.add(row, 1.0 - sum(value < 0 for value in row.values()), np.inf)
+        return True
+
 
 def _rows(unit: Decisions, deadline: float) -> _Rows | None:
     """Return the rows of a unit's program, or None if they are not ready at the deadline."""
@@ -142,7 +168,8 @@ def _rows(unit: Decisions, deadline: float) -> _Rows | None:
                 return None
             level, sides = slice(2**event - 1, 2 ** (event + 1) - 1), (2,) * event
             g, h = unit.g[sample, level].reshape(*sides, d), unit.h[sample, level].reshape(sides)
-            for part in _parts(g, h):
+            rows.parts.append(list(_parts(g, h)))
+            for part in rows.parts[-1]:
                 rows.add_part(part, d + sample * unit.events, event, box, margin)
     return rows
 
@@ -217,28 +244,37 @@ def _solve(lp: Any, time_limit: float) -> _Answer:
     return _Answer(bound if np.isfinite(bound) else np.inf, status == model.kOptimal, table, nodes)
 
 
-def _deepest(unit: Decisions, fires: BoolArray) -> FloatArray:
-    """Return weights that keep far from all thresholds where events are as in `fires` (n, E).
+def _inside(unit: Decisions, fires: BoolArray) -> tuple[FloatArray, IntArray]:
+    """Return weights (·, d) that keep far from thresholds where events are as in `fires` (n, E).
 
     A program's own points lie on the walls of their cells, so that rounding would decide about them. The
-    closed definition gets a second point that may lie on the walls that count.
+    closed definition gets a second point that may lie on the walls that count. If there are no weights,
+    returns some of the events, sample · E + event, that none bring about together.
     """
     leaves = np.zeros(unit.samples, np.int64)
     for event in range(unit.events):
         leaves = 2 * leaves + 1 + fires[:, event]
     g, h, outcomes = (a.reshape(unit.samples * unit.events, *a.shape[2:]) for a in unit.path(leaves))
-    real = np.isfinite(h)
+    real = np.flatnonzero(np.isfinite(h))
     sign = np.where(outcomes[real], 1.0, -1.0)
     a, b = sign[:, None] * g[real], sign * h[real]
-    d, box, found = unit.dimension, unit.definition.weight_box, []
+    d, box, margin, found = unit.dimension, unit.definition.weight_box, unit.definition.margin, []
     cap = 1.0 + box * float(np.abs(g).sum(axis=1).max())
-    for kappa in (np.ones(len(b)), (sign < 0).astype(np.float64))[: 1 + (unit.definition.margin == 0)]:
+    for kappa in (np.ones(len(b)), (sign < 0).astype(np.float64))[: 1 + (margin == 0)]:
         basis, inverse = np.zeros(d + 1, np.int64), np.zeros((d + 1, d + 1))
         y, point = np.zeros(d + 1), np.zeros(d + 1)
         start_basis(d, basis, inverse, y, point, box, cap)
-        if maximise(len(b), a, kappa, b, box, cap, basis, inverse, y, point, -np.inf, TOLERANCE) == 1:
-            found.append(np.clip(point[:d], -box, box))
-    return np.array(found).reshape(len(found), d)
+        if maximise(len(b), a, kappa, b, box, cap, basis, inverse, y, point, -np.inf, EXACT * cap) < 0:
+            break
+        rows = basis[(basis >= 0) & (y > 0)]
+        share = y[(basis >= 0) & (y > 0)] / y.sum()
+        total = share @ a[rows]  # of these rows: no weights keep all of them by more than `most`
+        most = box * np.abs(total).sum() - share @ b[rows]
+        size = share @ (box * np.abs(a[rows]).sum(axis=1) + np.abs(b[rows]))
+        if kappa.all() and most < margin * share.sum() - EXACT * size:
+            return np.zeros((0, d)), real[rows]
+        found.append(np.clip(point[:d], -box, box))
+    return np.array(found).reshape(len(found), d), np.zeros(0, np.int64)
 
 
 class MipOracle(Oracle):
@@ -274,21 +310,21 @@ class MipOracle(Oracle):
         jobs = [(k, side, float(np.maximum(side, 0).sum())) for k in range(len(self.units)) for side in sides]
         jobs.sort(key=lambda job: -job[2])
         found: list[tuple[int, FloatArray]] = []
-        best, bound, ended, nodes, slack = cutoff, cutoff, True, 0, 0.0
+        best, bound, complete, nodes = cutoff, cutoff, True, 0
         for place, (k, side, most) in enumerate(jobs):
-            if most <= best:
-                continue
             now = time.perf_counter()
             until = min(deadline, now + (deadline - now) / (len(jobs) - place))
-            answer = self._ask(k, side, best, until)
-            bound = max(bound, min(most, answer.bound))
-            ended, nodes, slack = ended and answer.ended, nodes + answer.nodes, max(slack, 4 * SAFETY * most)
-            weights = self._weights(k, answer.points)
-            if len(weights):
+            own, ended, again = most, True, most > best
+            while again:
+                answer = self._ask(k, side, best, until)
+                own, ended, nodes = min(own, answer.bound), answer.ended, nodes + answer.nodes
+                weights, again = self._learn(k, answer.points)
                 found.append((k, weights))
                 best = max(best, self._best(k, weights, prices))
+                again &= ended and own > best + 4 * SAFETY * most
+            bound = max(bound, own)
+            complete &= ended and own <= best + 4 * SAFETY * most
         bound = min(max(bound, best), max(cutoff, trivial_bound(prices, group)))
-        complete = ended and bound <= best + slack
         return self.priced(found, prices, group, cutoff, bound, complete, nodes)
 
     def _ask(self, k: int, prices: FloatArray, cutoff: float, deadline: float) -> _Answer:
@@ -312,14 +348,18 @@ class MipOracle(Oracle):
         bound = max(cutoff, (answer.bound + safety) * most / SCALE)
         return _Answer(bound, answer.ended, answer.points, answer.nodes)
 
-    def _weights(self, k: int, points: FloatArray) -> FloatArray:
-        """Return candidates (·, d) for the points of a program: themselves and the insides of their cells."""
-        unit = self.units[k]
+    def _learn(self, k: int, points: FloatArray) -> tuple[FloatArray, bool]:
+        """Return candidates (·, d) from the points of a program, and whether it now has new rows."""
+        unit, news = self.units[k], False
         d, box = unit.dimension, self.definition.weight_box
-        rows = [np.clip(points[:, :d], -box, box)]
+        candidates = [np.clip(points[:, :d], -box, box)]
         for point in points:
-            rows.append(_deepest(unit, point[d:].reshape(unit.samples, unit.events) > 0.5))
-        return np.concatenate(rows)
+            fires = point[d:].reshape(unit.samples, unit.events) > 0.5
+            weights, conflict = _inside(unit, fires)
+            candidates.append(weights)
+            if len(conflict):
+                news |= self._rows[k].add_conflict(conflict, fires)
+        return np.concatenate(candidates), news
 
     def _best(self, k: int, weights: FloatArray, prices: FloatArray) -> float:
         """Return the largest value that the simulator confirms of some weights."""

@@ -29,9 +29,7 @@ def get_oracle(name: str, units: Sequence[Decisions], samples: FloatArray) -> Or
     return ORACLES[name](units, samples)
 
 
-def another_oracle(
-    name: str, units: Sequence[Decisions], samples: FloatArray, exact: bool = False
-) -> Oracle:
+def another_oracle(name: str, units: Sequence[Decisions], samples: FloatArray, exact: bool = False) -> Oracle:
     """Return an exact oracle that shares no search with the one of this name.
 
     With `exact` it is the tree, each of whose cuts is proved in rational arithmetic, whatever the name.

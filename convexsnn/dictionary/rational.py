@@ -47,7 +47,7 @@ class ExactRun(NamedTuple):
 
 
 def exact_spikes(layer: Layer, inputs: FloatArray | BoolArray) -> ExactRun:
-    """Run one layer on inputs (n, T, d) in rational arithmetic; the inputs of the next layer are the spikes."""
+    """Run one layer on inputs (n, T, d) in rational arithmetic; its spikes are the next layer's inputs."""
     n, steps, _ = inputs.shape
     neuron, theta = layer.neuron, Fraction(layer.neuron.threshold)
     leak = fraction(np.broadcast_to(getattr(neuron, "leak", 0.0), layer.units))
@@ -198,11 +198,11 @@ class ExactCells:
         at = lows if basis is None else [int(i) if i >= 0 else count - 1 - int(i) for i in basis]
         for pivot in itertools.count():
             found = _inverse(table[at, :-1])
-            y = None if found is None else -found[0][d]
-            if found is None or min(y) < 0:  # rounding led to a basis that proves nothing
+            if found is None or max(found[0][d]) > 0:  # rounding led to a basis that proves nothing
                 at = list(lows)
                 continue
             inverse, scale = found
+            y = -inverse[d]
             x = inverse @ table[at, -1]
             m = Fraction(x[d], scale)
             if m < self.margin or (self.closed and m <= 0):
@@ -221,7 +221,7 @@ class ExactCells:
         raise AssertionError
 
     def _program(self, rows: Rows) -> Any:
-        """Return all rows of max m, (·, d + 2) whole numbers: coefficients of w and m, and right-hand side."""
+        """Return the program's rows as whole numbers, (·, d + 2): on w and m, and the right-hand side."""
         d = self.unit.dimension
         exact = [self.row(sample, node) for sample, node, _ in rows]
         finest = max([row[3] for row in exact], default=self.box.denominator.bit_length() - 1)

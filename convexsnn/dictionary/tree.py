@@ -111,7 +111,7 @@ class TreeOracle(Oracle):
         )
         jobs = [(k, side) for k in range(len(self.units)) for side in sides]
         with ThreadPoolExecutor(2) as pool:  # the kernel holds no lock
-            searches = list(pool.map(lambda job: self._search(*job, cutoff, group, deadline), jobs))
+            searches = list(pool.map(lambda job: self._search(job[0], job[1], cutoff, group, deadline), jobs))
         found = [(s.unit, np.concatenate(s.found)) for s in searches if s.found]
         bound = max(s.bound for s in searches)
         nodes = sum(int(s.levels.state[2]) for s in searches)

@@ -58,14 +58,15 @@ class WorkingSet(Solver):
         begun = time.perf_counter()
         weights = np.zeros(program.shape) if start is None else np.array(start.weights, dtype=np.float64)
         best = certificate = program.certify(Point(weights))
-        kept, stuck, words = weights, 0, "rounds ran out"
-        for rounds in range(ROUNDS + 1):
+        kept, stuck, rounds, words = weights, 0, 0, "rounds ran out"
+        while rounds < ROUNDS:
             if certificate.gap <= tolerance:
                 words = "gap reached"
                 break
             if time_limit is not None and time.perf_counter() - begun > time_limit:
                 words = "time limit"
                 break
+            rounds += 1
             weights = np.column_stack(
                 [_improved(program, weights, certificate.gap, c) for c in range(program.shape[1])]
             )

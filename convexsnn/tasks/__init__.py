@@ -14,19 +14,28 @@ from typing import Any
 import numpy as np
 
 from convexsnn.errors import ProblemFileError, ShapeError
-from convexsnn.tasks.arithmetic import addition
+from convexsnn.tasks.arithmetic import addition, addition_rows
 from convexsnn.tasks.automata import first_last_xor
 from convexsnn.tasks.images import sequential_mnist
 from convexsnn.tasks.planar import yin_yang
 
 GENERATORS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
     "addition": addition,
+    "addition_rows": addition_rows,
     "first_last_xor": first_last_xor,
     "sequential_mnist": sequential_mnist,
     "yin_yang": yin_yang,
 }
 
-__all__ = ["GENERATORS", "addition", "first_last_xor", "generate", "sequential_mnist", "yin_yang"]
+__all__ = [
+    "GENERATORS",
+    "addition",
+    "addition_rows",
+    "first_last_xor",
+    "generate",
+    "sequential_mnist",
+    "yin_yang",
+]
 
 
 def generate(name: str, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:

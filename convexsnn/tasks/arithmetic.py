@@ -8,6 +8,26 @@ from convexsnn.arrays import whole
 from convexsnn.tasks.split import train_and_test
 
 
+def addition_rows(base: int) -> dict[str, np.ndarray]:
+    """Every row that `addition` can show, once: (a, b, carry in) / (base - 1), in one step.
+
+    Returns
+    -------
+    dict
+        inputs (2 base², 1, 3); targets (2 base², 2): the digit of the sum and the carry out.
+
+    Raises
+    ------
+    ShapeError
+        base < 2.
+    """
+    whole("base", base, least=2)
+    terms = np.stack(np.meshgrid(range(base), range(base), range(2), indexing="ij"), axis=-1).reshape(-1, 3)
+    total = terms.sum(axis=1)
+    targets = np.column_stack([total % base, total // base])
+    return {"inputs": terms[:, None, :] / (base - 1), "targets": targets}
+
+
 def addition(
     base: int, digits: int = 5, train: int = 1000, test: int = 1000, seed: int = 0
 ) -> dict[str, np.ndarray]:

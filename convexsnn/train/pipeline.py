@@ -185,6 +185,12 @@ def _accuracy(problem: Problem, outputs: np.ndarray, name: str) -> float | None:
     return None if shares is None else float(np.mean(shares))
 
 
+def _test_accuracy(problem: Problem, network: Network) -> float | None:
+    if problem.test_inputs is None:
+        return None
+    return _accuracy(problem, simulate(network, problem.test_inputs).outputs, "test_targets")
+
+
 def train(
     problem: Problem,
     *,
@@ -247,10 +253,7 @@ def train(
     report("simulation")
     verification = verify(network, lowered, point, columns)
     train_accuracy = _accuracy(problem, verification.outputs, "targets")
-    test_accuracy = None
-    if problem.test_inputs is not None:
-        outputs = simulate(network, problem.test_inputs).outputs
-        test_accuracy = _accuracy(problem, outputs, "test_targets")
+    test_accuracy = _test_accuracy(problem, network)
     baseline = ridge_baseline(lowered) if problem.dictionary.source == "reservoir" else None
     clock.append(time.perf_counter())
     stages = ("dictionary", "solve", "reconstruct", "verify")

@@ -1,0 +1,201 @@
+"""A claim about all patterns: accepted as it is, refused by name whatever is altered in it."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import convexsnn
+from convexsnn.arrays import read_npz, write_npz
+from convexsnn.certify import Evidence, save_claim
+from convexsnn.certify.certificate import load_claim
+from convexsnn.errors import VerificationError
+from convexsnn.lowering import Convexification
+from convexsnn.problem import Problem, load_problem
+from convexsnn.programs import Point, relative_gap
+from convexsnn.solvers import solve
+
+RNG = np.random.default_rng(6)
+INPUTS, NUMBERS = RNG.normal(size=(14, 3, 2)), RNG.normal(size=14)
+ORACLES = ("cells", "tree", "mip", "any pattern", "", "no such oracle")
+
+
+def problem_of(source, training, **dictionary):
+    dictionary = {"source": source, "margin": 1e-3, "weight_box": 5.0, **dictionary}
+    parts = {"layers": [{"neuron": "lif", "leak": 0.9}], "dictionary": dictionary, "name": "global"}
+    return Problem.from_arrays(INPUTS, NUMBERS, training={"loss": "squared", **training}, **parts)
+
+
+PROBLEMS = {
+    "exact": lambda: load_problem("exact-subtract"),
+    "generated": lambda: problem_of("column_generation", {"regularization_fraction": 0.3}),
+    "tree": lambda: problem_of("column_generation", {"regularization": 0.03}, oracle="tree"),
+    "group": lambda: load_problem("exact-two-heads-group"),
+}
+
+
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory):
+    """Return the folders of solved problems by name."""
+    place = tmp_path_factory.mktemp("global")
+    for name, problem in PROBLEMS.items():
+        result = convexsnn.train(problem())
+        assert result.status == "optimal_global" and len(result.columns) > 2
+        result.save(place / name)
+    return place
+
+
+@pytest.fixture(params=["exact", "generated"])
+def folder(solved, tmp_path, request):
+    """Return a copy to alter."""
+    return shutil.copytree(solved / request.param, tmp_path / "copy")
+
+
+def set_claim(folder, **values):
+    stated = json.loads((folder / "certificate.json").read_text())
+    assert set(values) <= set(stated)
+    (folder / "certificate.json").write_text(json.dumps({**stated, **values}))
+
+
+def set_array(folder, file, name, change):
+    arrays = read_npz(folder / file)
+    arrays[name] = change(arrays[name].copy())
+    write_npz(folder / file, arrays)
+
+
+def refused(folder, exact=False):
+    with pytest.raises(VerificationError) as caught:
+        convexsnn.verify_folder(folder, exact=exact)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_as_it_is_it_is_accepted(solved, name, exact):
+    claim, checked = convexsnn.verify_folder(solved / name, exact=exact)
+    assert claim.status == "optimal_global" and claim.scope == "all_patterns"
+    assert checked.gap <= claim.tolerance and checked.lower_bound <= checked.objective
+    if exact:  # always the tree, which can prove each cut
+        assert checked.oracle == "tree, in rational arithmetic"
+    else:
+        assert checked.oracle in ORACLES and checked.oracle not in ("", claim.oracle)
+
+
+# key, what becomes of it, what the refusal says: the value altered, or what no longer agrees with it
+CLAIMS = [
+    *[(key, lambda v, f=f: v * f, key) for key in ("objective", "lower_bound") for f in (0.999, 1.001)],
+    ("oracle_bound", lambda v: 1.01 * v, "lower_bound"),
+    ("oracle_bound", lambda v: 0.99 * v, "oracle_bound"),
+    ("oracle_bound", lambda v: None, "oracle_bound"),
+    ("gap", lambda v: v + 1e-7, "gap"),
+    *[("status", lambda v, s=s: s, "status") for s in ("bounded", "optimal_on_dictionary", "limit")],
+    ("scope", lambda v: "dictionary", "scope is the dictionary"),
+    ("margin", lambda v: v / 2, "margin"),
+    ("weight_box", lambda v: v + 1, "weight_box"),
+    ("definition", lambda v: v.replace("robust", "closed"), "definition"),
+    ("regularization", lambda v: 1.001 * v, "regularization"),
+    ("tolerance", lambda v: 10 * v, "tolerance"),
+    ("patterns", lambda v: v + 1, "patterns"),
+    ("units", lambda v: v - 1, "units"),
+    ("fingerprint", lambda v: v[::-1], "fingerprint"),
+    ("problem", lambda v: v + "-other", "problem"),
+]
+
+
+@pytest.mark.parametrize(("key", "change", "told"), CLAIMS)
+def test_an_altered_claim_is_refused_by_name(folder, key, change, told):
+    set_claim(folder, **{key: change(json.loads((folder / "certificate.json").read_text())[key])})
+    assert told in refused(folder)
+
+
+def add(amount):
+    def change(array):
+        array.flat[np.abs(array).argmax()] += amount
+        return array
+
+    return change
+
+
+ARRAYS = [
+    ("certificate.npz", "dual", lambda u: 1.01 * u, ("dual: ", "lower_bound: ")),
+    ("certificate.npz", "dual", lambda u: 0.99 * u, ("lower_bound: ",)),
+    ("certificate.npz", "dual", add(1e-4), ("dual: ", "lower_bound: ")),
+    ("certificate.npz", "weights", add(1e-4), ("simulation: output", "objective: ")),
+    ("certificate.npz", "columns", lambda c: c[::-1], ("simulation: ",)),
+    ("network.npz", "layer1_weights", lambda w: -w, ("simulation: sample",)),
+    ("network.npz", "layer1_weights", lambda w: np.where(w == w.max(), 9.0, w), ("network: a weight of 9",)),
+    ("network.npz", "output_weights", add(1e-4), ("simulation: output",)),
+    ("data.npz", "targets", add(0.1), ("fingerprint: ",)),
+    ("data.npz", "inputs", add(1e-6), ("fingerprint: ",)),
+    ("dictionary.npz", "packed", lambda p: p ^ 128, ("dictionary: column",)),
+]
+
+
+@pytest.mark.parametrize(("file", "name", "change", "told"), ARRAYS)
+def test_an_altered_array_is_refused_by_name(folder, file, name, change, told):
+    set_array(folder, file, name, change)
+    assert refused(folder).startswith(told)
+
+
+def test_another_label_under_its_own_fingerprint_is_refused(folder):
+    set_array(folder, "data.npz", "targets", add(0.1))
+    set_claim(folder, fingerprint=load_problem(folder / "problem.toml").fingerprint())
+    assert refused(folder).startswith(("objective: ", "regularization: "))
+
+
+def state(folder, dictionary, oracle="cells", price_of=None):
+    """Write a claim over all patterns from an optimum on `dictionary`, in which all else agrees."""
+    problem = load_problem(folder / "problem.toml")
+    lowered = Convexification().lower(problem, dictionary)
+    point, program = solve(lowered.program, tolerance=1e-9).point, lowered.program
+    certificate, limit = program.certify(point), program.regularization
+    most = limit if price_of is None else max(limit, price_of(certificate.dual))
+    bound = program.dual_objective(Point(point.weights, certificate.dual * (limit / most)))
+    gap = relative_gap(certificate.objective, bound)
+    claim, _ = load_claim(folder)
+    network = convexsnn.reconstruct(lowered, point)
+    columns = Convexification().columns_of_units(lowered, point)
+    claim = replace(
+        claim, scope="all_patterns", status="optimal_global" if gap <= claim.tolerance else "bounded",
+        regularization=limit, objective=certificate.objective, lower_bound=bound, gap=gap,
+        patterns=dictionary.patterns, units=network.units, oracle=oracle, oracle_bound=most,
+    )  # fmt: skip
+    dictionary.save(folder / "dictionary.npz")
+    convexsnn.save_network(folder / "network.npz", network)
+    save_claim(folder, claim, Evidence(certificate.dual, point.weights, columns))
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("oracle", ORACLES)
+def test_an_optimum_on_a_sample_is_not_one_over_all_patterns(tmp_path, oracle, exact):
+    result = convexsnn.train(problem_of("gaussian", {"regularization": 0.03}, count=8))
+    result.save(tmp_path / "run")
+    state(tmp_path / "run", result.lowered.dictionary, oracle)
+    assert json.loads((tmp_path / "run/certificate.json").read_text())["status"] == "optimal_global"
+    assert refused(tmp_path / "run", exact).startswith("oracle_bound: the certificate states 0.03, a pattern")
+
+
+def test_a_fraction_of_less_than_the_largest_is_refused(solved, tmp_path):
+    """All holds but for λ, whose largest pattern was left out: nothing but the second proof can tell."""
+    folder = shutil.copytree(solved / "generated", tmp_path / "copy")
+    whole = convexsnn.lower(problem_of("exact", {"regularization_fraction": 0.3}))
+    at_zero = whole.program.dictionary.transpose_times(NUMBERS[:, None] / len(NUMBERS))[:, 0]
+    kept = np.flatnonzero(np.abs(at_zero) < 0.95 * np.abs(at_zero).max())
+    state(folder, whole.dictionary.select(kept), price_of=lambda u: whole.program.dual_norm(u) * (1 + 1e-9))
+    assert load_claim(folder)[0].regularization < 0.3 * np.abs(at_zero).max() * 0.96
+    assert refused(folder).startswith("regularization: the certificate states ")
+
+
+def test_the_word_complete_proves_nothing(tmp_path):
+    """A stored dictionary that says it is complete gives a claim about itself no wider scope."""
+    convexsnn.train(problem_of("gaussian", {"regularization": 0.03}, count=8)).save(tmp_path / "run")
+    set_array(tmp_path / "run", "dictionary.npz", "complete", lambda c: ~c)
+    claim, checked = convexsnn.verify_folder(tmp_path / "run")
+    assert claim.scope == "dictionary" and checked.oracle == ""
+    set_claim(
+        tmp_path / "run", scope="all_patterns", status="optimal_global", oracle="cells", oracle_bound=0.03
+    )
+    assert "oracle_bound: " in refused(tmp_path / "run")
