@@ -22,7 +22,6 @@ NAMES = (
     "exact-recurrent-group",  # hinge, group, every step, closed
     "exact-bias-membrane-all",  # squared hinge, closed
     "exact-zero-membrane",  # logistic, two leaks
-    "exact-two-heads-group",  # logistic, group, two outputs
     "exact-duplicates-softmax",  # softmax, equal samples
     "exact-zero-softmax-group",  # softmax, group
 )
@@ -38,11 +37,8 @@ def changed(problem, training=(), **dictionary):
 
 
 def fraction_of(problem, share):
-    return changed(
-        problem,
-        {"regularization": None, "regularization_fraction": share},
-        source="column_generation",
-    )
+    training = {"regularization": None, "regularization_fraction": share}
+    return changed(problem, training, source="column_generation")
 
 
 def harder(seed=0, n=30, **dictionary):
@@ -118,8 +114,6 @@ def test_every_round_brackets_the_optimum(name, oracle):
     bounds = [one.lower_bound for one in rounds if one.lower_bound is not None]
     assert all(b <= a + tiny for a, b in zip(objectives, objectives[1:], strict=False))
     assert all(b >= a for a, b in zip(bounds, bounds[1:], strict=False))
-    patterns = [one.patterns for one in rounds]
-    assert all(b == a + one.found for a, b, one in zip(patterns, patterns[1:], rounds, strict=False))
 
 
 def test_a_start_without_any_pattern_is_no_hindrance():
@@ -153,7 +147,7 @@ def test_out_of_time_the_bound_still_holds(tmp_path, oracle, time_limit):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_fraction_is_of_the_largest_over_:
+def test_a_fraction_is_of_the_largest_over_all_patterns(name):
     largest = largest_regularization(load_problem(name), all_patterns(name))
     result = convexsnn.train(fraction_of(load_problem(name), 0.3))
     assert result.claim.regularization == pytest.approx(0.3 * largest, rel=1e-9)

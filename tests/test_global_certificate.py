@@ -98,10 +98,8 @@ CLAIMS = [
     ("definition", lambda v: v.replace("robust", "closed"), "definition"),
     ("regularization", lambda v: 1.001 * v, "regularization"),
     ("tolerance", lambda v: 10 * v, "tolerance"),
-    ("patterns", lambda v: v + 1, "patterns"),
-    ("units", lambda v: v - 1, "units"),
-    ("fingerprint", lambda v: v[::-1], "fingerprint"),
-    ("problem", lambda v: v + "-other", "problem"),
+    *[(key, lambda v: v + 1, key) for key in ("patterns", "units")],
+    *[(key, lambda v: v + "0", key) for key in ("fingerprint", "problem")],
 ]
 
 

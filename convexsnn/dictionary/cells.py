@@ -15,9 +15,12 @@ from convexsnn.dictionary.spikes import Definition, SpikeDictionary, collect
 from convexsnn.dictionary.walk import DONE, NO_ROOM, grown, new_leaves, new_stack, trees_of, walk
 from convexsnn.errors import UnsupportedError
 from convexsnn.networks import NetworkSpec
+from convexsnn.small_lp import largest_margin
 
 LEAVES = 4096  # cells between two looks at what was found
 BUDGET = 1_000_000
+MOST_CENTRED = 20_000
+NOT_ROUNDING = 1e-9  # a point nearer to a threshold may lie on a face, and has to stay there
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +112,34 @@ def _described(trees, leaves, weights, width):  # type: ignore[no-untyped-def]
     return packed, margins
 
 
+def centred(units: Sequence[Decisions], witnesses: Witnesses) -> Witnesses:
+    """Move each unit to the point of largest margin in its cell, by a small linear program.
+
+    Of more than MOST_CENTRED units none is moved: they stay in the middle of their cells' vertices, and
+    the few that a network uses are moved when it is reconstructed.
+    """
+    weights = witnesses.weights.copy()
+    for k, unit in enumerate(witnesses.unit if len(weights) <= MOST_CENTRED else ()):
+        weights[k] = _farthest(units[unit], weights[k])
+    return Witnesses(witnesses.unit, weights)
+
+
+def _farthest(unit: Decisions, weights: FloatArray) -> FloatArray:
+    sample, node = np.arange(unit.samples), np.zeros(unit.samples, np.int64)
+    for _ in range(unit.events):
+        fires = unit.g[sample, node] @ weights >= unit.h[sample, node]
+        node = 2 * node + 1 + fires
+    g, h, outcome = (part.reshape(-1, *part.shape[2:]) for part in unit.path(node))
+    real = np.isfinite(h)
+    sign = np.where(outcome[real], 1.0, -1.0)
+    a, b = sign[:, None] * g[real], sign * h[real]
+    present = float((a @ weights - b).min(initial=np.inf))
+    if present < NOT_ROUNDING:
+        return weights
+    found, margin = largest_margin(a, b, np.ones(len(b)), unit.definition.weight_box, weights)
+    return found if margin > present else weights
+
+
 def exact_dictionary(
     inputs: FloatArray,
     network: NetworkSpec,
@@ -132,7 +163,7 @@ def exact_dictionary(
             f"these have {units[0].dimension}; use column_generation"
         )
     found = enumerate_patterns(units, limit, progress)
-    witnesses = with_faces(units, found.witnesses)
+    witnesses = with_faces(units, centred(units, found.witnesses))
     dictionary = collect(inputs, subnetworks(units, witnesses), definition)
     confirmed = dictionary.patterns == found.patterns  # the simulator produces every one of them
     return dictionary.completed(found.complete and confirmed)

@@ -139,7 +139,7 @@ class _Rows:
             )
 
     def add_conflict(self, conflict: IntArray, fires: BoolArray) -> bool:
-        """Forbid some events of `fires` (n, E) that no weights bring about together; return whether it is news."""
+        """Forbid events out of `fires` (n, E) that no weights bring about; return whether it is news."""
         events, d = fires.shape[1], len(self.reach) - fires.size
         row: dict[int, float] = {}
         for sample, event in zip(*divmod(conflict, events), strict=True):

@@ -215,7 +215,7 @@ class CellWalk(Oracle):
         )
         jobs = [(k, side) for k in range(len(self.units)) for side in sides]
         with ThreadPoolExecutor(2) as pool:  # the kernel holds no lock
-            searches = list(pool.map(lambda job: self._search(*job, cutoff, group, deadline), jobs))
+            searches = list(pool.map(lambda job: self._search(job[0], job[1], cutoff, group, deadline), jobs))
         found = [(s.unit, np.concatenate(s.leaves)) for s in searches if s.leaves]
         bound = max([cutoff, *(s.bound for s in searches)])
         nodes = sum(int(s.state.nodes[0]) for s in searches)

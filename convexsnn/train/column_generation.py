@@ -131,8 +131,8 @@ class ColumnGeneration:
         """
         small = self.oracle is not None and self.oracle.units[0].dimension <= MOST_DIMENSIONS
         if self.oracle is not None and not (small and self.problem.dictionary.source == "exact"):
-            if found := closed_form(self.problem, self.oracle):
-                return self._closed(*found)
+            if known := closed_form(self.problem, self.oracle):
+                return self._closed(*known)
         dictionary = self._with_largest(build_dictionary(self.problem))
         previous: Solution | None = None
         while True:
