@@ -9,7 +9,7 @@ import resource
 import time
 
 import numpy as np
-from naive_enumeration import enumerate_patterns as naive_patterns
+from naive_enumeration import naive_patterns
 
 import convexsnn
 from convexsnn.dictionary.cells import enumerate_patterns, exact_units

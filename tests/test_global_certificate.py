@@ -10,7 +10,7 @@ import pytest
 import convexsnn
 from convexsnn.arrays import read_npz, write_npz
 from convexsnn.certify import Evidence, save_claim
-from convexsnn.certify.certificate import load_claim
+from convexsnn.certify.certificate import load_claim, status_of
 from convexsnn.errors import VerificationError
 from convexsnn.lowering import Convexification
 from convexsnn.problem import Problem, load_problem
@@ -19,7 +19,7 @@ from convexsnn.solvers import solve
 
 RNG = np.random.default_rng(6)
 INPUTS, NUMBERS = RNG.normal(size=(14, 3, 2)), RNG.normal(size=14)
-ORACLES = ("cells", "tree", "mip", "any pattern", "", "no such oracle")
+ORACLES = ("cells", "tree", "mip", "any pattern", "")
 
 
 def problem_of(source, training, **dictionary):
@@ -188,12 +188,19 @@ def test_a_fraction_of_less_than_the_largest_is_refused(solved, tmp_path):
 
 
 def test_the_word_complete_proves_nothing(tmp_path):
-    """A stored dictionary that says it is complete gives a claim about itself no wider scope."""
+    """Only a source that enumerates can say so, and the bound is proved again all the same."""
     convexsnn.train(problem_of("gaussian", {"regularization": 0.03}, count=8)).save(tmp_path / "run")
     set_array(tmp_path / "run", "dictionary.npz", "complete", lambda c: ~c)
-    claim, checked = convexsnn.verify_folder(tmp_path / "run")
-    assert claim.scope == "dictionary" and checked.oracle == ""
-    set_claim(
-        tmp_path / "run", scope="all_patterns", status="optimal_global", oracle="cells", oracle_bound=0.03
-    )
-    assert "oracle_bound: " in refused(tmp_path / "run")
+    assert "called complete" in refused(tmp_path / "run")
+
+
+def test_an_oracle_that_does_not_exist_is_refused(tmp_path):
+    convexsnn.train(problem_of("gaussian", {"regularization": 0.03}, count=8)).save(tmp_path / "run")
+    set_claim(tmp_path / "run", oracle="by inspection")
+    assert "oracle: 'by inspection'" in refused(tmp_path / "run")
+
+
+def test_a_loose_tolerance_makes_no_optimum():
+    assert status_of(0.005, 0.5, "all_patterns") == "optimal_global"
+    assert status_of(0.02, 0.5, "all_patterns") == "bounded"
+    assert status_of(0.02, 0.5, "dictionary") == "limit"

@@ -145,7 +145,8 @@ class Fake(Solver):
 
     name = "fake"
     capabilities = Capabilities(
-        programs=frozenset({"lp", "qp", "cone", "logistic", "exponential"}), gap={}, duals=False, warm_start=False,
+        programs=frozenset({"lp", "qp", "cone", "logistic", "exponential"}),
+        gap={}, duals=False, warm_start=False,
         time_limit=False,
     )  # fmt: skip
 

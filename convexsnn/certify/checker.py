@@ -74,6 +74,8 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
         raise VerificationError(
             f"dictionary: a column of subnetwork {owners.max()}, there are {len(dictionary.subnetworks)}"
         )
+    if dictionary.complete and problem.dictionary.source != "exact":
+        raise VerificationError("dictionary: called complete, which a list of patterns does not show")
     if dictionary.columns.rows != problem.rows:
         raise VerificationError(f"dictionary: {dictionary.columns.rows} rows, the data have {problem.rows}")
     samples, which = distinct_samples(problem.inputs)

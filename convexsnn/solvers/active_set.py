@@ -13,6 +13,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from convexsnn.arrays import FloatArray
 
+AT_ONCE = 10  # weights that enter together while steps are long
 RIDGE = 1e-13  # of the largest diagonal entry: dependent columns leave the factor positive definite
 
 
@@ -40,7 +41,7 @@ def quadratic_l1(
     """
     w = start.copy()
     sign = np.sign(w)
-    steps = 10 * len(w) + 100
+    steps, at_once = 10 * len(w) + 100, AT_ONCE
     for _ in range(steps):
         support = np.flatnonzero(sign)
         if len(support):
@@ -55,12 +56,14 @@ def quadratic_l1(
                 w[support] = now + max(step, 0.0) * (target - now)
                 gone = support[share <= step]
                 w[gone], sign[gone] = 0.0, 0.0
+                at_once = AT_ONCE if step > 0 else 1  # one at a time no weight comes back at once
                 continue
             w[support] = target
         gradient = linear - gram[:, support] @ w[support]
         excess = np.where(sign == 0, np.abs(gradient), 0.0) - regularization
-        worst = int(np.argmax(excess))
-        if excess[worst] <= tolerance * regularization:
+        worst = np.argsort(-excess, kind="stable")[:at_once]
+        worst = worst[excess[worst] > max(tolerance * regularization, 0.5 * excess[worst[0]])]
+        if not len(worst):
             break
         sign[worst] = np.sign(gradient[worst])
     return w

@@ -26,6 +26,7 @@ from convexsnn.solvers.solver import Capabilities, Solution, Solver, Status, kin
 FIRST = 50  # columns of the first working set
 ROUNDS = 200
 NEWTON = 50
+ROUNDING = 1e-14
 FLAT = 1e-10  # least curvature of a row, relative to the largest
 
 
@@ -122,8 +123,8 @@ def _newton(program: L1Program, columns: FloatArray, targets: FloatArray, weight
         while step > 1e-10:
             tried_z, tried = z + step * (ahead - z), weights + step * (target - weights)
             new = objective(tried_z, tried)
-            if new < value:
-                break
+            if new < value or (step == 1.0 and new <= value + ROUNDING * abs(value)):
+                break  # close to the optimum the objective is flat to rounding, the gradient is not
             step *= 0.5
         else:
             return weights

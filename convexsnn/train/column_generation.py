@@ -27,6 +27,7 @@ from convexsnn.lowering import Convexification, Lowered, build_dictionary, defin
 from convexsnn.networks import Subnetwork
 from convexsnn.problem import Problem
 from convexsnn.programs import Certificate, L1Program, Point
+from convexsnn.programs.losses import LOSSES
 from convexsnn.solvers import Solution, Solver, Status, solve
 from convexsnn.train.closed_form import closed_form
 
@@ -133,7 +134,7 @@ class ColumnGeneration:
         if self.oracle is not None and not (small and self.problem.dictionary.source == "exact"):
             if known := closed_form(self.problem, self.oracle):
                 return self._closed(*known)
-        dictionary = self._with_largest(build_dictionary(self.problem))
+        dictionary = self._with_largest(self._start())
         previous: Solution | None = None
         while True:
             lowered = Convexification().lower(self.problem, dictionary)
@@ -164,6 +165,20 @@ class ColumnGeneration:
         if self.oracle is None and gap > self.tolerance:
             return None
         return self.proof
+
+    def _start(self) -> SpikeDictionary:
+        """Return the dictionary that the problem asks for, or one column where its draw has none to use."""
+        try:
+            return build_dictionary(self.problem)
+        except LoweringError:
+            if self.oracle is None:
+                raise
+            targets, loss = self.problem.encoded_targets(), LOSSES[self.problem.training.loss]
+            residual = loss.residual(np.zeros_like(targets), targets)
+            priced = self.oracle.price(self._merged(residual), group=self.group)
+            if not len(priced.patterns):
+                raise
+            return self._columns(subnetworks(self.oracle.units, priced.witnesses))
 
     def _left(self) -> float:
         return self.deadline - time.perf_counter()
