@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from convexsnn.problem import Problem, load_problem
     from convexsnn.programs import L1, Certificate, Group, L1Program, Point, presolve
     from convexsnn.solvers import Capabilities, Solution, Solver, Status, get_solver, solve
-    from convexsnn.train import Result, lower, reconstruct, train, verify_folder
+    from convexsnn.train import Distance, Result, distance, lower, reconstruct, train, verify_folder
 
 __version__ = "0.1.0"
 
@@ -79,7 +79,7 @@ _HOME = {
     "problem": ("Problem", "load_problem"),
     "programs": ("L1", "Certificate", "Group", "L1Program", "Point", "presolve"),
     "solvers": ("Capabilities", "Solution", "Solver", "Status", "get_solver", "solve"),
-    "train": ("Result", "lower", "reconstruct", "verify_folder"),
+    "train": ("Distance", "Result", "distance", "lower", "reconstruct", "verify_folder"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
@@ -92,6 +92,7 @@ __all__ = [
     "ConvexSNNError",
     "Convexification",
     "Definition",
+    "Distance",
     "Group",
     "L1Program",
     "Layer",
@@ -119,6 +120,7 @@ __all__ = [
     "UnsupportedError",
     "Verification",
     "VerificationError",
+    "distance",
     "get_solver",
     "load_network",
     "load_problem",

@@ -76,7 +76,7 @@ def formulation(lowered: Lowered) -> str:
     parts = program.outputs_apart()
     reduced = [presolve(part) for part in parts]
     shown = reduced[0].program
-    origin = str(spec.file) if spec.source == "file" else f"{spec.source}, seed {spec.seed}"
+    origin = {"file": str(spec.file), "exact": "exact"}.get(spec.source, f"{spec.source}, seed {spec.seed}")
     every = "every step" if network.supervise == "all" else "last step"
     lines = [
         f"{problem.name}: {problem.title}" if problem.title else problem.name,

@@ -5,9 +5,10 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from convexsnn.train.gap import Distance, distance
 from convexsnn.train.pipeline import Result, lower, reconstruct, train, verify_folder
 
-__all__ = ["Result", "lower", "reconstruct", "train", "verify_folder"]
+__all__ = ["Distance", "Result", "distance", "lower", "reconstruct", "train", "verify_folder"]
 
 
 class _CallablePackage(ModuleType):

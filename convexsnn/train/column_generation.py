@@ -18,7 +18,7 @@ from convexsnn.arrays import FloatArray
 from convexsnn.dictionary import SpikeDictionary, collect
 from convexsnn.dictionary.cells import exact_units
 from convexsnn.dictionary.deep import DeepSearch
-from convexsnn.dictionary.oracles import get_oracle
+from convexsnn.dictionary.oracles import another_oracle, get_oracle
 from convexsnn.dictionary.pricing import MOST_DIMENSIONS, Oracle, Witnesses, subnetworks, trivial_bound
 from convexsnn.dictionary.search import LocalSearch
 from convexsnn.dictionary.spikes import distinct_samples
@@ -118,7 +118,7 @@ class ColumnGeneration:
             if problem.dictionary.oracle != "auto":
                 raise
             self.search = DeepSearch(problem.network, self.definition, self.samples, problem.dictionary.seed)
-        self.level = 0
+        self.level, self.changed = 0, False
         self.proof: Proof | None = None
         self.bound = -np.inf
         self.history: list[Iteration] = []
@@ -266,6 +266,11 @@ class ColumnGeneration:
             found = subnetworks(self.oracle.units, priced.witnesses)
             if found and (fresh := self._new(lowered, found)) is not None:
                 return fresh, self.oracle.name
+            if priced.complete and priced.bound > max(cutoff, priced.value) and not self.changed:
+                # the best cell of all holds no weights that the simulator confirms, and hid the rest
+                units, self.changed = self.oracle.units, True
+                self.oracle = another_oracle(self.oracle.name, units, self.samples)
+                continue
             if not priced.complete or self.level == len(CUTOFFS):
                 return None, self.oracle.name
             self.level += 1
