@@ -136,18 +136,23 @@ class ColumnGeneration:
                 return self._closed(*known)
         dictionary = self._with_largest(self._start())
         previous: Solution | None = None
+        best: tuple[Lowered, Solution] | None = None
         while True:
             lowered = Convexification().lower(self.problem, dictionary)
             solution = self._master(lowered.program, previous)
             fresh, pricing = None, "dictionary"
             if dictionary.complete:
-                self._prove(lowered.program, solution, lowered.program.dual_norm, "cells")
+                self._prove(
+                    lowered.program, solution, lowered.program.dual_norm(solution.certificate.dual), "cells"
+                )
             else:
                 fresh, pricing = self._price(lowered, solution)
             found = 0 if fresh is None else fresh.patterns
             gap = self._record(lowered, solution, pricing, found)
+            if best is None or solution.certificate.objective < best[1].certificate.objective:
+                best = lowered, solution  # a master that ran out of time can be worse than the one before
             if fresh is None or gap <= self.tolerance or len(self.history) >= STEPS or self._left() <= 0:
-                return Generated(lowered, solution, self._final(gap), tuple(self.history))
+                return Generated(*best, self._final(gap), tuple(self.history))
             dictionary, previous = dictionary.joined(fresh), solution
 
     def _closed(self, lowered: Lowered, point: Point) -> Generated:
@@ -234,12 +239,9 @@ class ColumnGeneration:
             )
         return solution
 
-    def _prove(
-        self, program: L1Program, solution: Solution, norm: Callable[[FloatArray], float], oracle: str
-    ) -> None:
-        """Keep a dual point if what is proved of it gives the best bound so far."""
-        dual = solution.certificate.dual
-        proof = Proof(dual, max(norm(dual), program.regularization), oracle)
+    def _prove(self, program: L1Program, solution: Solution, norm: float, oracle: str) -> None:
+        """Keep a dual point if what is proved of it, ‖dᵀu‖ <= norm, gives the best bound so far."""
+        proof = Proof(solution.certificate.dual, max(norm, program.regularization), oracle)
         bound = certified(program, solution.point, proof).lower_bound
         if bound > self.bound:
             self.bound, self.proof = bound, proof
@@ -250,7 +252,7 @@ class ColumnGeneration:
         prices = self._merged(solution.certificate.dual)
         limit = program.regularization
         trivial = trivial_bound(prices, self.group)
-        self._prove(program, solution, lambda dual: trivial, ANY)
+        self._prove(program, solution, trivial, ANY)
         least = limit * (1.0 + self.tolerance / 20)
         if trivial <= least:
             return None, ANY
@@ -262,7 +264,7 @@ class ColumnGeneration:
             cutoff = limit * CUTOFFS[self.level] if self.level < len(CUTOFFS) else least
             time_limit = None if np.isinf(self.deadline) else self._left()
             priced = self.oracle.price(prices, cutoff=cutoff, group=self.group, time_limit=time_limit)
-            self._prove(program, solution, lambda dual, bound=priced.bound: bound, self.oracle.name)  # type: ignore[misc]
+            self._prove(program, solution, priced.bound, self.oracle.name)
             found = subnetworks(self.oracle.units, priced.witnesses)
             if found and (fresh := self._new(lowered, found)) is not None:
                 return fresh, self.oracle.name
