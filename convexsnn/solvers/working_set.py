@@ -23,7 +23,7 @@ from convexsnn.programs import L1Program, Point
 from convexsnn.solvers.active_set import quadratic_l1
 from convexsnn.solvers.solver import Capabilities, Solution, Solver, Status, kind_of
 
-FIRST = 50  # columns of the first working set
+FIRST = 200  # columns of the first working set
 ROUNDS = 200
 NEWTON = 50
 ROUNDING = 1e-14
