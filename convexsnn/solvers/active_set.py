@@ -2,8 +2,8 @@
 
 Coordinate descent comes close. With the support S and its signs s known the optimum is a linear system,
 G_SS w_S = b_S − λ s. Steps go from one support to the next: towards the solution of the system, stopping
-where a weight reaches 0 (it leaves S), and once there adding weights whose gradients exceed λ most. Osborne, Presnell & Turlach, "A new approach
-to variable selection in least squares problems" (2000).
+where a weight reaches 0 (it leaves S), and once there adding weights whose gradients exceed λ most. Osborne,
+Presnell & Turlach, "A new approach to variable selection in least squares problems" (2000).
 """
 
 from __future__ import annotations
