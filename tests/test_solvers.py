@@ -205,7 +205,7 @@ def big():
     """Programs, one of every kind, that take every solver well over a millisecond."""
     made = {}
     for kind, (loss, penalty, outputs, _) in {k: cases[0] for k, cases in SMALL.items()}.items():
-        made[kind] = make_program(loss, penalty, outputs, rows=600, columns=150, fraction=0.01)
+        made[kind] = make_program(loss, penalty, outputs, rows=600, columns=600, fraction=0.01)
     return made
 
 
