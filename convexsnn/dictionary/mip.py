@@ -278,7 +278,7 @@ def _inside(unit: Decisions, fires: BoolArray) -> tuple[FloatArray, IntArray]:
 
 
 class MipOracle(Oracle):
-    """Branch and cut by HiGHS over the spikes of all samples; exact for margins well above 1e-7.
+    """Branch and cut by HiGHS over the spikes of all samples; its bounds are as good as HiGHS's arithmetic.
 
     `Priced.complete` says that HiGHS came to its end and the simulator reaches the bound, or that no
     pattern is worth more than the cutoff. Where it does not, as it may for the closed definition, the
