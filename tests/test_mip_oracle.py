@@ -5,9 +5,10 @@ from itertools import product
 import numpy as np
 import pytest
 
+from convexsnn.dictionary.cell_walk import CellWalk
 from convexsnn.dictionary.decisions import unit_decisions
 from convexsnn.dictionary.mip import MipOracle
-from convexsnn.dictionary.pricing import CellWalk, dual_norm, trivial_bound
+from convexsnn.dictionary.pricing import dual_norm, trivial_bound
 from convexsnn.dictionary.spikes import Definition, distinct_samples
 from convexsnn.errors import UnsupportedError
 from convexsnn.networks import RESETS, LayerSpec

@@ -8,7 +8,7 @@ from scipy.optimize import linprog
 
 from convexsnn.dictionary.decisions import unit_decisions
 from convexsnn.dictionary.rational import ExactCells, exact_rows, exact_spikes
-from convexsnn.dictionary.spikes import Definition, distinct_samples
+from convexsnn.dictionary.spikes import Definition
 from convexsnn.networks import LIF, Layer, LayerSpec, RecurrentThreshold, Threshold
 from convexsnn.simulate import readout, run_layer
 
@@ -112,7 +112,7 @@ def test_rows_are_those_of_the_neuron(neuron, extras):
 def cells_of(inputs, margin=0.0, box=4.0, **layer):
     definition = Definition(margin, box)
     units = unit_decisions(np.asarray(inputs, dtype=float), LayerSpec(**layer), definition)
-    return ExactCells(units[0], distinct_samples(np.asarray(inputs, dtype=float))[0])
+    return ExactCells(units[0])
 
 
 def test_a_face_by_hand():

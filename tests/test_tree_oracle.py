@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from convexsnn.dictionary.cell_walk import CellWalk
 from convexsnn.dictionary.decisions import unit_decisions
-from convexsnn.dictionary.pricing import CellWalk, Witnesses, confirmed, dual_norm, trivial_bound
+from convexsnn.dictionary.pricing import Witnesses, confirmed, dual_norm, trivial_bound
 from convexsnn.dictionary.rational import ExactCells
 from convexsnn.dictionary.spikes import Definition, distinct_samples
 from convexsnn.dictionary.tree import TreeOracle

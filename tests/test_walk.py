@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from naive_enumeration import naive_patterns
 
-from convexsnn.dictionary import pricing
+from convexsnn.dictionary import cell_walk
+from convexsnn.dictionary.cell_walk import CellWalk
 from convexsnn.dictionary.cells import enumerate_patterns, exact_dictionary
 from convexsnn.dictionary.decisions import unit_decisions
 from convexsnn.dictionary.faces import on_faces
-from convexsnn.dictionary.pricing import CellWalk, Witnesses, confirmed, trivial_bound
+from convexsnn.dictionary.pricing import Witnesses, confirmed, trivial_bound
 from convexsnn.dictionary.spikes import Definition, distinct_samples
 from convexsnn.networks import LayerSpec, NetworkSpec
 
@@ -144,7 +145,7 @@ def test_nothing_below_a_cutoff_is_returned_and_everything_above_is_bounded(name
 @pytest.mark.parametrize("budget", [1, 3, 10, 40])
 @pytest.mark.parametrize("name", ["subtract", "leak-grid", "membrane-all", "closed-bits"])
 def test_a_stopped_walk_has_a_bound_that_holds(name, budget, monkeypatch):
-    monkeypatch.setattr(pricing, "AT_ONCE", budget)
+    monkeypatch.setattr(cell_walk, "AT_ONCE", budget)
     oracle, patterns = walk_of(name)
     for group in (False, True):
         prices = random_prices(name, patterns.shape[1], 2)

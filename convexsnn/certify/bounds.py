@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from convexsnn.arrays import FloatArray
 from convexsnn.certify.certificate import Claim
 from convexsnn.dictionary.cells import exact_units
 from convexsnn.dictionary.oracles import another_oracle
-from convexsnn.dictionary.pricing import trivial_bound
-from convexsnn.dictionary.spikes import distinct_samples
+from convexsnn.dictionary.pricing import merged_prices, trivial_bound
+from convexsnn.dictionary.spikes import distinct_rows
 from convexsnn.errors import UnsupportedError, VerificationError
 from convexsnn.lowering import Lowered, definition_of
 
 RELATIVE = 1e-9
-
-
-def merged_prices(inputs: FloatArray, rows: int, dual: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the distinct samples of (n, T, d) inputs and a dual point (R, C) summed over equal ones."""
-    samples, which = distinct_samples(inputs)
-    steps = rows // len(inputs)
-    prices = np.zeros((len(samples) * steps, dual.shape[1]))
-    np.add.at(prices, (which[:, None] * steps + np.arange(steps)).ravel(), dual)
-    return samples, prices
 
 
 def prove_bounds(lowered: Lowered, claim: Claim, dual: FloatArray, exact: bool) -> str:
@@ -39,8 +28,7 @@ def prove_bounds(lowered: Lowered, claim: Claim, dual: FloatArray, exact: bool) 
     assert claim.oracle_bound is not None
     points = [("oracle_bound", dual, claim.oracle_bound)]
     if problem.training.regularization_fraction is not None:
-        zero = program.row_scale * program.loss.residual(np.zeros_like(program.targets), program.targets)
-        points.append(("regularization", zero, program.regularization_max))
+        points.append(("regularization", program.dual_at_zero, program.regularization_max))
     words = [_prove(lowered, claim, name, at, bound, exact) for name, at, bound in points]
     return ", ".join(dict.fromkeys(words))
 
@@ -48,7 +36,8 @@ def prove_bounds(lowered: Lowered, claim: Claim, dual: FloatArray, exact: bool) 
 def _prove(lowered: Lowered, claim: Claim, name: str, dual: FloatArray, bound: float, exact: bool) -> str:
     problem = lowered.problem
     group = problem.training.penalty == "group"
-    samples, prices = merged_prices(problem.inputs, problem.rows, dual)
+    samples, row_of = distinct_rows(problem.inputs, problem.network.supervise)
+    prices = merged_prices(dual, row_of)
     allowed = bound * (1.0 + RELATIVE)
     if trivial_bound(prices, group) <= allowed:
         return "any pattern"

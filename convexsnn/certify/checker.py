@@ -15,7 +15,7 @@ from convexsnn.certify.certificate import Claim, Evidence, status_of
 from convexsnn.certify.exactly import check_spikes_exactly
 from convexsnn.certify.verification import Verification, verify
 from convexsnn.dictionary import SpikeDictionary
-from convexsnn.dictionary.spikes import distinct_samples, patterns_of
+from convexsnn.dictionary.spikes import distinct_rows, patterns_of
 from convexsnn.errors import ShapeError, VerificationError
 from convexsnn.lowering import Convexification, Lowered, definition_of
 from convexsnn.networks import Layer, Network, architecture_mismatch
@@ -78,9 +78,7 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
         raise VerificationError("dictionary: called complete, which a list of patterns does not show")
     if dictionary.columns.rows != problem.rows:
         raise VerificationError(f"dictionary: {dictionary.columns.rows} rows, the data have {problem.rows}")
-    samples, which = distinct_samples(problem.inputs)
-    steps = problem.inputs.shape[1] if definition.supervise == "all" else 1
-    rows = (which[:, None] * steps + np.arange(steps)).ravel()
+    samples, rows = distinct_rows(problem.inputs, definition.supervise)
     for k, subnetwork in enumerate(dictionary.subnetworks):
         mine = np.flatnonzero(dictionary.subnetwork_of == k)
         if not len(mine):

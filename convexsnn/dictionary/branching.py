@@ -296,16 +296,14 @@ def forest_of(decisions: Decisions, prices: FloatArray, group: bool, exact: bool
     """Return decision trees with prices (n, S, C) in the kernel's form."""
     definition = decisions.definition
     box, margin = definition.weight_box, definition.margin
-    h = np.where(np.isfinite(decisions.h), np.abs(decisions.h), 0.0)
-    size = box * np.abs(decisions.g).sum(axis=2) + h
+    size = decisions.sizes
     largest = float(size.max()) or 1.0
     amount, unit = np.abs(prices).sum(axis=(1, 2)), unit_of(prices)
-    event = np.log2(np.arange(1, 2**decisions.events)).astype(int)
     return Forest(
         decisions.g,
         decisions.h,
         np.where(size > 0, size, 1.0),
-        decisions.reads.astype(np.int64)[event],
+        decisions.node_reads,
         np.ceil(prices / unit) * unit,
         np.floor(prices / unit) * unit,
         amount,

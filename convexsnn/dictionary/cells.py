@@ -9,8 +9,9 @@ import numpy as np
 from numba import njit
 
 from convexsnn.arrays import FloatArray
+from convexsnn.dictionary.cell_walk import MOST_DIMENSIONS
 from convexsnn.dictionary.decisions import Decisions, unit_decisions
-from convexsnn.dictionary.pricing import MOST_DIMENSIONS, Witnesses, subnetworks, with_faces
+from convexsnn.dictionary.pricing import Witnesses, subnetworks, with_faces
 from convexsnn.dictionary.spikes import Definition, SpikeDictionary, collect
 from convexsnn.dictionary.walk import DONE, NO_ROOM, grown, new_leaves, new_stack, trees_of, walk
 from convexsnn.errors import UnsupportedError
@@ -129,10 +130,7 @@ def _farthest(unit: Decisions, weights: FloatArray) -> FloatArray:
     for _ in range(unit.events):
         fires = unit.g[sample, node] @ weights >= unit.h[sample, node]
         node = 2 * node + 1 + fires
-    g, h, outcome = (part.reshape(-1, *part.shape[2:]) for part in unit.path(node))
-    real = np.isfinite(h)
-    sign = np.where(outcome[real], 1.0, -1.0)
-    a, b = sign[:, None] * g[real], sign * h[real]
+    a, b, _, _ = unit.rows(node)
     present = float((a @ weights - b).min(initial=np.inf))
     if present < NOT_ROUNDING:
         return weights

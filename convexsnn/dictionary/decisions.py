@@ -13,11 +13,12 @@ Everything that proves something about all weights walks these trees; the rows c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from convexsnn.arrays import FloatArray, IntArray
+from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary.spikes import Definition, distinct_samples
 from convexsnn.errors import UnsupportedError
 from convexsnn.networks import Layer, LayerSpec
@@ -38,6 +39,10 @@ class Decisions:
     definition : Definition
     layer : Layer
         A unit of this architecture with all weights 0: `layer.with_unit_weights` makes witnesses.
+    inputs : (n, T, d') array
+        What the unit sees.
+    below : tuple of Layer
+        The hidden layers whose spikes these inputs are; none where they are the data.
     """
 
     g: FloatArray
@@ -45,6 +50,8 @@ class Decisions:
     reads: IntArray
     definition: Definition
     layer: Layer
+    inputs: FloatArray
+    below: tuple[Layer, ...] = ()
 
     @property
     def samples(self) -> int:
@@ -76,6 +83,17 @@ class Decisions:
             node = (node - 1) // 2
         return found.reshape(*leaves.shape[:-1], self.samples * self.rows_per_sample)
 
+    @cached_property
+    def node_reads(self) -> IntArray:
+        """`reads` of the event at every node, (2^E − 1,)."""
+        return self.reads.astype(np.int64)[np.log2(np.arange(1, 2**self.events)).astype(np.int64)]
+
+    @cached_property
+    def sizes(self) -> FloatArray:
+        """The most that |g·w| + |h| can be in the weight box, (n, 2^E − 1): what rounding is measured by."""
+        h = np.where(np.isfinite(self.h), np.abs(self.h), 0.0)
+        return self.definition.weight_box * np.abs(self.g).sum(axis=2) + h
+
     def path(self, leaves: IntArray) -> tuple[FloatArray, FloatArray, np.ndarray]:
         """Return g (n, E, d), h (n, E) and outcomes (n, E) of the events on the way to leaves (n,)."""
         sample = np.arange(self.samples)
@@ -87,6 +105,17 @@ class Decisions:
         way, fires = np.stack(nodes[::-1], axis=1), np.stack(outcomes[::-1], axis=1)
         return self.g[sample[:, None], way], self.h[sample[:, None], way], fires
 
+    def rows(self, leaves: IntArray) -> tuple[FloatArray, FloatArray, BoolArray, IntArray]:
+        """Return the cell of leaves (n,) as rows a·w >= b, the margin apart.
+
+        Returns a (r, d), b (r,), whether a row's event fires, and which event it is: sample · E + event.
+        """
+        g, h, fires = self.path(leaves)
+        g, h, fires = g.reshape(-1, g.shape[2]), h.ravel(), fires.ravel()
+        real = np.flatnonzero(np.isfinite(h))
+        sign = np.where(fires[real], 1.0, -1.0)
+        return sign[:, None] * g[real], sign * h[real], fires[real], real
+
 
 def unit_layer(spec: LayerSpec, inputs: int, leak: float) -> Layer:
     """Return one unit of an architecture with all weights 0."""
@@ -96,8 +125,22 @@ def unit_layer(spec: LayerSpec, inputs: int, leak: float) -> Layer:
     return Layer(np.zeros((1, inputs)), neuron, bias, recurrent)
 
 
-def decisions(inputs: FloatArray, layer: Layer, definition: Definition) -> Decisions:
-    """Return the decision trees of a layer's single unit on distinct samples (n, T, d).
+def events_of(steps: int, definition: Definition) -> list[tuple[int, bool]]:
+    """Return a sample's events in their order: the step, and whether it is a membrane readout."""
+    first_read = steps - 1 if definition.supervise == "last" else 0
+    kinds = (False, True) if definition.readout == "membrane" else (False,)
+    return [(t, readout) for t in range(steps) for readout in kinds if not readout or t >= first_read]
+
+
+def decisions(
+    inputs: FloatArray, layer: Layer, definition: Definition, below: tuple[Layer, ...] = ()
+) -> Decisions:
+    """Return the decision trees of a layer's single unit on inputs (n, T, d).
+
+    Parameters
+    ----------
+    below : tuple of Layer
+        The hidden layers whose spikes the inputs are.
 
     Raises
     ------
@@ -105,9 +148,7 @@ def decisions(inputs: FloatArray, layer: Layer, definition: Definition) -> Decis
         The trees would not fit in memory: they double with every step.
     """
     n, steps, _ = inputs.shape
-    read = [True] * steps if definition.supervise == "all" else [False] * (steps - 1) + [True]
-    membrane = definition.readout == "membrane"
-    events = [(t, kind) for t in range(steps) for kind in ("spike", "read")[: 1 + (membrane and read[t])]]
+    events = events_of(steps, definition)
     d = layer.unit_weights().shape[1]
     if len(events) > 40 or n * d * 2 ** len(events) > MOST_NUMBERS:
         raise UnsupportedError(
@@ -117,9 +158,9 @@ def decisions(inputs: FloatArray, layer: Layer, definition: Definition) -> Decis
     g, h = np.empty((n, 2 ** len(events) - 1, d)), np.empty((n, 2 ** len(events) - 1))
     histories = np.zeros((1, steps), bool)  # spikes on the way to every node of the present level
     neuron = layer.neuron.unit(0)
-    for level, (t, kind) in enumerate(events):
+    for level, (t, readout) in enumerate(events):
         many = len(histories)
-        rows = neuron.affine_rows if kind == "spike" else neuron.readout_rows
+        rows = neuron.readout_rows if readout else neuron.affine_rows
         for k, spikes in enumerate(histories):
             own = np.broadcast_to(spikes, (n, steps))
             seen = layer.unit_inputs(inputs[:, : t + 1], own[:, : t + 1, None])
@@ -127,17 +168,25 @@ def decisions(inputs: FloatArray, layer: Layer, definition: Definition) -> Decis
             all_g, all_h = rows(seen, own[:, : t + 1])
             g[:, node], h[:, node] = all_g[:, t], all_h[:, t]
         histories = np.repeat(histories, 2, axis=0)
-        if kind == "spike":
+        if not readout:
             histories[1::2, t] = True
         assert len(histories) == 2 ** (level + 1)
     reads = np.full(len(events), -1)
-    supervised = [k for k, (t, kind) in enumerate(events) if read[t] and (kind == "read") == membrane]
-    reads[supervised] = np.arange(len(supervised))
-    return Decisions(g, h, reads, definition, replace(layer))
+    first = steps - 1 if definition.supervise == "last" else 0
+    for k, (t, readout) in enumerate(events):
+        if t >= first and readout == (definition.readout == "membrane"):
+            reads[k] = t - first
+    return Decisions(g, h, reads, definition, layer, inputs, below)
 
 
-def unit_decisions(inputs: FloatArray, spec: LayerSpec, definition: Definition) -> list[Decisions]:
-    """Return the decision trees of a unit for every leak of its grid, on the distinct samples of `inputs`."""
-    samples, _ = distinct_samples(inputs)
+def unit_decisions(
+    inputs: FloatArray, spec: LayerSpec, definition: Definition, below: tuple[Layer, ...] = ()
+) -> list[Decisions]:
+    """Return the decision trees of a unit for every leak of its grid, on the distinct samples of `inputs`.
+
+    With hidden layers `below`, whose spikes on the distinct samples the inputs are, on all of them.
+    """
+    samples = inputs if below else distinct_samples(inputs)[0]
     leaks = sorted(set(spec.leak)) if spec.neuron == "lif" and inputs.shape[1] > 1 else [spec.leak[0]]
-    return [decisions(samples, unit_layer(spec, inputs.shape[2], leak), definition) for leak in leaks]
+    units = (unit_layer(spec, inputs.shape[2], leak) for leak in leaks)
+    return [decisions(samples, unit, definition, below) for unit in units]

@@ -254,13 +254,10 @@ def _inside(unit: Decisions, fires: BoolArray) -> tuple[FloatArray, IntArray]:
     leaves = np.zeros(unit.samples, np.int64)
     for event in range(unit.events):
         leaves = 2 * leaves + 1 + fires[:, event]
-    g, h, outcomes = (a.reshape(unit.samples * unit.events, *a.shape[2:]) for a in unit.path(leaves))
-    real = np.flatnonzero(np.isfinite(h))
-    sign = np.where(outcomes[real], 1.0, -1.0)
-    a, b = sign[:, None] * g[real], sign * h[real]
+    a, b, fired, real = unit.rows(leaves)
     d, box, margin, found = unit.dimension, unit.definition.weight_box, unit.definition.margin, []
-    cap = 1.0 + box * float(np.abs(g).sum(axis=1).max())
-    for kappa in (np.ones(len(b)), (sign < 0).astype(np.float64))[: 1 + (margin == 0)]:
+    cap = 1.0 + box * float(np.abs(a).sum(axis=1).max(initial=0.0))
+    for kappa in (np.ones(len(b)), (~fired).astype(np.float64))[: 1 + (margin == 0)]:
         basis, inverse = np.zeros(d + 1, np.int64), np.zeros((d + 1, d + 1))
         y, point = np.zeros(d + 1), np.zeros(d + 1)
         start_basis(d, basis, inverse, y, point, box, cap)
@@ -286,7 +283,6 @@ class MipOracle(Oracle):
     """
 
     name = "mip"
-    exact = True
 
     def __init__(self, units: Sequence[Decisions], samples: FloatArray) -> None:  # noqa: D107
         super().__init__(units, samples)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from convexsnn.arrays import FloatArray
+from convexsnn.dictionary.cell_walk import MOST_DIMENSIONS, CellWalk
 from convexsnn.dictionary.decisions import Decisions
 from convexsnn.dictionary.mip import MipOracle
-from convexsnn.dictionary.pricing import MOST_DIMENSIONS, CellWalk, Oracle
+from convexsnn.dictionary.pricing import Oracle
 from convexsnn.dictionary.tree import TreeOracle
 from convexsnn.errors import UnsupportedError
 

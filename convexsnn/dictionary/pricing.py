@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,11 +22,9 @@ from convexsnn.bits import unique_rows
 from convexsnn.dictionary.decisions import Decisions
 from convexsnn.dictionary.faces import on_faces
 from convexsnn.dictionary.spikes import patterns_of
-from convexsnn.errors import UnsupportedError
 from convexsnn.networks import LIF, Layer, Subnetwork
 
 AT_ONCE = 20_000  # levels between two looks at the clock
-MOST_DIMENSIONS = 8  # of a walk by vertices: a box has 2^d of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +65,13 @@ def dual_norm(patterns: BoolArray, prices: FloatArray, group: bool) -> FloatArra
     """Return ‖Uᵀd‖_dual of patterns (k, R) at prices (R, C), (k,)."""
     table = patterns.astype(np.float64) @ prices
     return np.sqrt((table**2).sum(axis=1)) if group else np.abs(table).max(axis=1, initial=0.0)
+
+
+def merged_prices(dual: FloatArray, row_of: IntArray) -> FloatArray:
+    """Return a dual point (R, C) summed over equal samples; row r of it is row ``row_of[r]`` of theirs."""
+    prices = np.zeros((int(row_of.max()) + 1, dual.shape[1]))
+    np.add.at(prices, row_of, dual)
+    return prices
 
 
 def trivial_bound(prices: FloatArray, group: bool) -> float:
@@ -124,7 +129,6 @@ class Oracle(ABC):
     """Looks for patterns that a dual point prices above a cutoff."""
 
     name: ClassVar[str]
-    exact: ClassVar[bool]
 
     def __init__(self, units: Sequence[Decisions], samples: FloatArray) -> None:
         """Take the decision trees of a unit, one a leak, on distinct samples (n, T, d)."""
@@ -175,31 +179,19 @@ class Oracle(ABC):
         return Priced(best, max(bound, best), patterns[kept], chosen, complete, nodes)
 
 
-@dataclass
-class _Search:
-    """One walk: a unit, one side of one output (or all at once for groups)."""
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """One search: candidates (k, d) for weights of a unit, and what it knows of all others."""
 
     unit: int
-    prices: FloatArray
-    state: Any
-    leaves: list[FloatArray]
+    weights: FloatArray
     bound: float
-    complete: bool = False
+    complete: bool
+    nodes: int
 
 
-class CellWalk(Oracle):
-    """Walks the cells of weight space by their vertices, cut short by bounds; for few weights."""
-
-    name = "cells"
-    exact = True
-
-    def __init__(self, units: Sequence[Decisions], samples: FloatArray) -> None:  # noqa: D107
-        super().__init__(units, samples)
-        if units[0].dimension > MOST_DIMENSIONS:
-            raise UnsupportedError(
-                f"oracle cells: {units[0].dimension} trained weights a unit, at most {MOST_DIMENSIONS}; "
-                "use tree or mip"
-            )
+class BranchAndBound(Oracle):
+    """Searches every unit for one side of one output at a time, or for all at once where they are a group."""
 
     def price(  # noqa: D102
         self,
@@ -214,37 +206,13 @@ class CellWalk(Oracle):
             [prices] if group else [s * prices[:, [c]] for c in range(prices.shape[1]) for s in (1.0, -1.0)]
         )
         jobs = [(k, side) for k in range(len(self.units)) for side in sides]
-        with ThreadPoolExecutor(2) as pool:  # the kernel holds no lock
-            searches = list(pool.map(lambda job: self._search(job[0], job[1], cutoff, group, deadline), jobs))
-        found = [(s.unit, np.concatenate(s.leaves)) for s in searches if s.leaves]
-        bound = max([cutoff, *(s.bound for s in searches)])
-        nodes = sum(int(s.state.nodes[0]) for s in searches)
-        return self.priced(found, prices, group, cutoff, bound, all(s.complete for s in searches), nodes)
+        with ThreadPoolExecutor(2) as pool:  # the kernels hold no lock
+            found = list(pool.map(lambda job: self.search(job[0], job[1], cutoff, group, deadline), jobs))
+        bound = max([cutoff, *(s.bound for s in found)])
+        candidates = [(s.unit, s.weights) for s in found]
+        complete, nodes = all(s.complete for s in found), sum(s.nodes for s in found)
+        return self.priced(candidates, prices, group, cutoff, bound, complete, nodes)
 
-    def _search(self, unit: int, prices: FloatArray, cutoff: float, group: bool, deadline: float) -> _Search:
-        from convexsnn.dictionary.walk import (
-            DONE,
-            NO_ROOM,
-            grown,
-            new_leaves,
-            new_stack,
-            open_bound,
-            trees_of,
-            walk,
-        )
-
-        decisions = self.units[unit]
-        table = prices.reshape(decisions.samples, decisions.rows_per_sample, -1)
-        order = np.argsort(-np.abs(table).sum(axis=(1, 2)), kind="stable")
-        trees = trees_of(decisions, table, order, group)
-        stack, leaves = new_stack(trees, cutoff), new_leaves(trees, 64)
-        search = _Search(unit, prices, stack, [], np.inf)
-        while True:
-            state, count = walk(trees, stack, leaves, AT_ONCE, False, True)
-            search.leaves.append(leaves.weights[:count].copy())
-            if state == NO_ROOM:
-                stack = grown(stack)
-            elif state == DONE or time.perf_counter() > deadline:
-                search.state, search.complete = stack, state == DONE
-                search.bound = max(float(stack.cutoff[0]), 0.0 if state == DONE else open_bound(stack, group))
-                return search
+    @abstractmethod
+    def search(self, unit: int, prices: FloatArray, cutoff: float, group: bool, deadline: float) -> Searched:
+        """Look for the best of a unit's patterns at `prices` (R, 1), or (R, C) for a group."""

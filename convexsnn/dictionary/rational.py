@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
-from convexsnn.dictionary.decisions import Decisions
+from convexsnn.dictionary.decisions import Decisions, events_of
 from convexsnn.networks import LIF, Layer, RecurrentThreshold
 
 Rows = Sequence[tuple[int, int, bool]]  # (sample, node, fires)
@@ -136,18 +136,13 @@ class ExactCells:
     Parameters
     ----------
     unit : Decisions
-    samples : (n, T, d) array
-        The samples that its decision trees belong to.
     """
 
-    def __init__(self, unit: Decisions, samples: FloatArray) -> None:
-        definition, steps = unit.definition, samples.shape[1]
-        self.unit, self.samples = unit, samples
+    def __init__(self, unit: Decisions) -> None:
+        definition, self.unit = unit.definition, unit
         self.margin, self.box = Fraction(definition.margin), Fraction(definition.weight_box)
         self.closed = definition.margin == 0
-        read = [definition.supervise == "all" or t == steps - 1 for t in range(steps)]
-        membrane = definition.readout == "membrane"
-        self._events = [(t, k == 1) for t in range(steps) for k in range(1 + (membrane and read[t]))]
+        self._events = events_of(unit.inputs.shape[1], definition)
         self._rows: dict[tuple[int, int], tuple[list[int], int, int, int]] = {}
 
     def row(self, sample: int, node: int) -> tuple[list[int], int, int, int]:
@@ -160,7 +155,7 @@ class ExactCells:
             t, readout = self._events[len(outcomes)]
             spikes = [o for o, (_, r) in zip(outcomes[::-1], self._events, strict=False) if not r]
             g, h = exact_rows(
-                self.unit.layer, self.samples[sample, : t + 1], (*spikes, False)[: t + 1], readout
+                self.unit.layer, self.unit.inputs[sample, : t + 1], (*spikes, False)[: t + 1], readout
             )
             whole, unit = _whole(np.array([*g[t], h[t], self.margin], object))
             self._rows[sample, node] = (list(whole[:-2]), whole[-2], whole[-1], unit.bit_length() - 1)

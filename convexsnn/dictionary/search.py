@@ -36,7 +36,6 @@ class LocalSearch(Oracle):
     """
 
     name = "search"
-    exact = False
 
     def __init__(self, units: Sequence[Decisions], samples: FloatArray, seed: int = 0) -> None:  # noqa: D107
         super().__init__(units, samples)

@@ -190,6 +190,13 @@ def distinct_samples(inputs: FloatArray) -> tuple[FloatArray, IntArray]:
     return inputs[first], which
 
 
+def distinct_rows(inputs: FloatArray, supervise: str) -> tuple[FloatArray, IntArray]:
+    """Return the distinct samples of (n, T, d) inputs and, for each supervised row, which of theirs it is."""
+    samples, which = distinct_samples(inputs)
+    steps = inputs.shape[1] if supervise == "all" else 1
+    return samples, (which[:, None] * steps + np.arange(steps)).ravel()
+
+
 def patterns_of(
     subnetwork: Subnetwork, inputs: FloatArray, definition: Definition
 ) -> tuple[PackedBits, FloatArray]:
@@ -239,9 +246,7 @@ def collect(inputs: FloatArray, subnetworks: Sequence[Subnetwork], definition: D
     LoweringError
         No pattern is left.
     """
-    samples, which = distinct_samples(inputs)
-    steps = inputs.shape[1] if definition.supervise == "all" else 1
-    rows = (which[:, None] * steps + np.arange(steps)).ravel()
+    samples, rows = distinct_rows(inputs, definition.supervise)
     bits, margins, stacks, units = [], [], [], []
     for k, subnetwork in enumerate(subnetworks):
         columns, margin = patterns_of(subnetwork, samples, definition)
@@ -249,7 +254,7 @@ def collect(inputs: FloatArray, subnetworks: Sequence[Subnetwork], definition: D
         margins.append(margin)
         units.append(np.arange(len(margin)))
         stacks.append(np.full(len(margin), k))
-    packed = PackedBits(np.concatenate(bits), len(samples) * steps)
+    packed = PackedBits(np.concatenate(bits), int(rows.max()) + 1)
     margin_of, stack_of, unit_of = (np.concatenate(parts) for parts in (margins, stacks, units))
     fires = packed.counts() > 0
     kept = np.flatnonzero(fires & (margin_of >= definition.margin))

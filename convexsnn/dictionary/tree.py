@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,7 +30,7 @@ from convexsnn.dictionary.branching import (
     unit_of,
 )
 from convexsnn.dictionary.decisions import Decisions
-from convexsnn.dictionary.pricing import AT_ONCE, Oracle, Priced, Witnesses, confirmed, dual_norm
+from convexsnn.dictionary.pricing import AT_ONCE, BranchAndBound, Searched, Witnesses, confirmed, dual_norm
 from convexsnn.dictionary.rational import ExactCells
 from convexsnn.small_lp import OPTIMAL, RAY, solved
 
@@ -42,14 +41,12 @@ def inside(unit: Decisions, leaves: IntArray, sure: float) -> FloatArray:
     On faces of closed cells, where some rows cannot be kept away from, weights with few digits are more
     likely to lie exactly on them.
     """
-    g, h, fires = (x.reshape(-1, *x.shape[2:]) for x in unit.path(leaves))
-    real = np.isfinite(h)
-    sign, closed = np.where(fires[real], 1.0, -1.0), unit.definition.margin == 0
-    a, b, kappa = sign[:, None] * g[real], sign * h[real], np.ones(len(sign))
+    a, b, fires, _ = unit.rows(leaves)
+    closed, kappa = unit.definition.margin == 0, np.ones(len(b))
     for _ in range(unit.dimension + 1):
         found = solved(a, b, kappa, unit.definition.weight_box)
         rows = found.basis[(found.basis >= 0) & (found.multipliers > 0)]
-        touched = rows[(sign[rows] > 0) & (kappa[rows] > 0)]
+        touched = rows[fires[rows] & (kappa[rows] > 0)]
         if found.state != OPTIMAL or not closed or found.margin > sure or not len(touched):
             break
         kappa[touched] = 0.0
@@ -67,7 +64,6 @@ class _Search:
     levels: Levels
     doubt: float = 0.0  # most that a leaf is worth which no weights were found for
     found: list[FloatArray] = field(default_factory=list)
-    complete: bool = False
 
     @property
     def bound(self) -> float:
@@ -78,7 +74,7 @@ class _Search:
         return max(float(levels.cutoff[0]), self.doubt, *worth)
 
 
-class TreeOracle(Oracle):
+class TreeOracle(BranchAndBound):
     """Branch and bound over the decision trees by linear programs; exact.
 
     Parameters
@@ -88,36 +84,17 @@ class TreeOracle(Oracle):
     """
 
     name = "tree"
-    exact = True
 
     def __init__(  # noqa: D107
         self, units: Sequence[Decisions], samples: FloatArray, exact: bool = False
     ) -> None:
         super().__init__(units, samples)
         self.proves = exact
-        self._cells = [ExactCells(unit, samples) for unit in units]
+        self._cells = [ExactCells(unit) for unit in units]
 
-    def price(  # noqa: D102
-        self,
-        prices: FloatArray,
-        *,
-        cutoff: float = 0.0,
-        group: bool = False,
-        time_limit: float | None = None,
-    ) -> Priced:
-        deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
-        sides = (
-            [prices] if group else [s * prices[:, [c]] for c in range(prices.shape[1]) for s in (1.0, -1.0)]
-        )
-        jobs = [(k, side) for k in range(len(self.units)) for side in sides]
-        with ThreadPoolExecutor(2) as pool:  # the kernel holds no lock
-            searches = list(pool.map(lambda job: self._search(job[0], job[1], cutoff, group, deadline), jobs))
-        found = [(s.unit, np.concatenate(s.found)) for s in searches if s.found]
-        bound = max(s.bound for s in searches)
-        nodes = sum(int(s.levels.state[2]) for s in searches)
-        return self.priced(found, prices, group, cutoff, bound, all(s.complete for s in searches), nodes)
-
-    def _search(self, unit: int, prices: FloatArray, cutoff: float, group: bool, deadline: float) -> _Search:
+    def search(  # noqa: D102
+        self, unit: int, prices: FloatArray, cutoff: float, group: bool, deadline: float
+    ) -> Searched:
         decisions = self.units[unit]
         table = prices.reshape(decisions.samples, decisions.rows_per_sample, -1)
         forest = forest_of(decisions, table, group, self.proves)
@@ -138,8 +115,8 @@ class TreeOracle(Oracle):
                 elif not empty:
                     enter(forest, levels, level)
             if state == DONE or time.perf_counter() > deadline:
-                search.complete = state == DONE
-                return search
+                found = np.concatenate(search.found or [np.zeros((0, decisions.dimension))])
+                return Searched(unit, found, search.bound, state == DONE, int(levels.state[2]))
 
     def _empty(self, search: _Search) -> bool:
         """Return whether the cell below the present level is proved empty."""

@@ -253,18 +253,15 @@ def trees_of(decisions: Decisions, prices: FloatArray, order: IntArray, group: b
     """Return decision trees with prices (n, S, C) in the kernel's form."""
     definition = decisions.definition
     box, margin = definition.weight_box, definition.margin
-    h = np.where(np.isfinite(decisions.h), np.abs(decisions.h), 0.0)
-    slack = RELATIVE * (box * np.abs(decisions.g).sum(axis=2) + h)
+    slack = RELATIVE * decisions.sizes
     numbers = np.array([margin, box, float(margin == 0), float(group)])
-    event = np.log2(np.arange(1, 2**decisions.events)).astype(np.int64)
-    reads = decisions.reads.astype(np.int64)[event]
     length = np.sqrt((decisions.g**2).sum(axis=2))
     return Trees(
         decisions.g,
         decisions.h,
         length,
         slack,
-        reads,
+        decisions.node_reads,
         np.ascontiguousarray(prices),
         order.astype(np.int64),
         numbers,

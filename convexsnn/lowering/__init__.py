@@ -1,6 +1,6 @@
 """From problems to programs and from points back to networks; nothing here knows a solver."""
 
-from convexsnn.lowering.convexify import Convexification, build_dictionary, definition_of
+from convexsnn.lowering.convexify import Convexification, build_dictionary, definition_of, dual_at_zero
 from convexsnn.lowering.lowering import Lowered, Lowering
 
-__all__ = ["Convexification", "Lowered", "Lowering", "build_dictionary", "definition_of"]
+__all__ = ["Convexification", "Lowered", "Lowering", "build_dictionary", "definition_of", "dual_at_zero"]

@@ -26,6 +26,7 @@ from convexsnn.networks import LIF, Layer, Network, RecurrentThreshold
 from convexsnn.networks.neurons import Neuron
 from convexsnn.problem import Problem
 from convexsnn.programs import L1, Group, L1Program, Penalty, Point
+from convexsnn.programs.losses import LOSSES
 from convexsnn.programs.margin import max_margin
 from convexsnn.simulate import run_layer
 
@@ -36,6 +37,13 @@ def definition_of(problem: Problem) -> Definition:
     """Return the definition of a problem's patterns."""
     spec = problem.dictionary
     return Definition(spec.margin, spec.weight_box, problem.network.readout, problem.network.supervise)
+
+
+def dual_at_zero(problem: Problem) -> FloatArray:
+    """Return the residual dual point at W = 0, (R, C), of a problem whatever its dictionary."""
+    targets = problem.encoded_targets()
+    scale = (problem.row_weights() / problem.rows)[:, None]
+    return scale * LOSSES[problem.training.loss].residual(np.zeros_like(targets), targets)
 
 
 def build_dictionary(problem: Problem) -> SpikeDictionary:

@@ -100,6 +100,11 @@ class L1Program(Program):
         """C a, (R, 1): what multiplies each row's loss."""
         return (self.scale * self.sample_weights)[:, None]
 
+    @cached_property
+    def dual_at_zero(self) -> FloatArray:
+        """The residual dual point at W = 0, (R, C): ‖Dᵀu‖_dual of it is λ_max."""
+        return self.row_scale * self.loss.residual(np.zeros_like(self.targets), self.targets)
+
     def outputs(self, weights: npt.ArrayLike) -> FloatArray:
         """Return D W, (R, C)."""
         table = np.asarray(weights, dtype=np.float64)
@@ -131,7 +136,7 @@ class L1Program(Program):
     @cached_property
     def regularization_max(self) -> float:
         """λ_max: at or above it W = 0 is optimal."""
-        return self.dual_norm(self.row_scale * self.loss.residual(np.zeros_like(self.targets), self.targets))
+        return self.dual_norm(self.dual_at_zero)
 
     def feasible_dual(self, point: Point) -> Point:
         """Return the point with u = −c a ℓ'(D W), scaled into ‖Dᵀu‖_dual <= λ.

@@ -31,7 +31,7 @@ def solve_restricted(program: L1Program, solve: Solve, tolerance: float) -> Solu
 
     Returns the best point on the whole program, certified there; it is as accurate as `solve` allows.
     """
-    zero = program.row_scale * program.loss.residual(np.zeros_like(program.targets), program.targets)
+    zero = program.dual_at_zero
     chosen = _largest(program, zero, FIRST)
     best: Solution | None = None
     for _ in range(ROUNDS):

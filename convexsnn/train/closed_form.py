@@ -9,7 +9,7 @@ from convexsnn.bits import PackedBits, unique_rows
 from convexsnn.dictionary import collect
 from convexsnn.dictionary.pricing import Oracle, subnetworks, trivial_bound
 from convexsnn.dictionary.shattering import realise_all, shatters
-from convexsnn.lowering import Convexification, Lowered, definition_of
+from convexsnn.lowering import Convexification, Lowered, definition_of, dual_at_zero
 from convexsnn.problem import Problem
 from convexsnn.programs import Point
 from convexsnn.programs.losses import LOSSES
@@ -29,7 +29,7 @@ def closed_form(problem: Problem, oracle: Oracle) -> tuple[Lowered, Point] | Non
         return None
     targets = problem.encoded_targets()
     row_scale = (problem.row_weights() / problem.rows)[:, None]
-    zero = row_scale * loss.residual(np.zeros_like(targets), targets)
+    zero = dual_at_zero(problem)
     largest = trivial_bound(zero, False)
     if training.regularization_fraction is not None and largest <= 0:
         return None

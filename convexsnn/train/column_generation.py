@@ -16,18 +16,18 @@ import numpy as np
 
 from convexsnn.arrays import FloatArray
 from convexsnn.dictionary import SpikeDictionary, collect
+from convexsnn.dictionary.cell_walk import MOST_DIMENSIONS
 from convexsnn.dictionary.cells import exact_units
 from convexsnn.dictionary.deep import DeepSearch
 from convexsnn.dictionary.oracles import another_oracle, get_oracle
-from convexsnn.dictionary.pricing import MOST_DIMENSIONS, Oracle, Witnesses, subnetworks, trivial_bound
+from convexsnn.dictionary.pricing import Oracle, Witnesses, merged_prices, subnetworks, trivial_bound
 from convexsnn.dictionary.search import LocalSearch
-from convexsnn.dictionary.spikes import distinct_samples
+from convexsnn.dictionary.spikes import distinct_rows
 from convexsnn.errors import LoweringError, SolverFailed, UnsupportedError
-from convexsnn.lowering import Convexification, Lowered, build_dictionary, definition_of
+from convexsnn.lowering import Convexification, Lowered, build_dictionary, definition_of, dual_at_zero
 from convexsnn.networks import Subnetwork
 from convexsnn.problem import Problem
 from convexsnn.programs import Certificate, L1Program, Point
-from convexsnn.programs.losses import LOSSES
 from convexsnn.solvers import Solution, Solver, Status, solve
 from convexsnn.train.closed_form import closed_form
 
@@ -104,10 +104,7 @@ class ColumnGeneration:
         self.progress = progress
         self.definition = definition_of(problem)
         self.group = problem.training.penalty == "group"
-        self.samples, which = distinct_samples(problem.inputs)
-        steps = problem.rows // len(problem.inputs)
-        self.row_of = (which[:, None] * steps + np.arange(steps)).ravel()
-        self.rows = len(self.samples) * steps
+        self.samples, self.row_of = distinct_rows(problem.inputs, problem.network.supervise)
         self.oracle: Oracle | None = None
         self.search: LocalSearch | DeepSearch
         try:
@@ -178,9 +175,8 @@ class ColumnGeneration:
         except LoweringError:
             if self.oracle is None:
                 raise
-            targets, loss = self.problem.encoded_targets(), LOSSES[self.problem.training.loss]
-            residual = loss.residual(np.zeros_like(targets), targets)
-            priced = self.oracle.price(self._merged(residual), group=self.group)
+            prices = self._merged(dual_at_zero(self.problem))
+            priced = self.oracle.price(prices, group=self.group)
             if not len(priced.patterns):
                 raise
             return self._columns(subnetworks(self.oracle.units, priced.witnesses))
@@ -190,9 +186,7 @@ class ColumnGeneration:
 
     def _merged(self, dual: FloatArray) -> FloatArray:
         """Return a dual point as prices of the distinct samples' rows."""
-        prices = np.zeros((self.rows, dual.shape[1]))
-        np.add.at(prices, self.row_of, dual)
-        return prices
+        return merged_prices(dual, self.row_of)
 
     def _columns(self, found: tuple[Subnetwork, ...]) -> SpikeDictionary:
         return collect(self.problem.inputs, found, self.definition)
@@ -201,9 +195,7 @@ class ColumnGeneration:
         """Add the pattern that makes λ_max, where λ is a fraction of it."""
         if self.problem.training.regularization_fraction is None or dictionary.complete:
             return dictionary
-        program = Convexification().lower(self.problem, dictionary).program
-        residual = program.loss.residual(np.zeros_like(program.targets), program.targets)
-        prices = self._merged(program.row_scale * residual)
+        prices = self._merged(dual_at_zero(self.problem))
         if self.oracle is None:
             fresh = self.search.propose(prices, 0.0, self.group)
             dictionary = dictionary.joined(self._columns(fresh)) if fresh else dictionary
