@@ -11,6 +11,8 @@ With events e = a·w + c (a spike: u - θ >= 0; a membrane readout: v >= 0), one
     closed, margin 0   max m   s.t.  e >= 0  where it happens,  e <= -m  where not,  |w| <= B:   m > 0 ?
 """
 
+from functools import cache
+
 import numpy as np
 from scipy.optimize import linprog
 
@@ -22,9 +24,13 @@ class TooClose(ArithmeticError):
     """Some weights miss or meet the definition by so little that floating point cannot tell."""
 
 
-def some_weights(events, happens, margin, box):
-    """Whether some weights in the box make exactly these events happen, in the sense of the margin."""
-    events, happens = np.array(events), np.array(happens)
+@cache
+def some_weights(conditions, margin, box):
+    """Whether some weights in the box make events happen or not, in the sense of the margin.
+
+    `conditions` is a set of pairs: an event (a, c), and whether it happens.
+    """
+    events, happens = (np.array(part) for part in zip(*sorted(conditions), strict=True))
     sign = np.where(happens, -1.0, 1.0)[:, None]  # sign (a·w + c) + slack m <= 0
     slack = np.where(happens & (margin == 0), 0.0, 1.0)[:, None]
     d = events.shape[1] - 1
@@ -61,8 +67,8 @@ class Enumeration:
         self.one[-1] = 1.0
         self.spec, self.leak, self.definition = spec, leak, definition
         self.rows = [(t, i) for t in range(self.steps) for i in range(n)]
-        self.patterns, self.programs = set(), 0
-        self.follow(0, {}, {}, [], [])
+        self.patterns = set()
+        self.follow(0, {}, {}, frozenset())
 
     def carry(self, u, fired):
         """What a step leaves to the next one, as an affine function of the weights."""
@@ -91,30 +97,32 @@ class Enumeration:
             return [(True, None)]  # v = 0, whatever the weights
         return [(True, v), (False, v)]
 
-    def follow(self, k, carried, seen, events, happens):
-        """Visit row k: `carried` by sample, `seen` readouts by (sample, step), events so far."""
+    def follow(self, k, carried, seen, conditions):
+        """Visit row k: `carried` by sample, `seen` readouts by (sample, step), conditions so far."""
         if k == len(self.rows):
-            if any(seen.values()):
-                self.patterns.add(tuple(int(seen[key]) for key in sorted(seen)))
+            self.patterns.add(tuple(int(seen[key]) for key in sorted(seen)))
             return
         t, i = self.rows[k]
         u = self.drive[i, t] + carried.get(i, 0 * self.one)
         for fired in (True, False):
             left = {**carried, i: self.carry(u, fired)}
             for value, v in self.readouts(t, u, fired):
-                more = [*events, u - self.spec.threshold * self.one]
-                how = [*happens, fired]
+                more = conditions | {(tuple(u - self.spec.threshold * self.one), fired)}
                 if v is not None:
-                    more, how = [*more, v], [*how, value]
-                self.programs += 1
-                if some_weights(more, how, self.definition.margin, self.definition.weight_box):
+                    more |= {(tuple(v), value)}
+                if some_weights(more, self.definition.margin, self.definition.weight_box):
                     now = seen if value is None else {**seen, (i, t): value}
-                    self.follow(k + 1, left, now, more, how)
+                    self.follow(k + 1, left, now, more)
 
 
-def naive_patterns(inputs, spec, definition):
-    """Return the set of all patterns but the zeros, tuples of 0 and 1, rows sample by sample."""
+def naive_trains(inputs, spec, definition):
+    """Return the set of all patterns, zeros included, tuples of 0 and 1, rows sample by sample."""
     assert spec.width == 1 and not spec.recurrent
     inputs = np.asarray(inputs, dtype=float)
     leaks = spec.leak if spec.neuron == "lif" else (None,)
     return set().union(*(Enumeration(inputs, spec, leak, definition).patterns for leak in leaks))
+
+
+def naive_patterns(inputs, spec, definition):
+    """Return the set of all patterns but the zeros."""
+    return {pattern for pattern in naive_trains(inputs, spec, definition) if any(pattern)}

@@ -33,7 +33,10 @@ class Trees(NamedTuple):
     reads: Any  # (N,) which supervised row of its sample a node is, −1 for none
     prices: Any  # (n, S, C)
     order: Any  # (n,)
-    numbers: Any  # (4,) margin, box, closed, group
+    margin: float
+    box: float
+    closed: bool
+    group: bool
 
 
 class Stack(NamedTuple):
@@ -54,11 +57,10 @@ class Stack(NamedTuple):
 
 
 class Leaves(NamedTuple):
-    """What a walk found: leaves of all samples' trees, weights inside the cell, and value."""
+    """What a walk found: leaves of all samples' trees, and weights inside the cell."""
 
     node: Any  # (M, n)
     weights: Any  # (M, d)
-    value: Any  # (M,)
 
 
 @njit(cache=True, nogil=True)
@@ -94,7 +96,7 @@ def _look(trees, stack, level, room, walk_only):  # type: ignore[no-untyped-def]
 
     Moves `stack.place` on to the first sample in order that is not decided.
     """
-    margin, closed, group = trees.numbers[0], trees.numbers[2] > 0, trees.numbers[3] > 0
+    margin, closed, group = trees.margin, trees.closed, trees.group
     V, count, cutoff = stack.V[level], stack.count[level], stack.cutoff[0]
     # plain arrays from here on: an attribute of a tuple costs two atomic operations every time
     g, h_of, length, slack_of, order = trees.g, trees.h, trees.length, trees.slack, trees.order
@@ -135,7 +137,7 @@ def _look(trees, stack, level, room, walk_only):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _child(trees, stack, level, fires, slacks):  # type: ignore[no-untyped-def]
     """Make the child of a level where the event it branches on has this outcome. Return 1, 0 empty, −1."""
-    margin, closed = trees.numbers[0], trees.numbers[2] > 0
+    margin, closed = trees.margin, trees.closed
     sample = trees.order[stack.place[level]]
     node = stack.node[level, sample]
     V, count, below = stack.V[level], stack.count[level], level + 1
@@ -173,7 +175,7 @@ def _settled(trees, stack, level, slacks):  # type: ignore[no-untyped-def]
 
     Returns the level where the rest is, or −1 if nothing is left, −2 if there is no room.
     """
-    margin, d = trees.numbers[0], stack.V.shape[1]
+    margin, d = trees.margin, stack.V.shape[1]
     spare = len(stack.count) - 2
     for sample in range(len(trees.order)):
         node = stack.node[level, sample]
@@ -209,20 +211,20 @@ def walk(trees, stack, leaves, budget, walk_only, best_only):  # type: ignore[no
 
     With `best_only` the cutoff rises to the best value found. Returns (DONE | PAUSED | NO_ROOM, leaves).
     """
-    group = trees.numbers[3] > 0
+    group = trees.group
     slacks = np.empty(stack.V.shape[2])
     found, stop = 0, stack.nodes[0] + budget
     while stack.top[0] >= 0:
         level = stack.top[0]
         if stack.stage[level] == 0:
-            if stack.nodes[0] >= stop or found == len(leaves.value):
+            if stack.nodes[0] >= stop or found == len(leaves.node):
                 return PAUSED, found
             stack.nodes[0] += 1
             if not _look(trees, stack, level, slacks, walk_only):
                 stack.top[0] -= 1
                 continue
             if stack.place[level] == len(trees.order):
-                cell = level if trees.numbers[2] > 0 else _settled(trees, stack, level, slacks)
+                cell = level if trees.closed else _settled(trees, stack, level, slacks)
                 if cell == -2:
                     stack.nodes[0] -= 1
                     return NO_ROOM, found
@@ -230,7 +232,7 @@ def walk(trees, stack, leaves, budget, walk_only, best_only):  # type: ignore[no
                 if cell == -1:
                     continue
                 value = _norm(stack.high[level], stack.low[level], group)
-                leaves.node[found], leaves.value[found] = stack.node[level], value
+                leaves.node[found] = stack.node[level]
                 for j in range(stack.V.shape[1]):
                     leaves.weights[found, j] = stack.V[cell, j, : stack.count[cell]].mean()
                 found += 1
@@ -254,7 +256,6 @@ def trees_of(decisions: Decisions, prices: FloatArray, order: IntArray, group: b
     definition = decisions.definition
     box, margin = definition.weight_box, definition.margin
     slack = RELATIVE * decisions.sizes
-    numbers = np.array([margin, box, float(margin == 0), float(group)])
     length = np.sqrt((decisions.g**2).sum(axis=2))
     return Trees(
         decisions.g,
@@ -264,7 +265,10 @@ def trees_of(decisions: Decisions, prices: FloatArray, order: IntArray, group: b
         decisions.node_reads,
         np.ascontiguousarray(prices),
         order.astype(np.int64),
-        numbers,
+        float(margin),
+        float(box),
+        margin == 0,
+        group,
     )
 
 
@@ -287,7 +291,7 @@ def new_stack(trees: Trees, cutoff: float) -> Stack:
         np.array([cutoff]),
         np.zeros(1, np.int64),
     )
-    stack.count[0] = box_polytope(stack.V[0], stack.tight[0], trees.numbers[1])
+    stack.count[0] = box_polytope(stack.V[0], stack.tight[0], trees.box)
     stack.high[0] = np.maximum(trees.prices, 0.0).sum(axis=(0, 1))
     stack.low[0] = np.minimum(trees.prices, 0.0).sum(axis=(0, 1))
     return stack
@@ -315,4 +319,4 @@ def open_bound(stack: Stack, group: bool) -> float:
 def new_leaves(trees: Trees, size: int) -> Leaves:
     """Return room for `size` leaves."""
     n, _, d = trees.g.shape
-    return Leaves(np.empty((size, n), np.int64), np.empty((size, d)), np.empty(size))
+    return Leaves(np.empty((size, n), np.int64), np.empty((size, d)))
