@@ -9,10 +9,12 @@ import numpy as np
 from numba import njit
 
 from convexsnn.arrays import FloatArray
+from convexsnn.bits import unique_rows
 from convexsnn.dictionary.cell_walk import MOST_DIMENSIONS
-from convexsnn.dictionary.decisions import Decisions, unit_decisions
-from convexsnn.dictionary.pricing import Witnesses, subnetworks, with_faces
+from convexsnn.dictionary.decisions import Decisions
+from convexsnn.dictionary.pricing import Witnesses, confirmed, subnetworks, with_faces
 from convexsnn.dictionary.spikes import Definition, SpikeDictionary, collect
+from convexsnn.dictionary.stacks import Trains, exact_units
 from convexsnn.dictionary.walk import DONE, NO_ROOM, grown, new_leaves, new_stack, trees_of, walk
 from convexsnn.errors import UnsupportedError
 from convexsnn.networks import NetworkSpec
@@ -150,16 +152,12 @@ def exact_dictionary(
     Raises
     ------
     UnsupportedError
-        The subnetwork is more than one unit, or has too many weights or steps.
+        Units see each other's spikes, or have too many weights, steps or hidden spike trains.
     LoweringError
         There is no pattern at all.
     """
-    units = exact_units(inputs, network, definition)
-    if units[0].dimension > MOST_DIMENSIONS:
-        raise UnsupportedError(
-            f"dictionary.source: exact enumerates units of at most {MOST_DIMENSIONS} trained weights, "
-            f"these have {units[0].dimension}; use column_generation"
-        )
+    units = exact_units(inputs, network, definition, cell_trains)
+    _check_dimension(units, "dictionary.source: exact enumerates ")
     found = enumerate_patterns(units, limit, progress)
     witnesses = with_faces(units, centred(units, found.witnesses))
     dictionary = collect(inputs, subnetworks(units, witnesses), definition)
@@ -167,18 +165,34 @@ def exact_dictionary(
     return dictionary.completed(found.complete and confirmed)
 
 
-def exact_units(inputs: FloatArray, network: NetworkSpec, definition: Definition) -> list[Decisions]:
-    """Return the decision trees of a network whose subnetworks are single units.
+def cell_trains(units: Sequence[Decisions], samples: FloatArray, limit: int) -> Trains:
+    """Return all spike trains that a hidden unit can produce, by walking its cells.
 
     Raises
     ------
     UnsupportedError
-        A subnetwork has several layers or several units.
+        There are more than `limit`, or some exist only where floats do not reach them.
     """
-    spec = network.layers[-1]
-    if len(network.layers) > 1 or (spec.recurrent and spec.width > 1):
-        what = f"{len(network.layers)} layers" if len(network.layers) > 1 else f"{spec.width} coupled units"
+    _check_dimension(units, "")
+    found = enumerate_patterns(units, limit)
+    if not found.complete:
+        raise UnsupportedError(f"more than {limit} spike trains to choose from, too many to go through")
+    witnesses = with_faces(units, centred(units, found.witnesses))
+    silent = not found.patterns
+    if silent:  # weights of 0 are, if any are
+        witnesses = Witnesses(np.zeros(1, np.int64), np.zeros((1, units[0].dimension)))
+    spikes, margins = confirmed(units, samples, witnesses)
+    kept = np.flatnonzero((margins >= units[0].definition.margin) & (spikes.any(axis=1) | silent))
+    kept = kept[np.argsort(-margins[kept], kind="stable")]
+    kept = kept[np.sort(unique_rows(spikes[kept])[0])] if len(kept) else kept
+    if len(kept) < max(found.patterns, 1):
+        raise UnsupportedError("no float weights for some of its spike trains")
+    return Trains(spikes[kept], Witnesses(witnesses.unit[kept], witnesses.weights[kept]))
+
+
+def _check_dimension(units: Sequence[Decisions], who: str) -> None:
+    if units[0].dimension > MOST_DIMENSIONS:
         raise UnsupportedError(
-            f"dictionary.source: a subnetwork of {what}; all patterns are known for single units only"
+            f"{who}units of at most {MOST_DIMENSIONS} trained weights, these have {units[0].dimension}; "
+            "use column_generation"
         )
-    return unit_decisions(inputs, spec, definition)

@@ -43,6 +43,8 @@ class Decisions:
         What the unit sees.
     below : tuple of Layer
         The hidden layers whose spikes these inputs are; none where they are the data.
+    width : int
+        How many units may share these layers.
     """
 
     g: FloatArray
@@ -52,6 +54,7 @@ class Decisions:
     layer: Layer
     inputs: FloatArray
     below: tuple[Layer, ...] = ()
+    width: int = 1
 
     @property
     def samples(self) -> int:
@@ -133,14 +136,18 @@ def events_of(steps: int, definition: Definition) -> list[tuple[int, bool]]:
 
 
 def decisions(
-    inputs: FloatArray, layer: Layer, definition: Definition, below: tuple[Layer, ...] = ()
+    inputs: FloatArray,
+    layer: Layer,
+    definition: Definition,
+    below: tuple[Layer, ...] = (),
+    width: int = 1,
 ) -> Decisions:
     """Return the decision trees of a layer's single unit on inputs (n, T, d).
 
     Parameters
     ----------
-    below : tuple of Layer
-        The hidden layers whose spikes the inputs are.
+    below, width
+        As of `Decisions`.
 
     Raises
     ------
@@ -176,7 +183,7 @@ def decisions(
     for k, (t, readout) in enumerate(events):
         if t >= first and readout == (definition.readout == "membrane"):
             reads[k] = t - first
-    return Decisions(g, h, reads, definition, layer, inputs, below)
+    return Decisions(g, h, reads, definition, layer, inputs, below, width)
 
 
 def unit_decisions(
@@ -189,4 +196,4 @@ def unit_decisions(
     samples = inputs if below else distinct_samples(inputs)[0]
     leaks = sorted(set(spec.leak)) if spec.neuron == "lif" and inputs.shape[1] > 1 else [spec.leak[0]]
     units = (unit_layer(spec, inputs.shape[2], leak) for leak in leaks)
-    return [decisions(samples, unit, definition, below) for unit in units]
+    return [decisions(samples, unit, definition, below, spec.width) for unit in units]

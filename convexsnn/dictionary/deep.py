@@ -1,7 +1,8 @@
-"""Heuristic pricing of subnetworks with several layers, or coupled units: new stacks, each made to fit.
+"""Heuristic pricing of subnetworks that no oracle takes: several layers, or coupled units.
 
-Hidden layers are drawn; given their spikes, a last unit is a unit like any other, and local search looks
-for the one that the dual point prices highest. Where the last layer is recurrent whole stacks are drawn.
+Whole stacks are drawn. Given its hidden layers, a last unit is a unit like any other, so that from the stacks
+that the dual point prices highest the last layer's weights move on by shrinking random steps. In a coupled
+last layer all its units move together.
 """
 
 from __future__ import annotations
@@ -15,11 +16,16 @@ from convexsnn.dictionary.witnesses import draw_subnetworks
 from convexsnn.networks import NetworkSpec, Subnetwork
 
 STACKS = 20
+PARENTS = 5
+CHILDREN = 8
+SPREADS = (0.5, 0.2, 0.08)  # of steps, relative to a unit's largest weight
 KEPT = 20
+
+Rated = list[tuple[float, Subnetwork]]
 
 
 class DeepSearch:
-    """Draws stacks and keeps the last units that are priced highest."""
+    """Draws stacks, moves the last units that are priced highest, and keeps the best."""
 
     def __init__(
         self, network: NetworkSpec, definition: Definition, samples: FloatArray, seed: int = 0
@@ -27,6 +33,7 @@ class DeepSearch:
         """Take an architecture and distinct samples (n, T, d)."""
         self.network, self.definition, self.samples = network, definition, samples
         self.seed = seed
+        self.rng = np.random.default_rng(seed)
 
     def propose(self, prices: FloatArray, cutoff: float, group: bool) -> tuple[Subnetwork, ...]:
         """Return subnetworks whose patterns are worth more than `cutoff` at `prices` (R, C)."""
@@ -42,11 +49,28 @@ class DeepSearch:
             seed=self.seed,
             scale=(0.3, 1.0, 3.0),
         )
-        rated: list[tuple[float, Subnetwork]] = []
-        for stack in drawn:
+        rated = self._rated(drawn, prices, group)
+        for spread in SPREADS:
+            moved = [self._moved(stack, spread) for _, stack in rated[:PARENTS] for _ in range(CHILDREN)]
+            rated = sorted(rated + self._rated(moved, prices, group), key=lambda pair: -pair[0])
+        return tuple(stack for worth, stack in rated[:KEPT] if worth > cutoff)
+
+    def _rated(
+        self, stacks: list[Subnetwork] | tuple[Subnetwork, ...], prices: FloatArray, group: bool
+    ) -> Rated:
+        """Return stacks with what their best pattern is worth, the best first."""
+        rated: Rated = []
+        for stack in stacks:
             columns, margins = patterns_of(stack, self.samples, self.definition)
             worth = dual_norm(columns.toarray().T, prices, group)
             worth[margins < self.definition.margin] = 0.0
             rated.append((float(worth.max()), stack))
-        rated.sort(key=lambda pair: -pair[0])
-        return tuple(stack for worth, stack in rated[:KEPT] if worth > cutoff)
+        return sorted(rated, key=lambda pair: -pair[0])
+
+    def _moved(self, stack: Subnetwork, spread: float) -> Subnetwork:
+        """Return a stack whose last units took a random step."""
+        last, box = stack.layers[-1], self.definition.weight_box
+        weights = last.unit_weights()
+        size = spread * np.abs(weights).max(axis=1, keepdims=True)
+        weights = np.clip(weights + size * self.rng.standard_normal(weights.shape), -box, box)
+        return Subnetwork((*stack.layers[:-1], last.with_unit_weights(weights)))

@@ -80,37 +80,57 @@ def trivial_bound(prices: FloatArray, group: bool) -> float:
     return float(np.sqrt((side**2).sum()) if group else side.max(initial=0.0))
 
 
-def subnetworks(units: Sequence[Decisions], witnesses: Witnesses) -> tuple[Subnetwork, ...]:
-    """Return witnesses as subnetworks: all in one layer, or one each where a unit sees its own spikes."""
-    if not len(witnesses.unit):
-        return ()
+def layer_of(units: Sequence[Decisions], witnesses: Witnesses) -> Layer:
+    """Return witnesses side by side in one layer; a unit that sees its own spikes stands alone in its own."""
     layer = units[0].layer
     if layer.recurrent is not None:
-        pairs = zip(witnesses.unit, witnesses.weights, strict=True)
-        return tuple(Subnetwork((units[k].layer.with_unit_weights(row[None]),)) for k, row in pairs)
+        (own,) = witnesses.unit
+        return units[own].layer.with_unit_weights(witnesses.weights)
     many = np.zeros(len(witnesses.unit), int)
     neuron = layer.neuron.unit(many)
     if isinstance(neuron, LIF):
         leaks = np.array([float(np.ravel(u.layer.neuron.leak)[0]) for u in units])  # type: ignore[attr-defined]
         neuron = replace(neuron, leak=leaks[witnesses.unit])
     bias = None if layer.bias is None else np.zeros(len(many))
-    wide = Layer(layer.weights[many], neuron, bias)
-    return (Subnetwork((wide.with_unit_weights(witnesses.weights),)),)
+    return Layer(layer.weights[many], neuron, bias).with_unit_weights(witnesses.weights)
+
+
+def _together(units: Sequence[Decisions], witnesses: Witnesses, width: int) -> list[IntArray]:
+    """Return which witnesses share a subnetwork: those on the same hidden layers, at most `width` of them."""
+    every = np.arange(len(witnesses.unit))
+    if units[0].layer.recurrent is not None:
+        return list(every[:, None])
+    if not units[0].below:
+        return [every] if len(every) else []
+    stacks = np.array([id(units[k].below) for k in witnesses.unit])
+    groups = [np.flatnonzero(stacks == stack) for stack in dict.fromkeys(stacks.tolist())]
+    return [group[k : k + width] for group in groups for k in range(0, len(group), width)]
+
+
+def _subnetwork(units: Sequence[Decisions], witnesses: Witnesses, rows: IntArray) -> Subnetwork:
+    own = Witnesses(witnesses.unit[rows], witnesses.weights[rows])
+    return Subnetwork((*units[own.unit[0]].below, layer_of(units, own)))
+
+
+def subnetworks(units: Sequence[Decisions], witnesses: Witnesses) -> tuple[Subnetwork, ...]:
+    """Return witnesses as subnetworks: units of one layer together, others as the width allows."""
+    groups = _together(units, witnesses, units[0].width)
+    return tuple(_subnetwork(units, witnesses, rows) for rows in groups)
 
 
 def confirmed(
     units: Sequence[Decisions], samples: FloatArray, witnesses: Witnesses
 ) -> tuple[BoolArray, FloatArray]:
     """Simulate witnesses on the distinct samples: patterns (k, R) and margins (k,)."""
-    definition = units[0].definition
-    bits, margins = [], []
-    for subnetwork in subnetworks(units, witnesses):
-        columns, margin = patterns_of(subnetwork, samples, definition)
-        bits.append(columns.toarray().T)
-        margins.append(margin)
-    if not bits:
-        return np.zeros((0, units[0].samples * units[0].rows_per_sample), bool), np.zeros(0)
-    return np.concatenate(bits), np.concatenate(margins)
+    count = len(witnesses.unit)
+    patterns = np.zeros((count, units[0].samples * units[0].rows_per_sample), bool)
+    margins = np.zeros(count)
+    for rows in _together(units, witnesses, count):
+        columns, margins[rows] = patterns_of(
+            _subnetwork(units, witnesses, rows), samples, units[0].definition
+        )
+        patterns[rows] = columns.toarray().T
+    return patterns, margins
 
 
 def with_faces(units: Sequence[Decisions], witnesses: Witnesses) -> Witnesses:

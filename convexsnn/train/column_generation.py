@@ -17,12 +17,13 @@ import numpy as np
 from convexsnn.arrays import FloatArray
 from convexsnn.dictionary import SpikeDictionary, collect
 from convexsnn.dictionary.cell_walk import MOST_DIMENSIONS
-from convexsnn.dictionary.cells import exact_units
+from convexsnn.dictionary.cells import cell_trains
 from convexsnn.dictionary.deep import DeepSearch
 from convexsnn.dictionary.oracles import another_oracle, get_oracle
 from convexsnn.dictionary.pricing import Oracle, Witnesses, merged_prices, subnetworks, trivial_bound
 from convexsnn.dictionary.search import LocalSearch
 from convexsnn.dictionary.spikes import distinct_rows
+from convexsnn.dictionary.stacks import exact_units
 from convexsnn.errors import LoweringError, SolverFailed, UnsupportedError
 from convexsnn.lowering import Convexification, Lowered, build_dictionary, definition_of, dual_at_zero
 from convexsnn.networks import Subnetwork
@@ -108,7 +109,7 @@ class ColumnGeneration:
         self.oracle: Oracle | None = None
         self.search: LocalSearch | DeepSearch
         try:
-            units = exact_units(problem.inputs, problem.network, self.definition)
+            units = exact_units(problem.inputs, problem.network, self.definition, cell_trains)
             self.oracle = get_oracle(problem.dictionary.oracle, units, self.samples)
             self.search = LocalSearch(units, self.samples, problem.dictionary.seed)
         except UnsupportedError:
