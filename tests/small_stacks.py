@@ -55,15 +55,16 @@ STACKS = {
     "equal samples": (numbers(3, 2, 2, seed=1)[[0, 1, 0, 2, 1]], [lif(2), lif()], ROBUST, EVERY_STEP),
     "on the face": (np.array([[[2.0]], [[1.0]]]), [lif(2), lif()], {"margin": 0.0, "weight_box": 0.5}, {}),
     "three layers": (numbers(3, 2, 2, seed=1), [lif(2), lif(2), lif()], SMALL_BOX, EVERY_STEP),
+    "zero on the threshold": (np.eye(2)[:, None], 3 * [{"neuron": "threshold"}], ROBUST, {}),
     "three layers of bits": (TWO_BITS, [UNIT, PAIR, UNIT], CLOSED, {}),
 }  # fmt: skip
 
 
-def stack(name, source="exact", training=None, **dictionary):
-    """Return the problem of a stack; its targets are drawn."""
+def stack(name, source="exact", training=None, outputs=(), **dictionary):
+    """Return the problem of a stack, with targets drawn for so many `outputs`."""
     inputs, layers, definition, network = STACKS[name]
-    every = network.get("supervise") == "all"
-    targets = np.random.default_rng(7).normal(size=inputs.shape[: 2 if every else 1])
+    rows = inputs.shape[: 2 if network.get("supervise") == "all" else 1]
+    targets = np.random.default_rng(7).normal(size=(*rows, *outputs))
     training = {"loss": "squared", "regularization": 0.02, **(training or {})}
     if training["loss"] != "squared":
         targets = np.where(targets > 0, 1, -1)

@@ -95,6 +95,7 @@ def test_networks_at_random_have_these_patterns_and_no_others(name):
         ("xor robust", ""),
         ("three layers of bits", "0110 1001"),  # what one unit has joined no later layer takes apart
         ("three bits", "01101001 10010110"),  # a plane cuts 6 of the 12 edges at most, none the 6 it leaves
+        ("zero on the threshold", "01 10"),  # a silent unit's successor has no margin, so all must fire
         ("on the face", "01 11"),  # inputs 2 and 1, weights 1/2: the membranes are 1 and 1/2
     ],
 )
