@@ -246,6 +246,8 @@ def collect(inputs: FloatArray, subnetworks: Sequence[Subnetwork], definition: D
     LoweringError
         No pattern is left.
     """
+    if not subnetworks:
+        raise LoweringError("dictionary: no unit of this network can have a pattern with a spike in it")
     samples, rows = distinct_rows(inputs, definition.supervise)
     bits, margins, stacks, units = [], [], [], []
     for k, subnetwork in enumerate(subnetworks):

@@ -80,7 +80,7 @@ def _check_size(signal: FloatArray, definition: Definition, k: int) -> None:
     events, n, d = len(events_of(signal.shape[1], definition)), len(signal), signal.shape[2]
     if events > 20 or n * d * 2**events > MOST_NUMBERS:
         raise UnsupportedError(
-            f"dictionary.source: layer {k} of several: the spikes of {n} samples × {signal.shape[1]} steps are "
+            f"dictionary.source: layer {k} of several: spikes of {n} samples × {signal.shape[1]} steps are "
             "too many to go through for every choice of hidden units"
         )
 

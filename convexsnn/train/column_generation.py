@@ -9,7 +9,7 @@ a lower bound over all patterns, from every round and valid wherever the time ru
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +26,7 @@ from convexsnn.dictionary.spikes import distinct_rows
 from convexsnn.dictionary.stacks import exact_units
 from convexsnn.errors import LoweringError, SolverFailed, UnsupportedError
 from convexsnn.lowering import Convexification, Lowered, build_dictionary, definition_of, dual_at_zero
-from convexsnn.networks import Subnetwork
+from convexsnn.networks import Layer, Subnetwork
 from convexsnn.problem import Problem
 from convexsnn.programs import Certificate, L1Program, Point
 from convexsnn.solvers import Solution, Solver, Status, solve
@@ -280,19 +280,17 @@ class ColumnGeneration:
         """Let the search begin at the units in use."""
         if not isinstance(self.search, LocalSearch):
             return
-        dictionary = lowered.dictionary
-        active = np.flatnonzero(np.abs(solution.point.weights).max(axis=1) > 0)
-        layers = [dictionary.subnetworks[k].layers[-1] for k in dictionary.subnetwork_of[active]]
-        rows = [layer.unit_weights()[j] for layer, j in zip(layers, dictionary.unit_of[active], strict=True)]
-        leaks = [float(np.ravel(unit.layer.neuron.leak)[0]) if hasattr(unit.layer.neuron, "leak") else 0.0
-                 for unit in self.search.units]  # fmt: skip
-        own = [
-            float(np.broadcast_to(getattr(layer.neuron, "leak", 0.0), layer.units)[j])
-            for layer, j in zip(layers, dictionary.unit_of[active], strict=True)
-        ]
-        unit = np.array([leaks.index(leak) if leak in leaks else 0 for leak in own], dtype=np.int64)
-        weights = np.array(rows).reshape(len(rows), self.search.units[0].dimension)
-        self.search.starts = Witnesses(unit, weights)
+        dictionary, units = lowered.dictionary, self.search.units
+        known = {_kind(unit.below, unit.layer, 0): k for k, unit in enumerate(units)}
+        kinds, rows = [], []
+        for column in np.flatnonzero(np.abs(solution.point.weights).max(axis=1) > 0):
+            *below, last = dictionary.subnetworks[dictionary.subnetwork_of[column]].layers
+            j = int(dictionary.unit_of[column])
+            if (kind := known.get(_kind(below, last, j))) is not None:  # a drawn stack is none of theirs
+                kinds.append(kind)
+                rows.append(last.unit_weights()[j])
+        weights = np.array(rows).reshape(len(rows), units[0].dimension)
+        self.search.starts = Witnesses(np.array(kinds, dtype=np.int64), weights)
 
     def _record(self, lowered: Lowered, solution: Solution, pricing: str, found: int) -> float:
         objective = solution.certificate.objective
@@ -315,6 +313,12 @@ class ColumnGeneration:
             words = f"{lowered.dictionary.patterns} patterns, objective {objective:.8g}"
             self.progress(words + (f", bound {self.bound:.8g}, gap {gap:.2g}" if known else ""), 0.0)
         return float(gap)
+
+
+def _kind(below: Sequence[Layer], layer: Layer, unit: int) -> tuple[object, ...]:
+    """Return what tells the decision trees of units apart: the hidden layers and the unit's own leak."""
+    leak = np.broadcast_to(getattr(layer.neuron, "leak", 0.0), layer.units)[unit]
+    return (*(id(hidden) for hidden in below), float(leak))
 
 
 def certified(program: L1Program, point: Point, proof: Proof) -> Certificate:
