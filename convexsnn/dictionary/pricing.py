@@ -89,8 +89,9 @@ def layer_of(units: Sequence[Decisions], witnesses: Witnesses) -> Layer:
     many = np.zeros(len(witnesses.unit), int)
     neuron = layer.neuron.unit(many)
     if isinstance(neuron, LIF):
-        leaks = np.array([float(np.ravel(u.layer.neuron.leak)[0]) for u in units])  # type: ignore[attr-defined]
-        neuron = replace(neuron, leak=leaks[witnesses.unit])
+        kinds, which = np.unique(witnesses.unit, return_inverse=True)
+        leaks = [float(np.ravel(units[k].layer.neuron.leak)[0]) for k in kinds]  # type: ignore[attr-defined]
+        neuron = replace(neuron, leak=np.array(leaks)[which])
     bias = None if layer.bias is None else np.zeros(len(many))
     return Layer(layer.weights[many], neuron, bias).with_unit_weights(witnesses.weights)
 
