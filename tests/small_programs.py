@@ -4,9 +4,10 @@ from itertools import product
 
 import clarabel
 import numpy as np
+import pytest
 from scipy import sparse
 
-from convexsnn.programs import L1, Group, L1Program
+from convexsnn.programs import L1, Group, L1Program, Point
 
 ROWS, COLUMNS = 13, 7  # rows no multiple of 8: the packed dictionary has padding
 LOSS_NAMES = ("squared", "hinge", "squared_hinge", "logistic", "softmax")
@@ -19,6 +20,7 @@ CASES = [
     if loss != "softmax" or outputs > 1
 ]
 CASE_NAMES = ["-".join([c[0], c[1], f"C{c[2]}", "weights" if c[3] else "plain"]) for c in CASES]
+every_case = pytest.mark.parametrize("case", CASES, ids=CASE_NAMES)
 
 
 def random_targets(loss, rows, outputs, rng):
@@ -95,6 +97,25 @@ def slow_objective(program, weights):
     losses = [row_loss(program.loss.name, *row) for row in zip(z, program.targets, strict=True)]
     total = sum(a * value for a, value in zip(program.sample_weights, losses, strict=True))
     return program.scale * total + program.regularization * norm(program.penalty, weights)
+
+
+def random_point(program, rng, size=1.0):
+    return Point(size * rng.standard_normal(program.shape))
+
+
+def random_feasible_dual(program, rng):
+    """Return a u of the domain with ‖Dᵀu‖ <= λ, made without the package's own scaling."""
+    z = 2.0 * rng.standard_normal(program.targets.shape)
+    u = program.row_scale * program.loss.residual(z, program.targets) * rng.random()
+    largest = dual_norm(program.penalty, program.dictionary.toarray().T.astype(float) @ u)
+    return u * min(1.0, program.regularization / largest) * (1.0 - 1e-12)
+
+
+def lower_bound(program, dual):
+    """Return the dual objective of a solver's own dual, moved into the domain and scaled by hand."""
+    u = program.row_scale * program.loss.project(dual / program.row_scale, program.targets)
+    largest = dual_norm(program.penalty, program.dictionary.toarray().T.astype(float) @ u)
+    return program.dual_objective(Point(None, u * min(1.0, program.regularization / largest)))
 
 
 def solve_cone(form, accuracy=1e-11):
