@@ -21,13 +21,14 @@ from convexsnn.dictionary.spikes import Definition, patterns_of, readout_margins
 from convexsnn.networks import Layer, NetworkSpec, Subnetwork
 from convexsnn.simulate import readout, run_layer
 
-RANDOM = 300
+RANDOM = 200
 PARENTS = 12
-CHILDREN = 15
+CHILDREN = 10
 ROUNDS = 5
 KEPT = 6  # new units of one subnetwork
+TRIES = 5
 DRAWN = 6
-BASES = 12  # subnetworks to extend in one call
+BASES = 16  # subnetworks to extend in one call
 AT_A_TIME = 64  # candidates side by side; their own weights make a matrix of that size
 
 
@@ -70,18 +71,25 @@ class CascadeSearch:
     def propose(self, prices: FloatArray, cutoff: float, group: bool) -> tuple[Subnetwork, ...]:
         """Return subnetworks whose last unit is worth more than `cutoff` at `prices` (R, C), best first."""
         bases = [self._first_units(stack.layers[0]) for stack in self.starts[:BASES]]
-        bases += [self._drawn(k) for k in np.linspace(0, self.spec.width - 1, DRAWN).round().astype(int)]
-        rated: list[tuple[float, Subnetwork]] = []
-        for base in bases:
-            found = self._best(base, prices, group)
-            for k in range(len(found.leak)):
-                grown = Subnetwork((self._layer(base.with_one_more(found.select(slice(k, k + 1)))),))
-                patterns, margins = patterns_of(grown, self.samples, self.definition)
-                if margins[-1] >= self.definition.margin:
-                    worth = dual_norm(patterns.toarray().T[-1:], prices, group)
-                    rated.append((float(worth[0]), grown))
+        for _ in range(TRIES):
+            bases += [self._drawn(k) for k in np.linspace(0, self.spec.width - 1, DRAWN).round().astype(int)]
+            rated = [pair for base in bases for pair in self._grown(base, prices, group) if pair[0] > cutoff]
+            if rated:
+                break
+            bases = []
         rated.sort(key=lambda pair: -pair[0])
-        return tuple(grown for worth, grown in rated if worth > cutoff)
+        return tuple(stack for _, stack in rated)
+
+    def _grown(self, base: _Units, prices: FloatArray, group: bool) -> list[tuple[float, Subnetwork]]:
+        """Return a base with one more unit, in several ways, each with what that unit is worth."""
+        found, rated = self._best(base, prices, group), []
+        for k in range(len(found.leak)):
+            grown = Subnetwork((self._layer(base.with_one_more(found.select([k]))),))
+            patterns, margins = patterns_of(grown, self.samples, self.definition)
+            if margins[-1] >= self.definition.margin:
+                worth = dual_norm(patterns.toarray().T[-1:], prices, group)
+                rated.append((float(worth[0]), grown))
+        return rated
 
     def _first_units(self, layer: Layer) -> _Units:
         """Return the units of a layer, without the last one if there is no room for another."""

@@ -178,14 +178,14 @@ def cell_trains(units: Sequence[Decisions], samples: FloatArray, limit: int) -> 
     if not found.complete:
         raise UnsupportedError(f"more than {limit} spike trains to choose from, too many to go through")
     witnesses = with_faces(units, centred(units, found.witnesses))
-    silent = not found.patterns
+    silent = found.cells > 0 and not found.patterns
     if silent:  # weights of 0 are, if any are
         witnesses = Witnesses(np.zeros(1, np.int64), np.zeros((1, units[0].dimension)))
     spikes, margins = confirmed(units, samples, witnesses)
     kept = np.flatnonzero((margins >= units[0].definition.margin) & (spikes.any(axis=1) | silent))
     kept = kept[np.argsort(-margins[kept], kind="stable")]
     kept = kept[np.sort(unique_rows(spikes[kept])[0])] if len(kept) else kept
-    if len(kept) < max(found.patterns, 1):
+    if len(kept) < found.patterns + silent:
         raise UnsupportedError("no float weights for some of its spike trains")
     return Trains(spikes[kept], Witnesses(witnesses.unit[kept], witnesses.weights[kept]))
 

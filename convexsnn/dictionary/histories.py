@@ -84,9 +84,11 @@ def program_trains(
                     f"more than {limit} spike trains to choose from, too many to go through"
                 )
     width = units[0].samples * units[0].rows_per_sample
-    spikes = np.array([np.unpackbits(np.frombuffer(key, np.uint8))[:width] for key in found], dtype=bool)
+    bits = [np.unpackbits(np.frombuffer(key, np.uint8))[:width] for key in found]
+    spikes = np.array(bits, dtype=bool).reshape(len(found), width)
     fires = spikes.any(axis=1)
     kept = np.flatnonzero(fires) if fires.any() else np.arange(len(found))
     owners = list(found.values())
-    witnesses = Witnesses(np.array([owners[j][0] for j in kept]), np.array([owners[j][1] for j in kept]))
-    return Trains(spikes[kept], witnesses)
+    unit = np.array([owners[j][0] for j in kept], dtype=np.int64)
+    weights = np.array([owners[j][1] for j in kept]).reshape(len(kept), units[0].dimension)
+    return Trains(spikes[kept], Witnesses(unit, weights))

@@ -22,7 +22,7 @@ from convexsnn.arrays import BoolArray, FloatArray
 from convexsnn.dictionary.decisions import Decisions, events_of, unit_decisions
 from convexsnn.dictionary.pricing import Witnesses, layer_of
 from convexsnn.dictionary.spikes import Definition, distinct_samples
-from convexsnn.errors import UnsupportedError
+from convexsnn.errors import LoweringError, UnsupportedError
 from convexsnn.networks import Layer, LayerSpec, NetworkSpec
 
 MOST_STACKS = 10_000
@@ -31,7 +31,7 @@ MOST_NUMBERS = 1 << 20  # of a hidden unit's decision trees
 
 @dataclass(frozen=True, eq=False)
 class Trains:
-    """All spike trains (k, n·T) that a hidden unit can produce, but the silent one, and weights for each."""
+    """All spike trains (k, n·T) that a hidden unit can produce, and weights for each; a silent one only alone."""
 
     spikes: BoolArray
     witnesses: Witnesses
@@ -56,6 +56,8 @@ def exact_units(
 
     Raises
     ------
+    LoweringError
+        Some hidden layer can have no unit at all.
     UnsupportedError
         Units of a layer see each other's spikes, or there are too many hidden spike trains.
     """
@@ -114,4 +116,8 @@ def _one_deeper(
                 own = Witnesses(trains.witnesses.unit[rows], trains.witnesses.weights[rows])
                 signal = np.moveaxis(signals[rows], 0, 2).copy()
                 found[key] = _Stack((*stack.layers, layer_of(units, own)), signal)
+    if not found:
+        raise LoweringError(
+            f"dictionary: no unit of hidden layer {k} keeps a margin of {definition.margin:g} from its threshold"
+        )
     return list(found.values())
