@@ -204,7 +204,7 @@ def test_pruning_keeps_the_certified_gap():
     assert result.certificate.gap <= max(result.solution.certificate.gap, 0.5 * tolerance)
     before = (result.solution.point.weights != 0).sum()
     assert (result.point.weights != 0).sum() < before  # an interior point leaves no zeros
-    # the dual point is feasible and its objective is the bound, by the formula of formulations.md §3
+    # the dual point is feasible and its objective is the bound, by hand
     u, y = result.certificate.dual[:, 0], program.targets[:, 0]
     p = N * u * y
     bound = -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum() / N

@@ -1,4 +1,4 @@
-"""The judge against a slow twin: formulations.md §1 in scalars, subnetwork by subnetwork."""
+"""The judge against a slow twin: the equations of neurons.py in scalars, subnetwork by subnetwork."""
 
 import numpy as np
 import pytest
