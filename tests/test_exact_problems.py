@@ -6,7 +6,7 @@ import tomllib
 import cvxpy as cp
 import numpy as np
 import pytest
-from naive_enumeration import naive_patterns
+from naive_stacks import naive_stack_patterns
 
 import convexsnn
 from convexsnn.dictionary.spikes import Definition
@@ -24,9 +24,9 @@ def each_problem():
 def enumerated(name):
     """Return a problem and the set of all its patterns."""
     problem = load_problem(name)
-    (layer,), spec = problem.network.layers, problem.dictionary
+    spec = problem.dictionary
     definition = Definition(spec.margin, spec.weight_box, problem.network.readout, problem.network.supervise)
-    return problem, naive_patterns(problem.inputs, layer, definition)
+    return problem, naive_stack_patterns(problem.inputs, problem.network.layers, definition)
 
 
 def numbers(targets, loss, task, rows):

@@ -31,7 +31,7 @@ MOST_NUMBERS = 1 << 20  # of a hidden unit's decision trees
 
 @dataclass(frozen=True, eq=False)
 class Trains:
-    """All spike trains (k, n·T) that a hidden unit can produce, and weights for each; a silent one only alone."""
+    """All spike trains (k, n·T) that a hidden unit can produce, with weights; a silent one only alone."""
 
     spikes: BoolArray
     witnesses: Witnesses
@@ -118,6 +118,6 @@ def _one_deeper(
                 found[key] = _Stack((*stack.layers, layer_of(units, own)), signal)
     if not found:
         raise LoweringError(
-            f"dictionary: no unit of hidden layer {k} keeps a margin of {definition.margin:g} from its threshold"
+            f"dictionary: no unit of hidden layer {k} stays {definition.margin:g} away from its threshold"
         )
     return list(found.values())
