@@ -1,9 +1,13 @@
 """Fixtures that more than one file of tests uses."""
 
+import shutil
 import sys
 
+import numpy as np
 import pytest
+from altered_folders import small_problem
 
+import convexsnn
 from convexsnn.cli import main
 
 
@@ -23,3 +27,19 @@ def cli(monkeypatch, capsys, tmp_path):
         return left.value.code or 0, out, err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def solved(tmp_path_factory):
+    """Return the folder of a solved problem with a gap that is not 0."""
+    folder = tmp_path_factory.mktemp("certificate") / "solved"
+    result = convexsnn.train(small_problem())
+    assert result.certificate.gap > 0 and len(np.unique(result.columns)) > 3
+    result.save(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(solved, tmp_path):
+    """Return a copy to alter."""
+    return shutil.copytree(solved, tmp_path / "copy")

@@ -6,12 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from altered_folders import refused, set_array, set_claim
 
 import convexsnn
-from convexsnn.arrays import read_npz, write_npz
 from convexsnn.certify import Evidence, save_claim
 from convexsnn.certify.certificate import load_claim, status_of
-from convexsnn.errors import VerificationError
 from convexsnn.lowering import Convexification
 from convexsnn.problem import Problem, load_problem
 from convexsnn.programs import Point, relative_gap
@@ -51,25 +50,6 @@ def solved(tmp_path_factory):
 def folder(solved, tmp_path, request):
     """Return a copy to alter."""
     return shutil.copytree(solved / request.param, tmp_path / "copy")
-
-
-def set_claim(folder, **values):
-    stated = json.loads((folder / "certificate.json").read_text())
-    assert set(values) <= set(stated)
-    (folder / "certificate.json").write_text(json.dumps({**stated, **values}))
-
-
-def set_array(folder, file, name, change):
-    arrays = read_npz(folder / file)
-    arrays[name] = change(arrays[name].copy())
-    write_npz(folder / file, arrays)
-
-
-def refused(folder, exact=False):
-    with pytest.raises(VerificationError) as caught:
-        convexsnn.verify_folder(folder, exact=exact)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -173,7 +153,9 @@ def test_an_optimum_on_a_sample_is_not_one_over_all_patterns(tmp_path, oracle, e
     result.save(tmp_path / "run")
     state(tmp_path / "run", result.lowered.dictionary, oracle)
     assert json.loads((tmp_path / "run/certificate.json").read_text())["status"] == "optimal_global"
-    assert refused(tmp_path / "run", exact).startswith("oracle_bound: the certificate states 0.03, a pattern")
+    assert refused(tmp_path / "run", exact=exact).startswith(
+        "oracle_bound: the certificate states 0.03, a pattern"
+    )
 
 
 def test_a_fraction_of_less_than_the_largest_is_refused(solved, tmp_path):
@@ -204,3 +186,19 @@ def test_a_loose_tolerance_makes_no_optimum():
     assert status_of(0.005, 0.5, "all_patterns") == "optimal_global"
     assert status_of(0.02, 0.5, "all_patterns") == "bounded"
     assert status_of(0.02, 0.5, "dictionary") == "limit"
+
+
+def test_many_weights_and_groups_are_checked_in_rational_arithmetic(tmp_path):
+    """Neither walking cells (9 weights) nor a mixed-integer program (a norm) is another way than the tree."""
+    rng = np.random.default_rng(0)
+    problem = convexsnn.Problem.from_arrays(
+        np.sign(rng.normal(size=(12, 1, 9))),
+        rng.normal(size=(12, 2)),
+        layers=[{"neuron": "threshold"}],
+        dictionary={"source": "column_generation", "weight_box": 1.0, "margin": 0.5},
+        training={"loss": "squared", "regularization": 0.1, "penalty": "group"},
+    )
+    result = convexsnn.train(problem)
+    assert result.status == "optimal_global" and result.claim.oracle == "tree"
+    result.save(tmp_path / "run")
+    assert convexsnn.verify_folder(tmp_path / "run")[1].oracle == "tree, in rational arithmetic"
