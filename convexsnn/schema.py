@@ -72,7 +72,7 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "source": Key(
             "text",
             "gaussian",
-            "where the hidden weights come from; exact: every pattern of a single unit; column_generation: "
+            "where the hidden weights come from; exact: every pattern; column_generation: "
             "patterns added until none of all improves",
             ("gaussian", "pairs", "reservoir", "file", "exact", "column_generation"),
         ),

@@ -32,6 +32,7 @@ PROBLEMS = {
     "generated": lambda: problem_of("column_generation", {"regularization_fraction": 0.3}),
     "tree": lambda: problem_of("column_generation", {"regularization": 0.03}, oracle="tree"),
     "group": lambda: load_problem("exact-two-heads-group"),
+    "two layers": lambda: load_problem("exact-two-layers-lif"),
 }
 
 

@@ -42,22 +42,24 @@ def prove_bounds(lowered: Lowered, claim: Claim, dual: FloatArray, exact: bool) 
         if trivial_bound(prices, group) <= allowed:
             words.append("any pattern")
             continue
-        oracle = oracle or _oracle(problem, samples, claim, name, exact)
+        oracle = oracle or _oracle(problem, samples, claim, name, group and prices.shape[1] > 1, exact)
         found = oracle.price(prices, cutoff=allowed, group=group)
         if found.bound > allowed:
             raise VerificationError(
                 f"{name}: the certificate states {bound!r}, a pattern is worth "
                 f"{found.value if len(found.patterns) else found.bound!r} ({oracle.name})"
             )
-        words.append(oracle.name + (", in rational arithmetic" if exact else ""))
+        words.append(oracle.words)
     return ", ".join(dict.fromkeys(words))
 
 
-def _oracle(problem: Problem, samples: FloatArray, claim: Claim, name: str, exact: bool) -> Oracle:
+def _oracle(
+    problem: Problem, samples: FloatArray, claim: Claim, name: str, group: bool, exact: bool
+) -> Oracle:
     """Return another oracle than the claim's; what hidden layers pass on is found another way too."""
     try:
         definition, trains = definition_of(problem), partial(program_trains, exact=exact)
         units = exact_units(problem.inputs, problem.network, definition, trains)
-        return another_oracle(claim.oracle, units, samples, exact=exact)
+        return another_oracle(claim.oracle, units, samples, group, exact)
     except UnsupportedError as error:
         raise VerificationError(f"{name}: {error}") from error

@@ -89,6 +89,6 @@ def program_trains(
     fires = spikes.any(axis=1)
     kept = np.flatnonzero(fires) if fires.any() else np.arange(len(found))
     owners = list(found.values())
-    unit = np.array([owners[j][0] for j in kept], dtype=np.int64)
+    chosen = np.array([owners[j][0] for j in kept], dtype=np.int64)
     weights = np.array([owners[j][1] for j in kept]).reshape(len(kept), units[0].dimension)
-    return Trains(spikes[kept], Witnesses(unit, weights))
+    return Trains(spikes[kept], Witnesses(chosen, weights))

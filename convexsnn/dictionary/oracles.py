@@ -30,13 +30,18 @@ def get_oracle(name: str, units: Sequence[Decisions], samples: FloatArray) -> Or
     return ORACLES[name](units, samples)
 
 
-def another_oracle(name: str, units: Sequence[Decisions], samples: FloatArray, exact: bool = False) -> Oracle:
+def another_oracle(
+    name: str, units: Sequence[Decisions], samples: FloatArray, group: bool, exact: bool = False
+) -> Oracle:
     """Return an exact oracle that shares no search with the one of this name.
 
-    With `exact` it is the tree, each of whose cuts is proved in rational arithmetic, whatever the name.
+    With `exact` it is the tree, each of whose cuts is proved in rational arithmetic, whatever the name. So it
+    is where nothing but the tree takes the units: many weights, and a `group` of several outputs.
     """
-    if exact:
-        return TreeOracle(units, samples, exact=True)
-    if name != "tree":
+    if name != "tree" and not exact:
         return TreeOracle(units, samples)
-    return get_oracle("cells" if units[0].dimension <= MOST_DIMENSIONS else "mip", units, samples)
+    if not exact and units[0].dimension <= MOST_DIMENSIONS:
+        return CellWalk(units, samples)
+    if not exact and not group:
+        return MipOracle(units, samples)
+    return TreeOracle(units, samples, exact=True)

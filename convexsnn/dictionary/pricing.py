@@ -156,6 +156,7 @@ class Oracle(ABC):
         self.units = tuple(units)
         self.samples = samples
         self.definition = units[0].definition
+        self.words = self.name
 
     @abstractmethod
     def price(

@@ -90,6 +90,7 @@ class TreeOracle(BranchAndBound):
     ) -> None:
         super().__init__(units, samples)
         self.proves = exact
+        self.words = self.name + ", in rational arithmetic" * exact
         self._cells = [ExactCells(unit) for unit in units]
 
     def search(  # noqa: D102

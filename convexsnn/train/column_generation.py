@@ -208,6 +208,9 @@ class ColumnGeneration:
             return dictionary
         limit = None if np.isinf(self.deadline) else max(self._left(), 0.1)
         priced = self.oracle.price(prices, group=self.group, time_limit=limit)
+        if priced.complete and priced.bound > priced.value:  # the best cell holds no confirmed weights
+            self._change_oracle(prices)
+            priced = self.oracle.price(prices, group=self.group, time_limit=limit)
         if not priced.complete:
             raise LoweringError(
                 "training.regularization_fraction: λ_max over all patterns was not found within the time "
@@ -263,13 +266,17 @@ class ColumnGeneration:
                 return fresh, self.oracle.name
             if priced.complete and priced.bound > max(cutoff, priced.value) and not self.changed:
                 # the best cell of all holds no weights that the simulator confirms, and hid the rest
-                units, self.changed = self.oracle.units, True
-                self.oracle = another_oracle(self.oracle.name, units, self.samples)
+                self._change_oracle(prices)
                 continue
             if not priced.complete or self.level == len(CUTOFFS):
                 return None, self.oracle.name
             self.level += 1
         return None, "search"
+
+    def _change_oracle(self, prices: FloatArray) -> None:
+        assert self.oracle is not None
+        group, self.changed = self.group and prices.shape[1] > 1, True
+        self.oracle = another_oracle(self.oracle.name, self.oracle.units, self.samples, group)
 
     def _new(self, lowered: Lowered, found: tuple[Subnetwork, ...]) -> SpikeDictionary | None:
         fresh = self._columns(found)
