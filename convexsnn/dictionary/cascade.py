@@ -26,7 +26,7 @@ PARENTS = 12
 CHILDREN = 10
 ROUNDS = 5
 KEPT = 6  # new units of one subnetwork
-TRIES = 5
+TRIES = 10
 DRAWN = 6
 BASES = 16  # subnetworks to extend in one call
 AT_A_TIME = 64  # candidates side by side; their own weights make a matrix of that size
@@ -70,13 +70,13 @@ class CascadeSearch:
 
     def propose(self, prices: FloatArray, cutoff: float, group: bool) -> tuple[Subnetwork, ...]:
         """Return subnetworks whose last unit is worth more than `cutoff` at `prices` (R, C), best first."""
-        bases = [self._first_units(stack.layers[0]) for stack in self.starts[:BASES]]
-        for _ in range(TRIES):
-            bases += [self._drawn(k) for k in np.linspace(0, self.spec.width - 1, DRAWN).round().astype(int)]
+        sizes = np.linspace(0, self.spec.width - 1, DRAWN).round().astype(int)
+        for k in range(TRIES):
+            bases = [self._first_units(stack.layers[0]) for stack in self.starts[k * BASES : (k + 1) * BASES]]
+            bases += [self._drawn(size) for size in sizes]
             rated = [pair for base in bases for pair in self._grown(base, prices, group) if pair[0] > cutoff]
             if rated:
                 break
-            bases = []
         rated.sort(key=lambda pair: -pair[0])
         return tuple(stack for _, stack in rated)
 
@@ -91,9 +91,9 @@ class CascadeSearch:
                 rated.append((float(worth[0]), grown))
         return rated
 
-    def _first_units(self, layer: Layer) -> _Units:
+    def _first_units(self, layer: Layer, most=10**9) -> _Units:
         """Return the units of a layer, without the last one if there is no room for another."""
-        k = min(layer.units, self.spec.width - 1)
+        k = min(layer.units, self.spec.width - 1, most)
         leak = np.broadcast_to(getattr(layer.neuron, "leak", self.spec.leak[0]), layer.units)
         rows = layer.unit_weights()
         return _Units(leak[:k], rows[:k, : rows.shape[1] - layer.units + k])
@@ -101,7 +101,10 @@ class CascadeSearch:
     def _drawn(self, units: int) -> _Units:
         """Return a random cascade: a way on where no unit in use is worth a neighbour."""
         base = _Units(np.zeros(0), np.zeros((0, self.samples.shape[2] + self.spec.bias)))
-        for _ in range(units):
+        if len(self.starts) and self.rng.random() < 0.5:
+            b = self.starts[self.rng.integers(len(self.starts))].layers[0]
+            base = self._first_units(b, int(self.rng.integers(units + 1)))
+        for _ in range(units - len(base.leak)):
             drawn = self._random(base.weights.shape[1] + 1)
             margins = self._simulated(drawn, self._seen(base))[1]
             base = base.with_one_more(drawn.select([int(np.argmax(margins >= self.definition.margin))]))

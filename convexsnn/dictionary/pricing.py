@@ -90,7 +90,7 @@ def layer_of(units: Sequence[Decisions], witnesses: Witnesses) -> Layer:
     neuron = layer.neuron.unit(many)
     if isinstance(neuron, LIF):
         kinds, which = np.unique(witnesses.unit, return_inverse=True)
-        leaks = [float(np.ravel(units[k].layer.neuron.leak)[0]) for k in kinds]  # type: ignore[attr-defined]
+        leaks = [float(np.ravel(units[k].layer.neuron.leak)[0]) for k in kinds]
         neuron = replace(neuron, leak=np.array(leaks)[which])
     bias = None if layer.bias is None else np.zeros(len(many))
     return Layer(layer.weights[many], neuron, bias).with_unit_weights(witnesses.weights)
