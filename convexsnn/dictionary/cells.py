@@ -187,7 +187,7 @@ def cell_trains(units: Sequence[Decisions], samples: FloatArray, limit: int) -> 
     kept = kept[np.sort(unique_rows(spikes[kept])[0])] if len(kept) else kept
     if len(kept) < found.patterns + silent:
         raise UnsupportedError(
-            "some of its spike trains need weights that no float hits; a dictionary.margin above 0 avoids this"
+            "some of its spike trains need weights that no float hits; a margin above 0 avoids this"
         )
     return Trains(spikes[kept], Witnesses(witnesses.unit[kept], witnesses.weights[kept]))
 
