@@ -41,6 +41,7 @@ class DictionarySpec:
     scale: float | Sequence[float] = 1.0
     limit: int = 1_000_000
     oracle: str = "auto"
+    cascade: bool = False
     file: str | None = None
     max_margin: bool = True
 
@@ -111,6 +112,8 @@ class Problem:
                 "training.regularization: give it, or regularization_fraction, and not both "
                 f"(got {training.regularization} and {training.regularization_fraction})"
             )
+        if self.dictionary.cascade:
+            self._check_cascade()
         if (self.test_inputs is None) != (self.test_targets is None):
             raise ShapeError("test_inputs: test_inputs and test_targets go together, only one was given")
         if self.test_inputs is not None:
@@ -124,6 +127,18 @@ class Problem:
             if weights.min() <= 0:
                 raise ShapeError(f"sample_weights: {weights.min():g}; every weight must be positive")
             set_(self, "sample_weights", weights)
+
+    def _check_cascade(self) -> None:
+        layers, source = self.network.layers, self.dictionary.source
+        last = layers[-1]
+        for holds, needed, given in (
+            (source == "column_generation", 'dictionary.source = "column_generation"', repr(source)),
+            (len(layers) == 1, "a single layer", f"{len(layers)} layers"),
+            (last.recurrent, "a layer with recurrent = true", f"recurrent = {str(last.recurrent).lower()}"),
+            (last.width > 1, "a layer of width > 1", f"width = {last.width}"),
+        ):
+            if not holds:
+                raise ProblemFileError(f"dictionary.cascade: true needs {needed}, got {given}")
 
     @classmethod
     def from_arrays(

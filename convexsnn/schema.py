@@ -108,6 +108,12 @@ SCHEMA: dict[str, dict[str, Key]] = {
             "programs, a mixed-integer program",
             ("auto", "cells", "tree", "mip"),
         ),
+        "cascade": Key(
+            "flag",
+            False,
+            "source = column_generation, one layer with recurrent = true: new units take the last spikes of "
+            "units in use as inputs (a lower triangular matrix)",
+        ),
         "file": Key("text", None, "source = file: .npz of hidden layers, named as in a saved network"),
         "max_margin": Key(
             "flag",

@@ -6,11 +6,20 @@ import numpy as np
 import pytest
 
 from convexsnn.errors import ConvexSNNError, NotInstalled, ProblemFileError, ShapeError
-from convexsnn.tasks import GENERATORS, addition, first_last_xor, generate, sequential_mnist, yin_yang
+from convexsnn.tasks import (
+    GENERATORS,
+    addition,
+    first_last_xor,
+    generate,
+    parity,
+    sequential_mnist,
+    yin_yang,
+)
 
 SMALL = {
     "addition": {"base": 3, "train": 20, "test": 10},
     "first_last_xor": {"length": 5, "train": 20, "test": 10},
+    "parity": {"length": 6, "train": 20, "test": 10},
     "yin_yang": {"train": 20, "test": 10},
 }
 
@@ -39,6 +48,22 @@ def test_first_last_xor(length):
         first = inputs[:, 0, 1].mean()
         assert 0.3 < first < 0.7  # drawn, not constructed
         assert not np.array_equal(targets, np.sort(targets)[::-1])  # shuffled
+
+
+@pytest.mark.parametrize(("length", "train", "test"), [(1, 1, 1), (3, 5, 2), (6, 40, 24)])
+def test_parity(length, train, test):
+    data = parity(length, train, test)
+    words = []
+    for part in ("", "test_"):
+        inputs, targets = data[part + "inputs"], data[part + "targets"]
+        assert np.isin(inputs, (0, 1)).all() and (inputs.sum(axis=2) == 1).all()  # one-hot
+        read = ["".join("01"[int(step[1])] for step in sample) for sample in inputs]
+        for word, row in zip(read, targets, strict=True):
+            ones = [word[:t].count("1") for t in range(1, length + 1)]
+            assert row.tolist() == [1.0 if count in range(1, length + 1, 2) else -1.0 for count in ones]
+        words += read
+    assert len(set(words)) == len(words) == train + test  # no test string was seen in training
+    assert {len(word) for word in words} == {length}
 
 
 @pytest.mark.parametrize("base", [2, 3, 5, 7, 10, 16])
@@ -99,6 +124,9 @@ def test_yin_yang():
         (first_last_xor, {"length": True}, "length"),
         (first_last_xor, {"length": 3, "test": -1}, "test"),
         (first_last_xor, {"length": 3, "train": "20"}, "train"),
+        (parity, {"length": 21, "train": 1, "test": 1}, "length: expected a whole number in 1..20, got 21"),
+        (parity, {"length": 3, "train": 0, "test": 1}, "train"),
+        (parity, {"length": 3, "train": 7, "test": 2}, "train: 7 strings and 2 for test, length 3 has 8"),
         (yin_yang, {"steps": 0}, "steps"),
         (yin_yang, {"train": 0}, "train"),
         (sequential_mnist, {"steps": 5}, "steps: expected a divisor of 28, got 5"),

@@ -10,26 +10,29 @@ prices it. That proves nothing of patterns it did not meet, and R of other shape
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, takewhile
+from typing import TypeVar
 
 import numpy as np
 
-from convexsnn.arrays import BoolArray, FloatArray
+from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary.pricing import dual_norm
 from convexsnn.dictionary.spikes import Definition, patterns_of, readout_margins, spike_margins
 from convexsnn.networks import Layer, NetworkSpec, Subnetwork
 from convexsnn.simulate import readout, run_layer
 
-RANDOM = 200
-PARENTS = 12
-CHILDREN = 10
-ROUNDS = 5
-KEPT = 6  # new units of one subnetwork
-TRIES = 10
-DRAWN = 6
-BASES = 16  # subnetworks to extend in one call
+TRIES = 5  # before there is nothing to propose
+STARTS = 60  # subnetworks in use that are tried with one more unit
+DRAWN = 30  # and random ones
+RANDOM = 80  # units on top of each
+REFINED = 16  # subnetworks that go on to local search
+PARENTS, CHILDREN, SPREADS = 12, 10, (0.5, 0.2, 0.08, 0.03)
+KEPT = 6  # units on top of each in the end
 AT_A_TIME = 64  # candidates side by side; their own weights make a matrix of that size
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,19 +42,35 @@ class _Units:
     leak: FloatArray
     weights: FloatArray
 
-    def select(self, units: slice | list[int] | np.ndarray) -> _Units:
+    def select(self, units: slice | list[int] | IntArray) -> _Units:
         return _Units(self.leak[units], self.weights[units])
 
     def joined(self, other: _Units) -> _Units:
         return _Units(np.concatenate([self.leak, other.leak]), np.concatenate([self.weights, other.weights]))
 
-    def with_one_more(self, other: _Units) -> _Units:
-        """Return coupled units with another that sees them, and that they do not see."""
-        return _Units(self.leak, np.pad(self.weights, ((0, 0), (0, 1)))).joined(other)
+    def below(self, unit: _Units) -> _Units:
+        """Return coupled units with another on top: it sees them, and they do not see it."""
+        return _Units(self.leak, np.pad(self.weights, ((0, 0), (0, 1)))).joined(unit)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """Coupled units, candidates for one more on top of them, and what each of these is worth (k,)."""
+
+    base: _Units
+    tops: _Units
+    worth: FloatArray
+
+    def best(self, most: int) -> _Trial:
+        """Return the trial with the best candidates only, one of each worth."""
+        order = np.argsort(-self.worth, kind="stable")
+        first = np.unique(self.worth[order], return_index=True)[1]  # one worth: nearly always one pattern
+        order = order[np.sort(first)][:most]
+        return _Trial(self.base, self.tops.select(order), self.worth[order])
 
 
 class CascadeSearch:
-    """Draws single units, and adds a unit to the subnetworks in use.
+    """Looks for single units, and for units on top of subnetworks in use or of random ones.
 
     Attributes
     ----------
@@ -60,54 +79,64 @@ class CascadeSearch:
     """
 
     def __init__(
-        self, network: NetworkSpec, definition: Definition, samples: FloatArray, seed: int = 0
+        self,
+        network: NetworkSpec,
+        definition: Definition,
+        samples: FloatArray,
+        seed: int = 0,
+        deadline: float = np.inf,
     ) -> None:
-        """Take an architecture of one recurrent layer and distinct samples (n, T, d)."""
-        (self.spec,) = network.layers
+        """Take an architecture of one recurrent layer of width > 1 and distinct samples (n, T, d).
+
+        After `deadline`, of `time.perf_counter`, nothing more is tried.
+        """
+        self.spec = network.layers[0]
         self.definition, self.samples = definition, samples
         self.rng = np.random.default_rng(seed)
         self.starts: Sequence[Subnetwork] = ()
+        self.deadline = deadline
 
     def propose(self, prices: FloatArray, cutoff: float, group: bool) -> tuple[Subnetwork, ...]:
         """Return subnetworks whose last unit is worth more than `cutoff` at `prices` (R, C), best first."""
-        sizes = np.linspace(0, self.spec.width - 1, DRAWN).round().astype(int)
-        for k in range(TRIES):
-            bases = [self._first_units(stack.layers[0]) for stack in self.starts[k * BASES : (k + 1) * BASES]]
-            bases += [self._drawn(size) for size in sizes]
-            rated = [pair for base in bases for pair in self._grown(base, prices, group) if pair[0] > cutoff]
+        most = self.spec.width - 1
+        in_use = [self._first_units(stack.layers[0], most) for stack in self.starts[:STARTS]]
+        for _ in range(TRIES):
+            drawn = (self._drawn(1 + k % most, in_use) for k in range(DRAWN))
+            bases = self._in_time(chain([self._nothing()], in_use, drawn))
+            trials = [self._screened(base, prices, group) for base in bases]
+            trials[1:] = sorted(trials[1:], key=lambda trial: -trial.worth.max())[:REFINED]
+            refined = [self._refined(trial, prices, group) for trial in self._in_time(trials)]
+            rated = [pair for trial in refined for pair in self._grown(trial, prices, group)]
+            rated = sorted((pair for pair in rated if pair[0] > cutoff), key=lambda pair: -pair[0])
             if rated:
+                return tuple(stack for _, stack in rated)
+        return ()
+
+    def _in_time(self, items: Iterable[Item]) -> Iterator[Item]:
+        return takewhile(lambda _: time.perf_counter() <= self.deadline, items)
+
+    def _nothing(self) -> _Units:
+        return _Units(np.zeros(0), np.zeros((0, self.samples.shape[2] + self.spec.bias)))
+
+    def _first_units(self, layer: Layer, most: int) -> _Units:
+        rows, leak = layer.unit_weights(), getattr(layer.neuron, "leak", self.spec.leak[0])
+        k = min(layer.units, most)
+        columns = rows.shape[1] - layer.units + k
+        return _Units(np.broadcast_to(leak, layer.units)[:k], rows[:k, :columns])
+
+    def _drawn(self, units: int, in_use: Sequence[_Units]) -> _Units:
+        """Return a random cascade: neighbours may be worth something to others and nothing by themselves."""
+        base = self._nothing()
+        if in_use and self.rng.random() < 0.5:
+            layer = self._layer(in_use[int(self.rng.integers(len(in_use)))])
+            base = self._first_units(layer, int(self.rng.integers(units + 1)))
+        while len(base.leak) < units:
+            seen = self._seen(base)
+            drawn = self._random(seen)
+            fits = self._patterns(drawn, seen)[1] >= self.definition.margin
+            if not fits.any():
                 break
-        rated.sort(key=lambda pair: -pair[0])
-        return tuple(stack for _, stack in rated)
-
-    def _grown(self, base: _Units, prices: FloatArray, group: bool) -> list[tuple[float, Subnetwork]]:
-        """Return a base with one more unit, in several ways, each with what that unit is worth."""
-        found, rated = self._best(base, prices, group), []
-        for k in range(len(found.leak)):
-            grown = Subnetwork((self._layer(base.with_one_more(found.select([k]))),))
-            patterns, margins = patterns_of(grown, self.samples, self.definition)
-            if margins[-1] >= self.definition.margin:
-                worth = dual_norm(patterns.toarray().T[-1:], prices, group)
-                rated.append((float(worth[0]), grown))
-        return rated
-
-    def _first_units(self, layer: Layer, most=10**9) -> _Units:
-        """Return the units of a layer, without the last one if there is no room for another."""
-        k = min(layer.units, self.spec.width - 1, most)
-        leak = np.broadcast_to(getattr(layer.neuron, "leak", self.spec.leak[0]), layer.units)
-        rows = layer.unit_weights()
-        return _Units(leak[:k], rows[:k, : rows.shape[1] - layer.units + k])
-
-    def _drawn(self, units: int) -> _Units:
-        """Return a random cascade: a way on where no unit in use is worth a neighbour."""
-        base = _Units(np.zeros(0), np.zeros((0, self.samples.shape[2] + self.spec.bias)))
-        if len(self.starts) and self.rng.random() < 0.5:
-            b = self.starts[self.rng.integers(len(self.starts))].layers[0]
-            base = self._first_units(b, int(self.rng.integers(units + 1)))
-        for _ in range(units - len(base.leak)):
-            drawn = self._random(base.weights.shape[1] + 1)
-            margins = self._simulated(drawn, self._seen(base))[1]
-            base = base.with_one_more(drawn.select([int(np.argmax(margins >= self.definition.margin))]))
+            base = base.below(drawn.select([int(np.argmax(fits))]))
         return base
 
     def _layer(self, units: _Units) -> Layer:
@@ -124,36 +153,46 @@ class CascadeSearch:
         ones = np.ones((*self.samples.shape[:2], int(self.spec.bias)))
         return np.concatenate([self.samples, ones], axis=2)
 
-    def _best(self, base: _Units, prices: FloatArray, group: bool) -> _Units:
-        """Return the best units found to put on top of others, at most KEPT of them."""
+    def _screened(self, base: _Units, prices: FloatArray, group: bool) -> _Trial:
         seen = self._seen(base)
-        pool = self._random(seen.shape[2] + 1)
-        worth = self._worth(pool, seen, prices, group)
-        for r in range(ROUNDS):
-            best = np.argsort(-worth, kind="stable")
-            first = np.unique(worth[best], return_index=True)[1]  # equal worth: nearly always equal patterns
-            best = best[np.sort(first)][: PARENTS if r < ROUNDS - 1 else KEPT]
-            pool, worth = pool.select(best), worth[best]
-            if r < ROUNDS - 1:
-                fresh = self._children(pool, 0.5 * 0.4**r)
-                pool = pool.joined(fresh)
-                worth = np.concatenate([worth, self._worth(fresh, seen, prices, group)])
-        return pool.select(worth > 0)
+        tops = self._random(seen)
+        return _Trial(base, tops, self._worth(tops, seen, prices, group))
 
-    def _random(self, d: int) -> _Units:
-        box = self.definition.weight_box
+    def _refined(self, trial: _Trial, prices: FloatArray, group: bool) -> _Trial:
+        """Move the best candidates by shrinking random steps."""
+        seen = self._seen(trial.base)
+        for spread in SPREADS:
+            trial = trial.best(PARENTS)
+            moved = self._moved(trial.tops, spread)
+            worth = np.concatenate([trial.worth, self._worth(moved, seen, prices, group)])
+            trial = _Trial(trial.base, trial.tops.joined(moved), worth)
+        return trial.best(KEPT)
+
+    def _grown(self, trial: _Trial, prices: FloatArray, group: bool) -> list[tuple[float, Subnetwork]]:
+        """Simulate whole subnetworks: each with what its last unit is worth, if all keep the margin."""
+        rated = []
+        for k in np.flatnonzero(trial.worth):
+            stack = Subnetwork((self._layer(trial.base.below(trial.tops.select([int(k)]))),))
+            patterns, margins = patterns_of(stack, self.samples, self.definition)
+            if margins[-1] >= self.definition.margin:
+                worth = dual_norm(patterns.toarray().T[-1:], prices, group)
+                rated.append((float(worth[0]), stack))
+        return rated
+
+    def _random(self, seen: FloatArray) -> _Units:
+        box, shape = self.definition.weight_box, (RANDOM, seen.shape[2] + 1)
         scale = self.rng.choice([0.03, 0.1, 0.3, 1.0], RANDOM)[:, None] * box
         weights = np.where(
             self.rng.random(RANDOM)[:, None] < 0.5,
-            self.rng.uniform(-box, box, (RANDOM, d)),
-            scale * self.rng.standard_normal((RANDOM, d)),
+            self.rng.uniform(-box, box, shape),
+            scale * self.rng.standard_normal(shape),
         )
         return _Units(self.rng.choice(np.asarray(self.spec.leak), RANDOM), np.clip(weights, -box, box))
 
-    def _children(self, parents: _Units, spread: float) -> _Units:
+    def _moved(self, parents: _Units, spread: float) -> _Units:
         near = parents.select(np.repeat(np.arange(len(parents.leak)), CHILDREN))
-        size = np.abs(near.weights).max(axis=1, keepdims=True)
-        step = spread * size * self.rng.standard_normal(near.weights.shape)
+        size = spread * np.abs(near.weights).max(axis=1, keepdims=True)
+        step = size * self.rng.standard_normal(near.weights.shape)
         few = self.rng.random(step.shape) < 2.0 / step.shape[1]  # some change a few weights, some all
         step = np.where(few | (self.rng.random((len(step), 1)) < 0.5), step, 0.0)
         box = self.definition.weight_box
@@ -161,10 +200,10 @@ class CascadeSearch:
 
     def _worth(self, units: _Units, seen: FloatArray, prices: FloatArray, group: bool) -> FloatArray:
         """Return what candidates are worth, 0 for those of too small a margin."""
-        patterns, margins = self._simulated(units, seen)
+        patterns, margins = self._patterns(units, seen)
         return np.where(margins >= self.definition.margin, dual_norm(patterns, prices, group), 0.0)
 
-    def _simulated(self, units: _Units, seen: FloatArray) -> tuple[BoolArray, FloatArray]:
+    def _patterns(self, units: _Units, seen: FloatArray) -> tuple[BoolArray, FloatArray]:
         """Return patterns (k, R) and margins (k,) of candidates, each alone on top of what it sees."""
         patterns, margins = [], []
         for start in range(0, len(units.leak), AT_A_TIME):

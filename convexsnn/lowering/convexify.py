@@ -66,10 +66,13 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
         return exact_dictionary(problem.inputs, problem.network, definition, spec.limit)
     else:
         grown = spec.source == "column_generation"  # the draw is only where it starts
+        network = problem.network
+        if spec.cascade:  # single units leave room for others on top
+            network = replace(network, layers=(replace(network.layers[0], width=1),))
         subnetworks = draw_subnetworks(
             problem.inputs,
             np.reshape(problem.targets, (len(problem.inputs), -1)),
-            problem.network,
+            network,
             definition,
             source="gaussian" if grown else spec.source,
             count=spec.count or (START_COUNT if grown else None),

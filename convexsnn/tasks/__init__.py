@@ -15,7 +15,7 @@ import numpy as np
 
 from convexsnn.errors import ProblemFileError, ShapeError
 from convexsnn.tasks.arithmetic import addition, addition_rows
-from convexsnn.tasks.automata import first_last_xor
+from convexsnn.tasks.automata import first_last_xor, parity
 from convexsnn.tasks.images import sequential_mnist
 from convexsnn.tasks.planar import yin_yang
 
@@ -23,6 +23,7 @@ GENERATORS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
     "addition": addition,
     "addition_rows": addition_rows,
     "first_last_xor": first_last_xor,
+    "parity": parity,
     "sequential_mnist": sequential_mnist,
     "yin_yang": yin_yang,
 }
@@ -33,6 +34,7 @@ __all__ = [
     "addition_rows",
     "first_last_xor",
     "generate",
+    "parity",
     "sequential_mnist",
     "yin_yang",
 ]

@@ -1,10 +1,11 @@
-"""Regular languages: strings in, one label out."""
+"""Regular languages: strings in, one label out, or one at every step."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from convexsnn.arrays import whole
+from convexsnn.errors import ShapeError
 from convexsnn.tasks.split import train_and_test
 
 
@@ -33,3 +34,34 @@ def first_last_xor(length: int, train: int = 2000, test: int = 4000, seed: int =
         return np.eye(2)[bits[order]], labels[order]
 
     return train_and_test(draw, train, test)
+
+
+def parity(length: int, train: int, test: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Binary strings, no two the same; at every step the parity of the bits so far.
+
+    Returns
+    -------
+    dict
+        inputs (train, length, 2): one-hot bits; targets (train, length): +1 after an odd number of ones,
+        else -1; the same for test.
+
+    Raises
+    ------
+    ShapeError
+        length not in 1..20, train or test not positive, or more strings than there are.
+    """
+    whole("length", length, most=20)
+    whole("train", train)
+    whole("test", test)
+    whole("seed", seed, least=0)
+    if train + test > 2**length:
+        raise ShapeError(f"train: {train} strings and {test} for test, length {length} has {2**length}")
+    words = np.random.default_rng(seed).permutation(2**length)[: train + test]
+    bits = words[:, None] >> np.arange(length) & 1
+    inputs, targets = np.eye(2)[bits], np.where(np.cumsum(bits, axis=1) % 2 == 1, 1.0, -1.0)
+    return {
+        "inputs": inputs[:train],
+        "targets": targets[:train],
+        "test_inputs": inputs[train:],
+        "test_targets": targets[train:],
+    }

@@ -16,6 +16,7 @@ import numpy as np
 
 from convexsnn.arrays import FloatArray
 from convexsnn.dictionary import SpikeDictionary, collect
+from convexsnn.dictionary.cascade import CascadeSearch
 from convexsnn.dictionary.cell_walk import MOST_DIMENSIONS
 from convexsnn.dictionary.cells import cell_trains
 from convexsnn.dictionary.deep import DeepSearch
@@ -107,7 +108,7 @@ class ColumnGeneration:
         self.group = problem.training.penalty == "group"
         self.samples, self.row_of = distinct_rows(problem.inputs, problem.network.supervise)
         self.oracle: Oracle | None = None
-        self.search: LocalSearch | DeepSearch
+        self.search: LocalSearch | DeepSearch | CascadeSearch
         try:
             units = exact_units(problem.inputs, problem.network, self.definition, cell_trains)
             self.oracle = get_oracle(problem.dictionary.oracle, units, self.samples)
@@ -115,7 +116,9 @@ class ColumnGeneration:
         except UnsupportedError:
             if problem.dictionary.oracle != "auto":
                 raise
-            self.search = DeepSearch(problem.network, self.definition, self.samples, problem.dictionary.seed)
+            given = problem.network, self.definition, self.samples, problem.dictionary.seed
+            cascade = problem.dictionary.cascade
+            self.search = CascadeSearch(*given, self.deadline) if cascade else DeepSearch(*given)
         self.level, self.changed = 0, False
         self.proof: Proof | None = None
         self.bound = -np.inf
@@ -285,6 +288,8 @@ class ColumnGeneration:
 
     def _restart(self, lowered: Lowered, solution: Solution) -> None:
         """Let the search begin at the units in use."""
+        if isinstance(self.search, CascadeSearch):
+            self.search.starts = in_use(lowered.dictionary, solution.point)
         if not isinstance(self.search, LocalSearch):
             return
         dictionary, units = lowered.dictionary, self.search.units
@@ -326,6 +331,14 @@ def _kind(below: Sequence[Layer], layer: Layer, unit: int) -> tuple[object, ...]
     """Return what tells the decision trees of units apart: the hidden layers and the unit's own leak."""
     leak = np.broadcast_to(getattr(layer.neuron, "leak", 0.0), layer.units)[unit]
     return (*(id(hidden) for hidden in below), float(leak))
+
+
+def in_use(dictionary: SpikeDictionary, point: Point) -> list[Subnetwork]:
+    """Return the subnetworks whose patterns have a weight, those with the largest first."""
+    size = np.abs(point.weights).max(axis=1)
+    columns = np.argsort(-size, kind="stable")[: np.count_nonzero(size)]
+    stacks = dict.fromkeys(dictionary.subnetwork_of[columns].tolist())
+    return [dictionary.subnetworks[k] for k in stacks]
 
 
 def certified(program: L1Program, point: Point, proof: Proof) -> Certificate:
