@@ -59,8 +59,12 @@ class Loss(ABC):
         """Return v = −ℓ'(z), the dual variable that the outputs themselves give, (R, C)."""
 
     def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:
-        """Return ℓ''(z) of every entry, (R, C); UnsupportedError where it is no such table."""
-        raise UnsupportedError(f"loss {self.name}: no curvature row by row and output by output")
+        """Return h, (R, C): a row's second derivative is diag(h) − q q'; UnsupportedError where there is none."""
+        raise UnsupportedError(f"loss {self.name}: has kinks and no curvature")
+
+    def coupling(self, z: FloatArray, y: FloatArray) -> FloatArray | None:
+        """Return q, (R, C), or None where outputs are not coupled."""
+        return None
 
     @abstractmethod
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:
@@ -201,6 +205,12 @@ class Softmax(Loss):
 
     def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return y - softmax(z, axis=1)
+
+    def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return np.asarray(softmax(z, axis=1))
+
+    def coupling(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
+        return np.asarray(softmax(z, axis=1))
 
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         q = y - v

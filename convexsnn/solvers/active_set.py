@@ -1,33 +1,38 @@
-"""min over w of ½ w'G w − b'w + λ ‖w‖₁ by its active set: exact in finitely many steps.
+"""min over w of ½ w'G w − b'w + λ Σ_g ‖w_g‖ by its active set; a group is one weight (ℓ1) or several.
 
-Coordinate descent comes close. With the support S and its signs s known the optimum is a linear system,
-G_SS w_S = b_S − λ s. Steps go from one support to the next: towards the solution of the system, stopping
-where a weight reaches 0 (it leaves S), and once there adding weights whose gradients exceed λ most. Osborne,
-Presnell & Turlach, "A new approach to variable selection in least squares problems" (2000).
+Coordinate descent finds which weights are not 0. On these the penalty is smooth: for single weights with
+their signs known the optimum is a linear system, G_SS w_S = b_S − λ s, for groups a few Newton steps. A step
+that takes weights through 0 leaves them there, all at once where that makes the objective smaller, else at
+the first of them (Osborne, Presnell & Turlach 2000). The two take turns until every gradient fits.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import lapack
 
-from convexsnn.arrays import FloatArray
+from convexsnn.arrays import FloatArray, IntArray
 
-AT_ONCE = 10  # weights that enter together while steps are long
-SWEEPS = 1000
+SWEEPS = 10  # of coordinate descent before each step on the support; every fifth looks at all weights
+STEPS = 20  # on one support
 RIDGE = 1e-13  # of the largest diagonal entry: dependent columns leave the factor positive definite
+PATIENCE = 4  # rounds without a better fit of the gradients
 
 
 @njit(cache=True, nogil=True)
-def _descend(gram, linear, regularization, w, accuracy):  # type: ignore[no-untyped-def]
-    """Improve w by coordinate descent, until no gradient moves by more than `accuracy` times λ a sweep."""
-    gradient = linear - gram @ w
-    for _ in range(SWEEPS):
-        moved = 0.0
+def _descend(gram, gradient, regularization, w, accuracy):  # type: ignore[no-untyped-def]
+    """Improve w by coordinate descent, and keep up gradient = b − G w; returns the last sweep's largest move.
+
+    Ends when no gradient moves by more than `accuracy` times λ in a sweep over all.
+    """
+    moved = 0.0
+    for sweep in range(SWEEPS):
+        every = sweep % 5 == 0
+        moved = 0.0 if every else moved
         for j in range(len(w)):
             curve = gram[j, j]
-            if curve <= 0.0:
+            if curve <= 0.0 or not (every or w[j] != 0.0):
                 continue
             free = gradient[j] + curve * w[j]
             new = np.sign(free) * max(abs(free) - regularization, 0.0) / curve
@@ -36,59 +41,182 @@ def _descend(gram, linear, regularization, w, accuracy):  # type: ignore[no-unty
                 w[j] = new
                 moved = max(moved, abs(step) * curve)
                 for i in range(len(w)):
-                    gradient[i] -= step * gram[i, j]
+                    gradient[i] -= step * gram[j, i]
         if moved <= accuracy * regularization:
             break
 
 
-def _towards(gram: FloatArray, right: FloatArray) -> FloatArray:
+@njit(cache=True, nogil=True)
+def _descend_groups(gram, gradient, regularization, w, members, bound):  # type: ignore[no-untyped-def]
+    """Improve groups, rows of `members` filled up with −1, whose blocks of G have norms of at most `bound`."""
+    size = members.shape[1]
+    free = np.empty(size)
+    for _ in range(SWEEPS):
+        for k in range(len(members)):
+            if bound[k] <= 0.0:
+                continue
+            norm = 0.0
+            for s in range(size):
+                j = members[k, s]
+                free[s] = 0.0 if j < 0 else w[j] + gradient[j] / bound[k]
+                norm += free[s] ** 2
+            norm = np.sqrt(norm)
+            shrink = max(1.0 - regularization / (bound[k] * norm), 0.0) if norm > 0 else 0.0
+            for s in range(size):
+                j = members[k, s]
+                step = 0.0 if j < 0 else shrink * free[s] - w[j]
+                if step != 0.0:
+                    w[j] += step
+                    for i in range(len(w)):
+                        gradient[i] -= step * gram[j, i]
+
+
+def _towards(gram: FloatArray, right: FloatArray, now: FloatArray) -> FloatArray:
+    """Return the step from `now` to the solution of gram x = right, or as far as dependent columns allow."""
     ridge = RIDGE * max(float(np.diag(gram).max()), 1e-300)
     for _ in range(8):
-        try:
-            factor = cho_factor(gram + ridge * np.eye(len(right)), check_finite=False)
-            found = cho_solve(factor, right, check_finite=False)
-            return found + cho_solve(factor, right - gram @ found, check_finite=False)
-        except np.linalg.LinAlgError:
-            ridge *= 100.0
-    return np.linalg.lstsq(gram, right, rcond=None)[0]
+        factor, failed = lapack.dpotrf(gram + ridge * np.eye(len(right)), overwrite_a=1)
+        if not failed:
+            break
+        ridge *= 100.0
+    else:
+        return np.linalg.lstsq(gram, right, rcond=None)[0] - now
+    step = lapack.dpotrs(factor, right - gram @ now)[0]
+    return step + lapack.dpotrs(factor, right - gram @ (now + step))[0]
 
 
 def quadratic_l1(
-    gram: FloatArray, linear: FloatArray, regularization: float, start: FloatArray, tolerance: float = 1e-12
+    gram: FloatArray,
+    linear: FloatArray,
+    regularization: float,
+    start: FloatArray,
+    tolerance: float = 1e-12,
+    rounds: int = 1000,
 ) -> FloatArray:
-    """Return the minimiser; `gram` (k, k) positive semidefinite, `linear` and `start` (k,).
+    """Return the minimiser over single weights; `gram` (k, k) positive semidefinite, others (k,).
 
     Parameters
     ----------
     tolerance : float
-        How far, relative to λ, a gradient may stay above λ.
+        How far, relative to λ, a gradient may be from where it belongs.
+    rounds : int
+        Most turns of coordinate descent and steps on the support.
     """
-    w = start.copy()
-    _descend(np.ascontiguousarray(gram), linear, regularization, w, 1e-6)
-    sign = np.sign(w)
-    steps, at_once = 10 * len(w) + 100, AT_ONCE
-    for _ in range(steps):
-        support = np.flatnonzero(sign)
-        if len(support):
-            inner = gram[np.ix_(support, support)]
-            target = _towards(inner, linear[support] - regularization * sign[support])
-            crossing = target * sign[support] < 0
-            if crossing.any():
-                now = w[support]
-                moved = np.where(crossing, target - now, 1.0)
-                share = np.where(crossing, -now / moved, np.inf)
-                step = float(share.min())
-                w[support] = now + max(step, 0.0) * (target - now)
-                gone = support[share <= step]
-                w[gone], sign[gone] = 0.0, 0.0
-                at_once = AT_ONCE if step > 0 else 1  # one at a time no weight comes back at once
-                continue
-            w[support] = target
-        gradient = linear - gram[:, support] @ w[support]
-        excess = np.where(sign == 0, np.abs(gradient), 0.0) - regularization
-        worst = np.argsort(-excess, kind="stable")[:at_once]
-        worst = worst[excess[worst] > max(tolerance * regularization, 0.5 * excess[worst[0]])]
-        if not len(worst):
+    gram, w = np.ascontiguousarray(gram), start.copy()
+    gradient, best, waited = linear - gram @ w, np.inf, 0
+    for _ in range(rounds):
+        _descend(gram, gradient, regularization, w, tolerance)
+        for _ in range(STEPS):
+            support = np.flatnonzero(w)
+            if not len(support) or not _step(gram, linear, regularization, w, support):
+                break
+        gradient = linear - gram @ w
+        wrong = np.where(
+            w != 0, gradient - regularization * np.sign(w), np.maximum(abs(gradient) - regularization, 0)
+        )
+        worst = float(np.abs(wrong).max(initial=0.0))
+        waited = 0 if worst < 0.9 * best else waited + 1
+        best = min(best, worst)
+        if worst <= tolerance * regularization or waited > PATIENCE:
             break
-        sign[worst] = np.sign(gradient[worst])
     return w
+
+
+def _step(
+    gram: FloatArray, linear: FloatArray, regularization: float, w: FloatArray, support: IntArray
+) -> bool:
+    """Go to the optimum with this support and signs, or to where weights reach 0: then a step is due."""
+    now, sign, inner = w[support], np.sign(w[support]), gram[np.ix_(support, support)]
+    right = linear[support] - regularization * sign
+    ahead = now + _towards(inner, right, now)
+    crossing = ahead * sign <= 0
+    if not crossing.any():
+        w[support] = ahead
+        return False
+    stopped = np.where(crossing, 0.0, ahead)
+    moved = stopped - now
+    if moved @ (0.5 * (inner @ moved) + inner @ now - right) < 0:
+        w[support] = stopped
+        return True
+    share = np.where(crossing, now / np.where(crossing, now - ahead, 1.0), np.inf)
+    first = float(share.min())
+    w[support] = np.where(share <= first, 0.0, now + first * (ahead - now))
+    return True
+
+
+def quadratic_group(
+    gram: FloatArray,
+    linear: FloatArray,
+    regularization: float,
+    members: IntArray,
+    start: FloatArray,
+    tolerance: float = 1e-12,
+    rounds: int = 1000,
+) -> FloatArray:
+    """Return the minimiser over groups of weights, given as rows of members (g, s) filled up with −1."""
+    gram, w = np.ascontiguousarray(gram), start.copy()
+    blocks = [gram[np.ix_(row[row >= 0], row[row >= 0])] for row in members]
+    bound = np.array([float(np.linalg.eigvalsh(block)[-1]) for block in blocks])
+    gradient, best, waited = linear - gram @ w, np.inf, 0
+    for _ in range(rounds):
+        _descend_groups(gram, gradient, regularization, w, members, bound)
+        for _ in range(STEPS):
+            if not _group_step(gram, linear, regularization, members, w):
+                break
+        gradient = linear - gram @ w
+        worst = _group_misfit(gradient, regularization, members, w)
+        waited = 0 if worst < 0.9 * best else waited + 1
+        best = min(best, worst)
+        if worst <= tolerance * regularization or waited > PATIENCE:
+            break
+    return w
+
+
+def _by_group(values: FloatArray, members: IntArray) -> FloatArray:
+    """Return values (k,) by groups, (g, s), 0 where there is no member."""
+    return np.where(members >= 0, values[members], 0.0)
+
+
+def _group_misfit(gradient: FloatArray, regularization: float, members: IntArray, w: FloatArray) -> float:
+    """Return how far the worst group's gradient is from λ ŵ_g, or from a norm of at most λ."""
+    own, slopes = _by_group(w, members), _by_group(gradient, members)
+    norms = np.sqrt((own**2).sum(axis=1, keepdims=True))
+    active = norms[:, 0] > 0
+    unit = own[active] / norms[active]
+    off = np.sqrt(((slopes[active] - regularization * unit) ** 2).sum(axis=1))
+    rest = np.sqrt((slopes[~active] ** 2).sum(axis=1)) - regularization
+    return max(float(off.max(initial=0.0)), float(rest.max(initial=0.0)))
+
+
+def _group_step(
+    gram: FloatArray, linear: FloatArray, regularization: float, members: IntArray, w: FloatArray
+) -> bool:
+    """Take a Newton step on the groups that are not 0; return whether it made the objective smaller."""
+    active = members[(_by_group(w, members) != 0).any(axis=1)]
+    support = active[active >= 0]
+    if not len(support):
+        return False
+    now, inner = w[support], gram[np.ix_(support, support)]
+    group_of = np.broadcast_to(np.arange(len(active))[:, None], active.shape)[active >= 0]
+
+    def norms(values: FloatArray) -> FloatArray:
+        return np.sqrt(np.bincount(group_of, values**2, len(active)))
+
+    def objective(values: FloatArray) -> float:
+        return float(
+            values @ (0.5 * (inner @ values) - linear[support]) + regularization * norms(values).sum()
+        )
+
+    length = norms(now)[group_of]
+    unit = now / length
+    same = group_of[:, None] == group_of[None, :]
+    bend = np.where(same, (np.eye(len(now)) - unit[:, None] * unit[None, :]) / length[:, None], 0.0)
+    slope = linear[support] - inner @ now - regularization * unit
+    direction = _towards(inner + regularization * bend, slope, np.zeros(len(now)))
+    value, step = objective(now), 1.0
+    while step > 1e-6:
+        if objective(now + step * direction) < value - 1e-4 * step * float(slope @ direction):
+            w[support] = now + step * direction
+            return True
+        step *= 0.3
+    return False

@@ -16,7 +16,7 @@ import numpy as np
 
 from convexsnn.errors import SolverFailed, SolverNotInstalled, UnsupportedError
 from convexsnn.programs import L1Program, Point
-from convexsnn.solvers.solver import Capabilities, Solution, Solver, Status, kind_of
+from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status, kind_of
 
 # How each solver is told accuracy and time limit, and kept deterministic.
 ACCURACY = {
@@ -62,6 +62,7 @@ class Cvxpy(Solver):
         time_limit: float | None = None,
         start: Point | None = None,
         options: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
     ) -> Solution:
         import cvxpy as cp
 

@@ -15,7 +15,7 @@ import numpy as np
 from convexsnn.errors import SolverFailed
 from convexsnn.programs import L1Program, Point
 from convexsnn.programs.mps import highs_model
-from convexsnn.solvers.solver import Capabilities, Solution, Solver, Status, kind_of
+from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status, kind_of
 
 
 class Highs(Solver):
@@ -38,6 +38,7 @@ class Highs(Solver):
         time_limit: float | None = None,
         start: Point | None = None,
         options: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
     ) -> Solution:
         import highspy
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
@@ -68,6 +68,9 @@ class Solution:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
+Progress = Callable[[str, float], object]  # a line and the finished share; what returns True asks to stop
+
+
 class Solver(ABC):
     """Takes a program, returns a point. One subclass and one registry line add a solver."""
 
@@ -83,8 +86,11 @@ class Solver(ABC):
         time_limit: float | None = None,
         start: Point | None = None,
         options: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
     ) -> Solution:
         """Solve `program` until its own measure of `tolerance` (relative) or `time_limit` seconds.
+
+        A solver that cannot be watched does not call `progress`.
 
         Raises
         ------

@@ -1,33 +1,45 @@
-"""Our own solver: a working set of columns, Newton steps on it, an exact active set inside each.
+"""Our own solver: a working set of entries, Newton steps on it, an exact active set inside each.
 
-For smooth losses that add up over outputs, with the ℓ1 penalty. The dictionary stays packed: only the
-columns of the working set are ever held as floats, and all the others are looked at by one product Dᵀu a
-round. Each Newton model is a small ℓ1-penalised quadratic solved exactly (`active_set`), so that the
-supports are found and not approached. Stops on the certified gap of the whole program.
+The dictionary stays packed: only columns of the working set are ever unpacked, a block of rows at a time, and
+all the others are looked at by one product Dᵀu a round. Each Newton model is a small penalised quadratic
+(`newton`, `active_set`), so that the support is found and not approached. From W = 0 λ comes down from λ_max
+by halves, because a support that grows with it is never much too large. Stops on the gap of the whole
+program. A hinge has no Newton model: its linear program grows by columns instead (`column_simplex`).
 
-Assumes nothing of the columns; starts from any point. Johnson & Guestrin, "Blitz" (2015), for the working
-set; Friedman, Hastie & Tibshirani (2010) for Newton models under an ℓ1 penalty.
+Johnson & Guestrin, "Blitz" (2015), for the working set; Friedman, Hastie & Tibshirani (2010) for Newton
+models under an ℓ1 penalty and the path in λ.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from convexsnn.arrays import FloatArray
-from convexsnn.errors import ShapeError, UnsupportedError
-from convexsnn.programs import L1Program, Point
-from convexsnn.solvers.active_set import quadratic_l1
-from convexsnn.solvers.solver import Capabilities, Solution, Solver, Status, kind_of
+from convexsnn.arrays import BoolArray, FloatArray
+from convexsnn.errors import ShapeError
+from convexsnn.programs import Group, L1Program, Point
+from convexsnn.programs.point import relative_gap
+from convexsnn.solvers.active_set import quadratic_group, quadratic_l1
+from convexsnn.solvers.newton import Entries, gram
+from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status
 
-FIRST = 200  # columns of the first working set
+FIRST = 200  # entries of the first working set, for each output up to five of them
 ROUNDS = 200
-NEWTON = 50
+ROUGH = 0.05  # gap at which the next smaller λ of the path comes
+CLOSE = 1e-3  # gap from which on one Newton step a round is enough
+EARLY = 8  # turns inside a model that is still far off
 ROUNDING = 1e-14
-FLAT = 1e-10  # least curvature of a row, relative to the largest
+
+
+class Look(NamedTuple):
+    """What one product Dᵀu shows of weights: objective, gap at this λ, and the prices (P, C)."""
+
+    objective: float
+    gap: float
+    prices: FloatArray
 
 
 class WorkingSet(Solver):
@@ -35,8 +47,8 @@ class WorkingSet(Solver):
 
     name = "working_set"
     capabilities = Capabilities(
-        programs=frozenset({"qp", "logistic"}),
-        gap={"qp": 1e-9, "logistic": 1e-9},
+        programs=frozenset({"qp", "cone", "logistic", "exponential"}),
+        gap={"qp": 1e-9, "cone": 1e-9, "logistic": 1e-9, "exponential": 1e-9},
         duals=True,
         warm_start=True,
         time_limit=True,
@@ -50,86 +62,139 @@ class WorkingSet(Solver):
         time_limit: float | None = None,
         start: Point | None = None,
         options: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
     ) -> Solution:
-        if (kind := kind_of(program)) not in self.capabilities.programs:
-            what = f"loss {program.loss.name}, penalty {program.penalty.name}"
-            raise UnsupportedError(f"solver working_set: takes no {kind} programs ({what})")
         if options:
             raise ShapeError(f"options: solver working_set takes none, got {', '.join(options)}")
         begun = time.perf_counter()
-        weights = np.zeros(program.shape) if start is None else np.array(start.weights, dtype=np.float64)
-        best = certificate = program.certify(Point(weights))
-        kept, stuck, rounds, words = weights, 0, 0, "rounds ran out"
-        while rounds < ROUNDS:
-            if certificate.gap <= tolerance:
-                words = "gap reached"
-                break
-            if time_limit is not None and time.perf_counter() - begun > time_limit:
-                words = "time limit"
-                break
-            rounds += 1
-            weights = np.column_stack(
-                [_improved(program, weights, certificate.gap, c) for c in range(program.shape[1])]
-            )
-            certificate = program.certify(Point(weights))
-            if certificate.gap < best.gap:
-                best, kept, stuck = certificate, weights, 0
-            else:
-                stuck += 1
-                if stuck > 3:
-                    words = "no further progress"
-                    break
-        status = Status.OPTIMAL if best.gap <= tolerance else Status.LIMIT
-        point = Point(kept, best.dual)
+        run = _Run(program, start, np.inf if time_limit is None else begun + time_limit, progress)
+        words = run.go(tolerance)
+        point = Point(run.weights)
+        certificate = program.certify(point)
+        status = Status.OPTIMAL if certificate.gap <= tolerance else Status.LIMIT
         seconds = {"build": 0.0, "solve": time.perf_counter() - begun}
-        return Solution(point, status, best, self.name, words, rounds, start is not None, seconds)
+        point = Point(run.weights, certificate.dual)
+        return Solution(point, status, certificate, self.name, words, run.rounds, start is not None, seconds)
 
 
-def _improved(program: L1Program, table: FloatArray, gap: float, c: int) -> FloatArray:
-    """Return one output's weights after Newton's method on a working set around them."""
-    weights, dictionary = table[:, c], program.dictionary
-    support = np.flatnonzero(weights)
-    z = dictionary.select(support) @ weights[support]
-    targets = program.targets[:, [c]]
-    prices = dictionary.transpose_times(
-        program.row_scale[:, 0] * program.loss.residual(z[:, None], targets)[:, 0]
-    )
-    size = max(FIRST, 2 * len(support))
-    order = np.argsort(-np.abs(prices), kind="stable")[:size]
-    chosen = np.union1d(support, order[np.abs(prices[order]) > program.regularization * (1.0 - gap)])
-    if not len(chosen):
-        return weights
-    found = weights.copy()
-    found[chosen] = _newton(program, dictionary.toarray(chosen).astype(np.float64), targets, weights[chosen])
-    return found
+class _Run:
+    """One run: weights (P, C) and what they give, z = D W."""
 
+    def __init__(
+        self, program: L1Program, start: Point | None, deadline: float, progress: Progress | None
+    ) -> None:
+        self.program, self.deadline, self.progress = program, deadline, progress
+        self.weights = np.zeros(program.shape) if start is None else np.array(start.weights, dtype=np.float64)
+        self.z = program.outputs(self.weights)
+        self.rounds = 0
 
-def _newton(program: L1Program, columns: FloatArray, targets: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return the optimum over dense columns (R, k), from weights (k,)."""
-    loss, scale, limit = program.loss, program.row_scale[:, 0], program.regularization
+    def go(self, tolerance: float) -> str:
+        """Go down the path of λ to the program's own; return why it ended."""
+        limit = self.program.regularization
+        regularization = limit
+        if not self.weights.any():
+            while regularization < self.program.regularization_max / 2:
+                regularization *= 2.0
+        while True:
+            words = self._at(regularization, tolerance if regularization == limit else max(ROUGH, tolerance))
+            if regularization == limit or words not in ("gap reached", "no further progress"):
+                return words
+            regularization /= 2.0
 
-    def objective(z: FloatArray, w: FloatArray) -> float:
-        return float(scale @ loss.value(z[:, None], targets) + limit * np.abs(w).sum())
+    def _at(self, regularization: float, tolerance: float) -> str:
+        """Improve the weights until the gap at this λ is within `tolerance`."""
+        before, stuck = np.inf, 0
+        while self.rounds < ROUNDS:
+            look = self._look(regularization)
+            if look.gap <= tolerance:
+                return "gap reached"
+            if time.perf_counter() > self.deadline:
+                return "time limit"
+            if self.progress and self.progress(f"λ {regularization:.3g}, gap {look.gap:.2g}", 0.0):
+                return "interrupted"
+            stuck = 0 if look.gap < before else stuck + 1
+            before = min(before, look.gap)
+            if stuck > 3:
+                return "no further progress"
+            self.rounds += 1
+            entries = Entries.of(self._chosen(look, regularization))
+            if not len(entries.column) or not self._newton(entries, look, regularization):
+                return "no further progress"
+        return "rounds ran out"
 
-    z = columns @ weights
-    value = objective(z, weights)
-    for _ in range(NEWTON):
-        slope = scale * loss.residual(z[:, None], targets)[:, 0]
-        curvature = scale * loss.curvature(z[:, None], targets)[:, 0]
-        curvature = np.maximum(curvature, FLAT * max(float(curvature.max()), float(scale.max()) * FLAT))
-        gram = columns.T @ (columns * curvature[:, None])
-        target = quadratic_l1(gram, gram @ weights + columns.T @ slope, limit, weights)
-        step, ahead = 1.0, columns @ target
+    def _look(self, regularization: float) -> Look:
+        """Return what the residual dual point, scaled to be feasible, proves at this λ."""
+        program = self.program
+        v = program.loss.residual(self.z, program.targets)
+        prices = program.dictionary.transpose_times(program.row_scale * v)
+        norm = program.penalty.dual_norm(prices)
+        objective = self._objective(self.z, self.weights, regularization)
+        feasible = v * min(1.0, regularization / norm) if norm > 0 else v
+        bound = float(program.row_scale[:, 0] @ program.loss.dual_value(feasible, program.targets))
+        return Look(objective, relative_gap(objective, bound), prices)
+
+    def _objective(self, z: FloatArray, weights: FloatArray, regularization: float) -> float:
+        losses = self.program.loss.value(z, self.program.targets)
+        penalty = self.program.penalty.value(weights)
+        return float(self.program.row_scale[:, 0] @ losses + regularization * penalty)
+
+    def _chosen(self, look: Look, regularization: float) -> BoolArray:
+        """Return the working set (P, C): the support, and as much again of what violates λ most."""
+        support, penalty = self.weights != 0, self.program.penalty
+        least = FIRST * min(self.program.shape[1], 5)
+        if not isinstance(penalty, Group):
+            excess = np.where(support, 0.0, np.abs(look.prices) - regularization)
+            return support | _largest(excess, max(least, int(support.sum())))
+        active = penalty.norms(self.weights) > 0
+        excess = np.where(active, 0.0, penalty.norms(look.prices) - regularization)
+        groups = active | _largest(excess, max(least // self.program.shape[1], int(active.sum())))
+        return np.broadcast_to(groups[penalty.index][:, None], self.program.shape)
+
+    def _newton(self, entries: Entries, look: Look, regularization: float) -> bool:
+        """Take Newton steps on some entries; return whether the objective fell."""
+        program, moved = self.program, False
+        squared = program.loss.name == "squared"
+        prices, value, accuracy = look.prices, look.objective, float(np.clip(0.1 * look.gap, 1e-9, 0.1))
+        for last in (False, True)[squared or look.gap <= CLOSE :]:
+            now, bend = entries.gather(self.weights), gram(program, self.z, entries)
+            linear = bend @ now + entries.gather(prices)
+            rounds = EARLY if look.gap > CLOSE and not squared else 1000
+            if isinstance(program.penalty, Group):
+                members = entries.members(program.penalty.index)
+                target = quadratic_group(bend, linear, regularization, members, now, accuracy, rounds)
+            else:
+                target = quadratic_l1(bend, linear, regularization, now, accuracy, rounds)
+            new = self._searched(entries, now, target, value, regularization)
+            if new is None:
+                return moved
+            moved, value = True, new
+            if not last:
+                v = program.loss.residual(self.z, program.targets)
+                columns = np.unique(entries.column)
+                prices = np.zeros(program.shape)
+                prices[columns] = program.dictionary.select(columns).transpose_times(program.row_scale * v)
+        return moved
+
+    def _searched(
+        self, entries: Entries, now: FloatArray, target: FloatArray, value: float, regularization: float
+    ) -> float | None:
+        """Go towards the target as far as the objective falls; return it, or None if it does not."""
+        ahead, step = entries.outputs_of(self.program, target - now), 1.0
         while step > 1e-10:
-            tried_z, tried = z + step * (ahead - z), weights + step * (target - weights)
-            new = objective(tried_z, tried)
+            weights, z = self.weights.copy(), self.z + step * ahead
+            weights[entries.column, entries.output] = now + step * (target - now)
+            new = self._objective(z, weights, regularization)
             if new < value or (step == 1.0 and new <= value + ROUNDING * abs(value)):
-                break  # close to the optimum the objective is flat to rounding, the gradient is not
+                self.weights, self.z = weights, z  # near the optimum it is flat to rounding, its slope is not
+                return new
             step *= 0.5
-        else:
-            return weights
-        moved = value - new
-        z, weights, value = tried_z, tried, new
-        if loss.name == "squared" or moved <= 1e-15 * abs(value):
-            return weights
-    return weights
+        return None
+
+
+def _largest(excess: FloatArray, count: int) -> BoolArray:
+    """Return where the `count` largest positive numbers of an array are."""
+    flat = excess.ravel()
+    order = np.argsort(-flat, kind="stable")[:count]
+    found = np.zeros(flat.shape, bool)
+    found[order[flat[order] > 0]] = True
+    return found.reshape(excess.shape)

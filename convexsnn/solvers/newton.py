@@ -1,0 +1,81 @@
+"""Newton models of a smooth loss on some entries of W, every column unpacked only while it is used.
+
+At outputs z the loss of row i bends by c a_i (diag(h_i) − q_i q_i'), where q = 0 unless outputs are coupled
+(softmax: h = q = p). On entries (p, o) of W that makes the Gram matrix
+
+    G[(p, o), (p', o')] = Σ_i c a_i D_ip D_ip' (h_io [o = o'] − q_io q_io').
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from convexsnn.arrays import BoolArray, FloatArray, IntArray
+from convexsnn.programs import L1Program
+
+BLOCK = 1 << 23  # numbers of unpacked columns at a time
+FLAT = 1e-10  # least curvature of a row, relative to the largest
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """Entries of W, output by output: ``column[k]`` and ``output[k]`` of entry k."""
+
+    column: IntArray
+    output: IntArray
+
+    @classmethod
+    def of(cls, mask: BoolArray) -> Entries:
+        """Return the entries where a (P, C) table is True."""
+        output, column = np.nonzero(mask.T)
+        return cls(column, output)
+
+    def gather(self, table: FloatArray) -> FloatArray:
+        """Return these entries of a (P, C) table."""
+        return table[self.column, self.output]
+
+    def members(self, index: IntArray) -> IntArray:
+        """Return the entries of every group that has some, one row a group, filled up with −1."""
+        group = np.unique(index[self.column], return_inverse=True)[1]
+        order = np.argsort(group, kind="stable")
+        counts = np.bincount(group)
+        place = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
+        found = np.full((len(counts), int(counts.max(initial=0))), -1)
+        found[group[order], place] = order
+        return found
+
+    def outputs_of(self, program: L1Program, values: FloatArray) -> FloatArray:
+        """Return D W, (R, C), of the table that has these values (k,) at these entries and 0 elsewhere."""
+        used = values != 0
+        columns, place = np.unique(self.column[used], return_inverse=True)
+        table = np.zeros((len(columns), program.shape[1]))
+        table[place, self.output[used]] = values[used]
+        return program.dictionary.select(columns) @ table
+
+
+def gram(program: L1Program, z: FloatArray, entries: Entries) -> FloatArray:
+    """Return G (k, k) at outputs z (R, C)."""
+    bend = program.row_scale * program.loss.curvature(z, program.targets)
+    bend = np.maximum(bend, FLAT * max(float(bend.max()), float(program.row_scale.max()) * FLAT))
+    coupling = program.loss.coupling(z, program.targets)
+    columns, place = np.unique(entries.column, return_inverse=True)
+    packed, rows = program.dictionary.packed[columns], program.dictionary.rows
+    slices = np.searchsorted(entries.output, np.arange(program.shape[1] + 1))
+    found = np.zeros((len(place), len(place)))
+    size = max(8, BLOCK // max(len(columns), 1) // 8 * 8)
+    for start in range(0, rows, size):
+        stop = min(start + size, rows)
+        bits = np.unpackbits(packed[:, start // 8 : -(-stop // 8)], axis=1, count=stop - start)
+        x = bits.T.astype(np.float64)
+        weighted = np.empty((stop - start, len(place)) if coupling is not None else (0, 0))
+        for c in range(program.shape[1]):
+            own = slice(slices[c], slices[c + 1])
+            part = x if len(columns) == own.stop - own.start else x[:, place[own]]
+            found[own, own] += part.T @ (part * bend[start:stop, [c]])
+            if coupling is not None:
+                weighted[:, own] = part * coupling[start:stop, [c]]
+        if coupling is not None:
+            found -= weighted.T @ (weighted * program.row_scale[start:stop])
+    return found
