@@ -59,7 +59,13 @@ class Loss(ABC):
         """Return v = −ℓ'(z), the dual variable that the outputs themselves give, (R, C)."""
 
     def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:
-        """Return h, (R, C): a row's second derivative is diag(h) − q q'; UnsupportedError where there is none."""
+        """Return h, (R, C): a row's second derivative is diag(h) − q q'.
+
+        Raises
+        ------
+        UnsupportedError
+            The loss has kinks.
+        """
         raise UnsupportedError(f"loss {self.name}: has kinks and no curvature")
 
     def coupling(self, z: FloatArray, y: FloatArray) -> FloatArray | None:

@@ -1,9 +1,9 @@
-"""min over w of ½ w'G w − b'w + λ Σ_g ‖w_g‖ by its active set; a group is one weight (ℓ1) or several.
+"""min over w of ½ w'G w − b'w + λ ‖w‖₁ by its active set.
 
-Coordinate descent finds which weights are not 0. On these the penalty is smooth: for single weights with
-their signs known the optimum is a linear system, G_SS w_S = b_S − λ s, for groups a few Newton steps. A step
-that takes weights through 0 leaves them there, all at once where that makes the objective smaller, else at
-the first of them (Osborne, Presnell & Turlach 2000). The two take turns until every gradient fits.
+Coordinate descent finds which weights are not 0. With their signs known the optimum is a linear system,
+G_SS w_S = b_S − λ s. A step towards it that takes weights through 0 leaves them there, all at once where
+that makes the objective smaller, else at the first of them (Osborne, Presnell & Turlach, "A new approach to
+variable selection in least squares problems", 2000). The two take turns until every gradient fits.
 """
 
 from __future__ import annotations
@@ -44,31 +44,6 @@ def _descend(gram, gradient, regularization, w, accuracy):  # type: ignore[no-un
                     gradient[i] -= step * gram[j, i]
         if moved <= accuracy * regularization:
             break
-
-
-@njit(cache=True, nogil=True)
-def _descend_groups(gram, gradient, regularization, w, members, bound):  # type: ignore[no-untyped-def]
-    """Improve groups, rows of `members` filled up with −1, whose blocks of G have norms of at most `bound`."""
-    size = members.shape[1]
-    free = np.empty(size)
-    for _ in range(SWEEPS):
-        for k in range(len(members)):
-            if bound[k] <= 0.0:
-                continue
-            norm = 0.0
-            for s in range(size):
-                j = members[k, s]
-                free[s] = 0.0 if j < 0 else w[j] + gradient[j] / bound[k]
-                norm += free[s] ** 2
-            norm = np.sqrt(norm)
-            shrink = max(1.0 - regularization / (bound[k] * norm), 0.0) if norm > 0 else 0.0
-            for s in range(size):
-                j = members[k, s]
-                step = 0.0 if j < 0 else shrink * free[s] - w[j]
-                if step != 0.0:
-                    w[j] += step
-                    for i in range(len(w)):
-                        gradient[i] -= step * gram[j, i]
 
 
 def _towards(gram: FloatArray, right: FloatArray, now: FloatArray) -> FloatArray:
@@ -142,81 +117,3 @@ def _step(
     first = float(share.min())
     w[support] = np.where(share <= first, 0.0, now + first * (ahead - now))
     return True
-
-
-def quadratic_group(
-    gram: FloatArray,
-    linear: FloatArray,
-    regularization: float,
-    members: IntArray,
-    start: FloatArray,
-    tolerance: float = 1e-12,
-    rounds: int = 1000,
-) -> FloatArray:
-    """Return the minimiser over groups of weights, given as rows of members (g, s) filled up with −1."""
-    gram, w = np.ascontiguousarray(gram), start.copy()
-    blocks = [gram[np.ix_(row[row >= 0], row[row >= 0])] for row in members]
-    bound = np.array([float(np.linalg.eigvalsh(block)[-1]) for block in blocks])
-    gradient, best, waited = linear - gram @ w, np.inf, 0
-    for _ in range(rounds):
-        _descend_groups(gram, gradient, regularization, w, members, bound)
-        for _ in range(STEPS):
-            if not _group_step(gram, linear, regularization, members, w):
-                break
-        gradient = linear - gram @ w
-        worst = _group_misfit(gradient, regularization, members, w)
-        waited = 0 if worst < 0.9 * best else waited + 1
-        best = min(best, worst)
-        if worst <= tolerance * regularization or waited > PATIENCE:
-            break
-    return w
-
-
-def _by_group(values: FloatArray, members: IntArray) -> FloatArray:
-    """Return values (k,) by groups, (g, s), 0 where there is no member."""
-    return np.where(members >= 0, values[members], 0.0)
-
-
-def _group_misfit(gradient: FloatArray, regularization: float, members: IntArray, w: FloatArray) -> float:
-    """Return how far the worst group's gradient is from λ ŵ_g, or from a norm of at most λ."""
-    own, slopes = _by_group(w, members), _by_group(gradient, members)
-    norms = np.sqrt((own**2).sum(axis=1, keepdims=True))
-    active = norms[:, 0] > 0
-    unit = own[active] / norms[active]
-    off = np.sqrt(((slopes[active] - regularization * unit) ** 2).sum(axis=1))
-    rest = np.sqrt((slopes[~active] ** 2).sum(axis=1)) - regularization
-    return max(float(off.max(initial=0.0)), float(rest.max(initial=0.0)))
-
-
-def _group_step(
-    gram: FloatArray, linear: FloatArray, regularization: float, members: IntArray, w: FloatArray
-) -> bool:
-    """Take a Newton step on the groups that are not 0; return whether it made the objective smaller."""
-    active = members[(_by_group(w, members) != 0).any(axis=1)]
-    support = active[active >= 0]
-    if not len(support):
-        return False
-    now, inner = w[support], gram[np.ix_(support, support)]
-    group_of = np.broadcast_to(np.arange(len(active))[:, None], active.shape)[active >= 0]
-
-    def norms(values: FloatArray) -> FloatArray:
-        return np.sqrt(np.bincount(group_of, values**2, len(active)))
-
-    def objective(values: FloatArray) -> float:
-        return float(
-            values @ (0.5 * (inner @ values) - linear[support]) + regularization * norms(values).sum()
-        )
-
-    length = norms(now)[group_of]
-    unit = now / length
-    same = group_of[:, None] == group_of[None, :]
-    bend = np.where(same, (np.eye(len(now)) - unit[:, None] * unit[None, :]) / length[:, None], 0.0)
-    slope = linear[support] - inner @ now - regularization * unit
-    direction = _towards(inner + regularization * bend, slope, np.zeros(len(now)))
-    value, step = objective(now), 1.0
-    while step > 1e-6:
-        if objective(now + step * direction) < value - 1e-4 * step * float(slope @ direction):
-            w[support] = now + step * direction
-            return True
-        step *= 0.3
-    return False

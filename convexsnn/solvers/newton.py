@@ -36,16 +36,6 @@ class Entries:
         """Return these entries of a (P, C) table."""
         return table[self.column, self.output]
 
-    def members(self, index: IntArray) -> IntArray:
-        """Return the entries of every group that has some, one row a group, filled up with −1."""
-        group = np.unique(index[self.column], return_inverse=True)[1]
-        order = np.argsort(group, kind="stable")
-        counts = np.bincount(group)
-        place = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
-        found = np.full((len(counts), int(counts.max(initial=0))), -1)
-        found[group[order], place] = order
-        return found
-
     def outputs_of(self, program: L1Program, values: FloatArray) -> FloatArray:
         """Return D W, (R, C), of the table that has these values (k,) at these entries and 0 elsewhere."""
         used = values != 0

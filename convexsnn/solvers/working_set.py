@@ -22,8 +22,12 @@ from convexsnn.arrays import BoolArray, FloatArray
 from convexsnn.errors import ShapeError
 from convexsnn.programs import Group, L1Program, Point
 from convexsnn.programs.point import relative_gap
-from convexsnn.solvers.active_set import quadratic_group, quadratic_l1
+from convexsnn.solvers.active_set import quadratic_l1
+from convexsnn.solvers.column_simplex import ColumnSimplex
+from convexsnn.solvers.cvxpy_ import Cvxpy
+from convexsnn.solvers.group_newton import GroupModel
 from convexsnn.solvers.newton import Entries, gram
+from convexsnn.solvers.restricted import solve_restricted
 from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status
 
 FIRST = 200  # entries of the first working set, for each output up to five of them
@@ -47,8 +51,8 @@ class WorkingSet(Solver):
 
     name = "working_set"
     capabilities = Capabilities(
-        programs=frozenset({"qp", "cone", "logistic", "exponential"}),
-        gap={"qp": 1e-9, "cone": 1e-9, "logistic": 1e-9, "exponential": 1e-9},
+        programs=frozenset({"lp", "qp", "cone", "logistic", "exponential"}),
+        gap={"lp": 1e-9, "qp": 1e-9, "cone": 1e-9, "logistic": 1e-9, "exponential": 1e-9},
         duals=True,
         warm_start=True,
         time_limit=True,
@@ -67,9 +71,12 @@ class WorkingSet(Solver):
         if options:
             raise ShapeError(f"options: solver working_set takes none, got {', '.join(options)}")
         begun = time.perf_counter()
-        run = _Run(program, start, np.inf if time_limit is None else begun + time_limit, progress)
+        kind = (
+            _Run if program.loss.name != "hinge" else _ByColumns if program.penalty.name == "l1" else _ByCones
+        )
+        run = kind(program, start, np.inf if time_limit is None else begun + time_limit, progress)
         words = run.go(tolerance)
-        point = Point(run.weights)
+        point = Point(run.weights, run.dual)
         certificate = program.certify(point)
         status = Status.OPTIMAL if certificate.gap <= tolerance else Status.LIMIT
         seconds = {"build": 0.0, "solve": time.perf_counter() - begun}
@@ -84,8 +91,11 @@ class _Run:
         self, program: L1Program, start: Point | None, deadline: float, progress: Progress | None
     ) -> None:
         self.program, self.deadline, self.progress = program, deadline, progress
-        self.weights = np.zeros(program.shape) if start is None else np.array(start.weights, dtype=np.float64)
+        self.weights: FloatArray = (
+            np.zeros(program.shape) if start is None else np.array(start.weights, float)
+        )
         self.z = program.outputs(self.weights)
+        self.dual: FloatArray | None = None  # only where the residual's is not good enough
         self.rounds = 0
 
     def go(self, tolerance: float) -> str:
@@ -117,8 +127,9 @@ class _Run:
             if stuck > 3:
                 return "no further progress"
             self.rounds += 1
-            entries = Entries.of(self._chosen(look, regularization))
-            if not len(entries.column) or not self._newton(entries, look, regularization):
+            chosen = self._chosen(look, regularization)
+            better = self._grouped if isinstance(self.program.penalty, Group) else self._newton
+            if not chosen.any() or not better(chosen, look, regularization):
                 return "no further progress"
         return "rounds ran out"
 
@@ -150,20 +161,27 @@ class _Run:
         groups = active | _largest(excess, max(least // self.program.shape[1], int(active.sum())))
         return np.broadcast_to(groups[penalty.index][:, None], self.program.shape)
 
-    def _newton(self, entries: Entries, look: Look, regularization: float) -> bool:
+    def _grouped(self, chosen: BoolArray, look: Look, regularization: float) -> bool:
+        """Improve the weights of whole groups; return whether the objective fell."""
+        program, columns = self.program, np.flatnonzero(chosen[:, 0])
+        index, own = np.asarray(program.penalty.index)[columns], self.weights[columns]  # type: ignore[attr-defined]
+        model = GroupModel(program, columns, index, regularization, own, self.z)
+        accuracy = float(np.clip(0.1 * look.gap, 1e-9, 0.1))
+        model.descend(accuracy)
+        model.newton(accuracy, look.gap <= CLOSE)
+        self.weights[columns], self.z = model.weights, model.z
+        return model.objective(model.weights, model.z) < look.objective
+
+    def _newton(self, chosen: BoolArray, look: Look, regularization: float) -> bool:
         """Take Newton steps on some entries; return whether the objective fell."""
-        program, moved = self.program, False
+        program, moved, entries = self.program, False, Entries.of(chosen)
         squared = program.loss.name == "squared"
         prices, value, accuracy = look.prices, look.objective, float(np.clip(0.1 * look.gap, 1e-9, 0.1))
         for last in (False, True)[squared or look.gap <= CLOSE :]:
             now, bend = entries.gather(self.weights), gram(program, self.z, entries)
             linear = bend @ now + entries.gather(prices)
             rounds = EARLY if look.gap > CLOSE and not squared else 1000
-            if isinstance(program.penalty, Group):
-                members = entries.members(program.penalty.index)
-                target = quadratic_group(bend, linear, regularization, members, now, accuracy, rounds)
-            else:
-                target = quadratic_l1(bend, linear, regularization, now, accuracy, rounds)
+            target = quadratic_l1(bend, linear, regularization, now, accuracy, rounds)
             new = self._searched(entries, now, target, value, regularization)
             if new is None:
                 return moved
@@ -189,6 +207,60 @@ class _Run:
                 return new
             step *= 0.5
         return None
+
+
+class _ByColumns(_Run):
+    """A hinge with the ℓ1 penalty: one output after the other, by the simplex method."""
+
+    def go(self, tolerance: float) -> str:
+        """Solve every output; return why it ended."""
+        words = ["gap reached"]
+        self.dual = self.duals = np.zeros(self.program.targets.shape)
+        for c, part in enumerate(self.program.outputs_apart()):
+            words.append(self._output(part, c, tolerance))
+        return max(words, key=lambda word: word != "gap reached")
+
+    def _output(self, part: L1Program, c: int, tolerance: float) -> str:
+        simplex, begin = ColumnSimplex(part), np.flatnonzero(self.weights[:, c])
+        prices = part.dictionary.transpose_times(part.dual_at_zero)[:, 0]
+        if len(begin):
+            simplex.add(begin, np.sign(self.weights[begin, c]))
+        columns, signs = simplex.missing(prices)
+        while len(columns):
+            simplex.add(columns, signs)
+            point, done = simplex.run(self.deadline - time.perf_counter())
+            self.rounds += 1
+            dual = np.asarray(point.dual)
+            self.weights[:, c], self.duals[:, c] = point.weights[:, 0], dual[:, 0]
+            prices = part.dictionary.transpose_times(dual)[:, 0]
+            share = min(1.0, part.regularization / max(float(np.abs(prices).max()), 1e-300))
+            gap = relative_gap(part.primal_objective(point), share * float(dual[:, 0] @ part.targets[:, 0]))
+            if gap <= tolerance / 2:
+                break
+            if not done:
+                return "time limit"
+            if self.progress and self.progress(
+                f"output {c}: {len(simplex.columns)} columns, gap {gap:.2g}", 0.0
+            ):
+                return "interrupted"
+            columns, signs = simplex.missing(prices)
+        return "gap reached"
+
+
+class _ByCones(_Run):
+    """A hinge with groups: both have kinks, so that Clarabel solves it on a growing choice of columns."""
+
+    def go(self, tolerance: float) -> str:
+        """Solve on more and more columns; return why it ended."""
+        solution = solve_restricted(self.program, self._solved, tolerance)
+        self.weights, self.dual, self.rounds = solution.point.weights, solution.point.dual, 1
+        return solution.solver_status
+
+    def _solved(self, part: L1Program) -> Solution:
+        left = self.deadline - time.perf_counter()
+        return Cvxpy("clarabel").solve(
+            part, tolerance=1e-9, time_limit=None if np.isinf(left) else max(left, 0.1)
+        )
 
 
 def _largest(excess: FloatArray, count: int) -> BoolArray:

@@ -1,0 +1,114 @@
+"""The hinge's linear program by its columns: the simplex method on those that price in, warm each round.
+
+    min  Σ c a_i ξ_i + λ Σ (w⁺ + w⁻)    subject to  y_i D_i (w⁺ − w⁻) + ξ_i >= 1,   all >= 0
+
+A basis of the columns at hand stays one when columns are added, so each round is a few primal pivots of HiGHS
+(Huangfu & Hall 2018). The row duals times y are u; patterns with |dᵀu| > λ come in, the worst first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray, IntArray
+from convexsnn.errors import SolverFailed
+from convexsnn.programs import L1Program, Point
+
+FIRST = 200  # columns to begin with
+MORE = 100  # to add at least in a round
+ABOVE = 1e-10  # of λ
+
+
+class ColumnSimplex:
+    """A linear program of one output that grows by columns.
+
+    Attributes
+    ----------
+    columns, signs : arrays (k,)
+        The patterns of the weights at hand, w⁺ or w⁻.
+    """
+
+    def __init__(self, program: L1Program) -> None:
+        import highspy
+
+        self.program, rows = program, program.dictionary.rows
+        self.columns, self.signs = np.zeros(0, np.int64), np.zeros(0)
+        self.y = program.targets[:, 0]
+        highspy.Highs.resetGlobalScheduler(True)
+        self.solver = highspy.Highs()
+        settings: dict[str, Any] = {
+            "output_flag": False,
+            "threads": 1,
+            "random_seed": 0,
+            "presolve": "off",  # it would throw the basis away
+            "simplex_strategy": 4,  # primal: new columns leave the basis feasible
+            "primal_feasibility_tolerance": 1e-9,
+            "dual_feasibility_tolerance": 1e-9,
+        }
+        for key, value in settings.items():
+            self.solver.setOptionValue(key, value)
+        model = highspy.HighsLp()
+        model.num_col_, model.num_row_ = rows, rows
+        model.col_cost_ = program.row_scale[:, 0] * np.ones(rows)
+        model.col_lower_, model.col_upper_ = np.zeros(rows), np.full(rows, np.inf)
+        model.row_lower_, model.row_upper_ = np.ones(rows), np.full(rows, np.inf)
+        model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+        model.a_matrix_.start_ = np.arange(rows + 1)
+        model.a_matrix_.index_, model.a_matrix_.value_ = np.arange(rows), np.ones(rows)
+        self.solver.passModel(model)
+
+    def add(self, columns: IntArray, signs: FloatArray) -> None:
+        """Take in weights of these patterns and signs."""
+        bits = self.program.dictionary.toarray(columns)
+        place, index = np.nonzero(bits.T)
+        starts = np.searchsorted(place, np.arange(len(columns)))
+        values = signs[place] * self.y[index]
+        cost, zero = np.full(len(columns), self.program.regularization), np.zeros(len(columns))
+        most = np.full(len(columns), np.inf)
+        self.solver.addCols(
+            len(columns),
+            cost,
+            zero,
+            most,
+            len(index),
+            starts.astype(np.int32),
+            index.astype(np.int32),
+            values,
+        )
+        self.columns = np.concatenate([self.columns, columns])
+        self.signs = np.concatenate([self.signs, signs])
+
+    def run(self, seconds: float) -> tuple[Point, bool]:
+        """Return the optimum over the columns at hand with its dual point, and whether it was reached.
+
+        Raises
+        ------
+        SolverFailed
+            HiGHS stops without a point.
+        """
+        import highspy
+
+        if np.isfinite(seconds):
+            self.solver.setOptionValue("time_limit", float(self.solver.getRunTime() + max(seconds, 0.01)))
+        self.solver.run()
+        status, model = self.solver.getModelStatus(), highspy.HighsModelStatus
+        solution, rows = self.solver.getSolution(), self.program.dictionary.rows
+        values, duals = np.array(solution.col_value), np.array(solution.row_dual)
+        if status not in (model.kOptimal, model.kTimeLimit) or not np.isfinite(values).all():
+            raise SolverFailed(
+                f"working_set: the simplex method stopped with {self.solver.modelStatusToString(status)!r}"
+            )
+        weights = np.zeros(self.program.shape)
+        np.add.at(weights[:, 0], self.columns, self.signs * np.maximum(values[rows:], 0.0))
+        dual = (self.y * np.clip(duals, 0.0, self.program.row_scale[:, 0]))[:, None]
+        return Point(weights, dual), status == model.kOptimal
+
+    def missing(self, prices: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Return the patterns priced (P,) above λ most, and their signs."""
+        excess = np.abs(prices) - self.program.regularization * (1.0 + ABOVE)
+        count = FIRST if not len(self.columns) else max(MORE, len(self.columns) // 5)
+        order = np.argsort(-excess, kind="stable")[:count]
+        chosen = order[excess[order] > 0]
+        return chosen, np.sign(prices[chosen])
