@@ -24,6 +24,7 @@ INNER = 100  # conjugate gradient steps in each
 SHARES = (0.1, 1e-3)  # of its slope that a Newton step may leave, far from the optimum and close to it
 FLAT = 1e-10  # least curvature, relative to the largest
 RIDGE = 1e-12
+ROUNDING = 1e-14
 
 
 @njit(cache=True, nogil=True)
@@ -135,7 +136,10 @@ class GroupModel:
         back = np.bincount(self.group, (weights * self.weights).sum(axis=1)) <= 0
         weights[back[self.group]] = 0.0
         z = self.z + self.x @ (weights - self.weights)
-        better = self.objective(weights, z) < self.objective(self.weights, self.z)
+        value = self.objective(self.weights, self.z)
+        better = self.objective(weights, z) <= value + ROUNDING * abs(
+            value
+        )  # flat near the optimum, its slope is not
         if better:
             self.weights, self.z = weights, z
         return better
@@ -145,27 +149,34 @@ class GroupModel:
         ahead, value, step = self.x @ direction, self.objective(self.weights, self.z), 1.0
         while step > 1e-8:
             weights, z = self.weights + step * direction, self.z + step * ahead
-            if self.objective(weights, z) < value:
+            new = self.objective(weights, z)
+            if new < value or (step == 1.0 and new <= value + ROUNDING * abs(value)):
                 self.weights, self.z = weights, z
                 return True
             step *= 0.5
         return False
 
-    def newton(self, accuracy: float, close: bool) -> None:
-        """Take Newton steps on the groups that are not 0 until their slopes fit within `accuracy` times λ."""
+    def newton(self, accuracy: float, close: bool) -> bool:
+        """Take Newton steps on the groups that are not 0 until their slopes fit within `accuracy` times λ.
+
+        Returns whether there was one to take.
+        """
+        moved = False
         for _ in range(CLOSE_STEPS if close else STEPS):
             length = self.norms(self.weights)[self.group]
             on = np.flatnonzero(length > 0)
             if not len(on):
-                return
+                break
             unit = self.weights[on] / length[on, None]
             slope = self.slopes()[on] - self.regularization * unit
             if np.abs(slope).max() <= accuracy * self.regularization:
-                return
+                break
             direction = np.zeros_like(self.weights)
             direction[on] = self._solved(on, unit, length[on], slope, SHARES[close])
             if not self._stopped(direction) and not self._searched(direction):
-                return
+                break
+            moved = True
+        return moved
 
     def _solved(
         self, on: IntArray, unit: FloatArray, length: FloatArray, slope: FloatArray, share: float

@@ -76,11 +76,10 @@ class WorkingSet(Solver):
         )
         run = kind(program, start, np.inf if time_limit is None else begun + time_limit, progress)
         words = run.go(tolerance)
-        point = Point(run.weights, run.dual)
+        point = Point(run.weights, program.certify(Point(run.weights, run.dual)).dual)
         certificate = program.certify(point)
         status = Status.OPTIMAL if certificate.gap <= tolerance else Status.LIMIT
         seconds = {"build": 0.0, "solve": time.perf_counter() - begun}
-        point = Point(run.weights, certificate.dual)
         return Solution(point, status, certificate, self.name, words, run.rounds, start is not None, seconds)
 
 
@@ -167,10 +166,10 @@ class _Run:
         index, own = np.asarray(program.penalty.index)[columns], self.weights[columns]  # type: ignore[attr-defined]
         model = GroupModel(program, columns, index, regularization, own, self.z)
         accuracy = float(np.clip(0.1 * look.gap, 1e-9, 0.1))
-        model.descend(accuracy)
-        model.newton(accuracy, look.gap <= CLOSE)
+        descended = model.descend(accuracy)
+        moved = model.newton(accuracy, look.gap <= CLOSE) or descended
         self.weights[columns], self.z = model.weights, model.z
-        return model.objective(model.weights, model.z) < look.objective
+        return moved
 
     def _newton(self, chosen: BoolArray, look: Look, regularization: float) -> bool:
         """Take Newton steps on some entries; return whether the objective fell."""
