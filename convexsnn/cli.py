@@ -85,18 +85,40 @@ def solvers(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def inspect(problem: ProblemArgument) -> None:
+def inspect(
+    problem: ProblemArgument,
+    form: Annotated[
+        str | None,
+        typer.Option("--form", help="Show a compiled form: qp, cone, cvxpy, or the dual written out."),
+    ] = None,
+    row: Annotated[
+        int | None, typer.Option("--row", help="Explain this row of the form (qp if none is given).")
+    ] = None,
+    column: Annotated[
+        int | None, typer.Option("--column", help="Explain this column of the form (qp if none is given).")
+    ] = None,
+) -> None:
     """Show a problem's formulation with its own numbers, without solving it."""
+    from convexsnn.errors import ShapeError
     from convexsnn.problem import load_problem
+    from convexsnn.programs import FORMS
+    from convexsnn.report.forms import explained, form_text
     from convexsnn.report.formulation import formulation
     from convexsnn.train import lower
 
+    if form is not None and form not in FORMS:
+        raise ShapeError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
     loaded = load_problem(problem)
     with _progress(quiet=False) as progress:
         if progress:
             progress("dictionary", 0.0)
         lowered = lower(loaded)
-    print(formulation(lowered))
+    asked = [(kind, index) for kind, index in (("row", row), ("column", column)) if index is not None]
+    if asked:
+        texts = [explained(lowered, index, kind, form or "qp") for kind, index in asked]
+    else:
+        texts = [form_text(lowered, form) if form else formulation(lowered)]
+    print("\n\n".join(texts))
 
 
 @app.command()

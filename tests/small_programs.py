@@ -99,6 +99,12 @@ def slow_objective(program, weights):
     return program.scale * total + program.regularization * norm(program.penalty, weights)
 
 
+def places(layout, kind):
+    """Return the place of every row or column of a form."""
+    blocks = layout.rows if kind == "row" else layout.columns
+    return [layout.place(index, kind) for index in range(blocks[-1].stop)]
+
+
 def random_point(program, rng, size=1.0):
     return Point(size * rng.standard_normal(program.shape))
 

@@ -2,6 +2,7 @@
 
 from convexsnn.programs.cone_form import ConeForm
 from convexsnn.programs.l1 import L1Program
+from convexsnn.programs.layout import FORMS, Layout, Place
 from convexsnn.programs.losses import LOSSES, Loss
 from convexsnn.programs.penalties import L1, Group, Penalty
 from convexsnn.programs.point import Certificate, Point, relative_gap
@@ -10,14 +11,17 @@ from convexsnn.programs.program import Program
 from convexsnn.programs.qp_form import QPForm
 
 __all__ = [
+    "FORMS",
     "L1",
     "LOSSES",
     "Certificate",
     "ConeForm",
     "Group",
     "L1Program",
+    "Layout",
     "Loss",
     "Penalty",
+    "Place",
     "Point",
     "Presolved",
     "Program",

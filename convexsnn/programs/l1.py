@@ -23,9 +23,10 @@ from convexsnn.bits import PackedBits
 from convexsnn.errors import ShapeError, UnsupportedError
 from convexsnn.programs.cone_form import ConeForm, cone_form
 from convexsnn.programs.cvxpy_form import cvxpy_problem
+from convexsnn.programs.layout import FORMS, Layout, Place, make_layout
 from convexsnn.programs.losses import LOSSES, Hinge, Loss
 from convexsnn.programs.mps import write_model
-from convexsnn.programs.penalties import L1, Penalty
+from convexsnn.programs.penalties import L1, Group, Penalty
 from convexsnn.programs.point import Certificate, Point, relative_gap
 from convexsnn.programs.program import Program
 from convexsnn.programs.qp_form import QPForm, qp_form
@@ -226,6 +227,37 @@ class L1Program(Program):
                 f"  subject to {self.penalty.dual_formula} <= λ",
             ]
         )
+
+    def layout(self, form: str = "qp") -> Layout:
+        """Return which rows and columns of a form are which; `form` is one of qp, cone, cvxpy, dual.
+
+        Raises
+        ------
+        ShapeError
+            Another form.
+        UnsupportedError
+            The program has no such form.
+        """
+        if form not in FORMS:
+            raise ShapeError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
+        if form in ("qp", "cone"):
+            built = self.to_qp() if form == "qp" else self.to_cone()
+            columns, rows = built.variables, built.rows
+        else:
+            entries, outputs = slice(0, self.shape[0] * self.shape[1]), slice(0, self.targets.size)
+            prices = entries
+            if isinstance(self.penalty, Group):
+                prices = slice(0, int(self.penalty.index.max()) + 1)
+            columns, rows = {"u": outputs}, {"price": prices}
+            if form == "cvxpy":
+                columns = {"W": entries, "Z": slice(entries.stop, entries.stop + outputs.stop)}
+                rows = {"Z = D W": outputs}
+        sizes = (self.dictionary.rows, *self.shape)
+        return make_layout(form, columns, rows, sizes, self.loss, self.penalty)
+
+    def explain(self, index: int, kind: str = "column", form: str = "qp") -> Place:
+        """Return what a row or column of a form stands for; errors as `layout` and `Layout.place`."""
+        return self.layout(form).place(index, kind)
 
     def to_cvxpy(self) -> Any:
         """Return a cvxpy.Problem whose variable is named ``W`` and whose constraint Z == D W gives u."""

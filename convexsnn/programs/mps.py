@@ -13,6 +13,12 @@ from convexsnn.errors import ProblemFileError, SolverFailed
 from convexsnn.programs.qp_form import QPForm
 
 ENDINGS = (".mps", ".lp")
+LETTERS = {"w+": "p", "w-": "m", "slack": "s"}
+
+
+def mps_name(block: str, position: int) -> str:
+    """Return the name of a row or column of the QP form in the files that `write_model` writes."""
+    return f"{LETTERS.get(block, block)}{position}"
 
 
 def highs_model(form: QPForm) -> Any:
@@ -27,9 +33,8 @@ def highs_model(form: QPForm) -> Any:
     lp.a_matrix_.start_ = form.A.indptr
     lp.a_matrix_.index_ = form.A.indices
     lp.a_matrix_.value_ = form.A.data
-    names = {"w+": "p", "w-": "m", "slack": "s"}
-    lp.col_names_ = [f"{names[k]}{j}" for k, v in form.variables.items() for j in range(v.stop - v.start)]
-    lp.row_names_ = [f"{k}{i}" for k, v in form.rows.items() for i in range(v.stop - v.start)]
+    lp.col_names_ = [mps_name(k, j) for k, v in form.variables.items() for j in range(v.stop - v.start)]
+    lp.row_names_ = [mps_name(k, i) for k, v in form.rows.items() for i in range(v.stop - v.start)]
     model = highspy.HighsModel()
     model.lp_ = lp
     if not form.linear:

@@ -15,6 +15,7 @@ from convexsnn.errors import ShapeError, SolverFailed, SolverNotInstalled, Unsup
 from convexsnn.programs import L1Program, Point, Presolved, presolve
 from convexsnn.programs.scaling import scale
 from convexsnn.solvers.cvxpy_ import Cvxpy
+from convexsnn.solvers.failure import in_users_terms
 from convexsnn.solvers.highs_ import Highs
 from convexsnn.solvers.restricted import pays, solve_restricted
 from convexsnn.solvers.solver import Solution, Solver, Status, kind_of
@@ -212,5 +213,5 @@ def _solve_part(
         if best.certificate.gap <= tolerance:
             return best
     if best is nothing and failure is not None:
-        raise failure
+        raise in_users_terms(part, failure) from failure
     return best

@@ -25,12 +25,12 @@ from convexsnn.dictionary.pricing import Oracle, Witnesses, merged_prices, subne
 from convexsnn.dictionary.search import LocalSearch
 from convexsnn.dictionary.spikes import distinct_rows
 from convexsnn.dictionary.stacks import exact_units
-from convexsnn.errors import LoweringError, SolverFailed, UnsupportedError
+from convexsnn.errors import LoweringError, UnsupportedError
 from convexsnn.lowering import Convexification, Lowered, build_dictionary, definition_of, dual_at_zero
 from convexsnn.networks import Layer, Subnetwork
 from convexsnn.problem import Problem
 from convexsnn.programs import Certificate, L1Program, Point
-from convexsnn.solvers import Solution, Solver, Status, solve
+from convexsnn.solvers import Solution, Solver, Status, failure, solve
 from convexsnn.train.closed_form import closed_form
 
 CUTOFFS = (1.3, 1.05, 1.005)  # times λ; the last cutoff is λ and a little
@@ -233,9 +233,7 @@ class ColumnGeneration:
             program, self.solver, tolerance=max(self.tolerance / 10, 1e-10), time_limit=limit, start=start
         )
         if solution.status not in (Status.OPTIMAL, Status.LIMIT):
-            raise SolverFailed(
-                f"solver {solution.solver}: {solution.status.value} ({solution.solver_status})"
-            )
+            raise failure(program, solution)
         return solution
 
     def _prove(self, program: L1Program, solution: Solution, norm: float, oracle: str) -> None:

@@ -15,14 +15,14 @@ import numpy as np
 from convexsnn.certify import Checked, Claim, Evidence, Verification, check, load_claim, save_claim, verify
 from convexsnn.certify.certificate import status_of
 from convexsnn.dictionary import load_dictionary
-from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, SolverFailed, VerificationError
+from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, VerificationError
 from convexsnn.lowering import Convexification, Lowered
 from convexsnn.networks import Network, load_network, save_network
 from convexsnn.problem import Problem, load_problem
 from convexsnn.programs import Certificate, Point
 from convexsnn.programs.prune import prune
 from convexsnn.simulate import simulate
-from convexsnn.solvers import Solution, Solver, Status, check_limits, get_solver, solve
+from convexsnn.solvers import Solution, Solver, Status, check_limits, failure, get_solver, solve
 from convexsnn.train.baseline import ridge_baseline
 from convexsnn.train.column_generation import ColumnGeneration, Generated, Iteration, Proof, certified
 from convexsnn.train.folder import write_folder
@@ -241,7 +241,7 @@ def train(
         generated = Generated(lowered, solution, None, ())
     lowered, solution, proof = generated.lowered, generated.solution, generated.proof
     if solution.status not in (Status.OPTIMAL, Status.LIMIT):
-        raise SolverFailed(f"solver {solution.solver}: {solution.status.value} ({solution.solver_status})")
+        raise failure(lowered.program, solution)
     report("pruning")
     point = prune(lowered.program, solution.point, spec.tolerance)
     certificate = certified(lowered.program, point, proof) if proof else lowered.program.certify(point)

@@ -1,0 +1,147 @@
+"""A row or column of a compiled form in the user's terms: which sample, which pattern, which unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray
+from convexsnn.dictionary import SpikeDictionary
+from convexsnn.problem import Problem
+from convexsnn.programs import Group, L1Program, Place
+
+
+@dataclass(frozen=True)
+class SampleOrigin:
+    """Where a row of D comes from.
+
+    Attributes
+    ----------
+    sample, step : int
+        Counted from 0; the last step where only that is supervised.
+    given : tuple of float
+        The targets as the problem states them, one a head.
+    encoded : float or None
+        The number that the loss compares this output with; None where the row or column is of all outputs.
+    weight : float
+        a, the sample's weight.
+    firing : int
+        How many patterns fire there.
+    """
+
+    sample: int
+    step: int
+    given: tuple[float, ...]
+    encoded: float | None
+    weight: float
+    firing: int
+
+
+@dataclass(frozen=True, eq=False)
+class PatternOrigin:
+    """Where a column of D comes from.
+
+    Attributes
+    ----------
+    spikes : int
+        Rows where the pattern fires.
+    margin : float
+        Smallest distance of a membrane from its threshold.
+    subnetwork, unit : int
+        The witness: unit of the last layer of that subnetwork, counted from 0.
+    units_below : tuple of int
+        Sizes of the hidden layers that it sits on.
+    leak : float or None
+        β of a LIF unit.
+    weights : (d',) array
+        Inputs, then bias, neighbours and own last spike where the layer has them.
+    """
+
+    pattern: int
+    spikes: int
+    margin: float
+    subnetwork: int
+    unit: int
+    units_below: tuple[int, ...]
+    leak: float | None
+    weights: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What one row or column of a form stands for.
+
+    Attributes
+    ----------
+    output_name : str
+        The class or number that the output stands for; "" where the row or column has no output.
+    sample : SampleOrigin or None
+        For what belongs to a row of D.
+    patterns : tuple of PatternOrigin
+        For what belongs to a column of D, or to a group of them.
+    """
+
+    place: Place
+    output_name: str
+    sample: SampleOrigin | None
+    patterns: tuple[PatternOrigin, ...]
+
+
+def explanation(
+    problem: Problem, program: L1Program, dictionary: SpikeDictionary, place: Place
+) -> Explanation:
+    """Return the explanation of a place in a form of `program`, the problem's over `dictionary`."""
+    patterns = [] if place.pattern is None else [place.pattern]
+    if not patterns and place.group is not None and isinstance(program.penalty, Group):
+        patterns = np.flatnonzero(program.penalty.index == place.group).tolist()
+    return Explanation(
+        place,
+        "" if place.output is None else output_name(problem, place.output),
+        None if place.row is None else _sample(problem, program, place.row, place.output),
+        tuple(_pattern(dictionary, pattern) for pattern in patterns),
+    )
+
+
+def output_name(problem: Problem, output: int) -> str:
+    """Return what an output says: a class, a sign, or a target's number."""
+    heads = problem.target_code.heads
+    starts = np.cumsum([0] + [head.outputs for head in heads])
+    k = int(np.searchsorted(starts, output, side="right")) - 1
+    head, first = heads[k], int(starts[k])
+    of_head = f" of head {k}" if len(heads) > 1 and head.labels else ""
+    if not head.labels:
+        return f"target {k}"
+    if head.outputs == 1:
+        return f"label {head.labels[-1]} if positive, {head.labels[0]} if not{of_head}"
+    return f"class {head.labels[output - first]}{of_head}"
+
+
+def _sample(problem: Problem, program: L1Program, row: int, output: int | None) -> SampleOrigin:
+    steps = problem.inputs.shape[1] if problem.network.supervise == "all" else 1
+    sample, step = divmod(row, steps)
+    given = np.asarray(problem.targets, dtype=np.float64).reshape(program.dictionary.rows, -1)[row]
+    return SampleOrigin(
+        sample,
+        step if steps > 1 else problem.inputs.shape[1] - 1,
+        tuple(given.tolist()),
+        None if output is None else float(program.targets[row, output]),
+        float(program.sample_weights[row]),
+        int(program.dictionary.take_rows(np.array([row])).counts().sum()),
+    )
+
+
+def _pattern(dictionary: SpikeDictionary, pattern: int) -> PatternOrigin:
+    stack, unit = int(dictionary.subnetwork_of[pattern]), int(dictionary.unit_of[pattern])
+    *below, last = dictionary.subnetworks[stack].layers
+    leak = getattr(last.neuron, "leak", None)
+    return PatternOrigin(
+        pattern,
+        int(dictionary.columns.select([pattern]).counts()[0]),
+        float(dictionary.margins[pattern]),
+        stack,
+        unit,
+        tuple(layer.units for layer in below),
+        None if leak is None else float(np.broadcast_to(leak, last.units)[unit]),
+        last.unit_weights()[unit],
+    )
