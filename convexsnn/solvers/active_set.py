@@ -15,7 +15,7 @@ from scipy.linalg import lapack
 from convexsnn.arrays import FloatArray, IntArray
 
 SWEEPS = 10  # of coordinate descent before each step on the support; every fifth looks at all weights
-STEPS = 20  # on one support
+STEPS = 3  # on the support, in a turn
 RIDGE = 1e-13  # of the largest diagonal entry: dependent columns leave the factor positive definite
 PATIENCE = 4  # rounds without a better fit of the gradients
 

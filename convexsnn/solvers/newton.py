@@ -63,9 +63,10 @@ def gram(program: L1Program, z: FloatArray, entries: Entries) -> FloatArray:
         for c in range(program.shape[1]):
             own = slice(slices[c], slices[c + 1])
             part = x if len(columns) == own.stop - own.start else x[:, place[own]]
-            found[own, own] += part.T @ (part * bend[start:stop, [c]])
+            root = part * np.sqrt(bend[start:stop, [c]])
+            found[own, own] += root.T @ root  # of one matrix with itself BLAS makes half
             if coupling is not None:
-                weighted[:, own] = part * coupling[start:stop, [c]]
+                weighted[:, own] = part * (np.sqrt(program.row_scale) * coupling)[start:stop, [c]]
         if coupling is not None:
-            found -= weighted.T @ (weighted * program.row_scale[start:stop])
+            found -= weighted.T @ weighted
     return found
