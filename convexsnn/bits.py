@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
+from convexsnn.bit_kernels import add_columns, column_sums, reversed_by_eights
 from convexsnn.errors import ShapeError
 
 BLOCK = 1 << 22  # entries unpacked at a time
+BOTH_CORES = 1 << 24  # entries of a product that two threads share
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +44,7 @@ class PackedBits:
                 f"packed: expected uint8 (P, {-(-self.rows // 8)}) for {self.rows} rows, "
                 f"got {self.packed.dtype} {self.packed.shape}"
             )
+        object.__setattr__(self, "packed", np.ascontiguousarray(self.packed))  # as the kernels read it
 
     @classmethod
     def from_array(cls, array: npt.ArrayLike) -> PackedBits:
@@ -84,26 +89,32 @@ class PackedBits:
         return [slice(k, k + width) for k in range(0, len(self.packed), width)]
 
     def __matmul__(self, weights: FloatArray) -> FloatArray:
-        """Return D W for W (P,) or (P, C), without ever unpacking the whole of D."""
+        """Return D W for W (P,) or (P, C), without ever unpacking D."""
         if len(weights) != len(self.packed):
             raise ShapeError(f"weights: expected {len(self.packed)} rows, got {weights.shape}")
-        out = np.zeros((self.rows, *weights.shape[1:]))
-        used = np.flatnonzero(weights if weights.ndim == 1 else weights.any(axis=1))  # few, at a sparse point
-        width = max(1, BLOCK // max(self.rows, 1))
-        for start in range(0, len(used), width):
-            part = used[start : start + width]
-            out += self.toarray(part).astype(np.float64) @ weights[part]
-        return out
+        columns = int(np.prod(weights.shape[1:]))
+        table = np.asarray(weights, dtype=np.float64).reshape(len(self.packed), columns)
+        out = np.empty((self.rows, columns))
+        for c in range(columns):
+            used = np.flatnonzero(table[:, c])  # few, at a sparse point
+            sums = np.zeros(8 * self.packed.shape[1])
+            work = partial(add_columns, self.packed, used, table[used, c], sums)
+            _in_parts(work, self.packed.shape[1], len(used) * self.rows, 8)
+            out[:, c] = reversed_by_eights(sums)[: self.rows]
+        return out.reshape(self.rows, *weights.shape[1:])
 
     def transpose_times(self, rows: FloatArray) -> FloatArray:
-        """Return Dᵀ U for U (R,) or (R, C), without ever unpacking the whole of D."""
+        """Return Dᵀ U for U (R,) or (R, C), without ever unpacking D."""
         if len(rows) != self.rows:
             raise ShapeError(f"rows: expected {self.rows}, got {rows.shape}")
         table = np.asarray(rows, dtype=np.float64).reshape(self.rows, -1)
-        out = np.empty((len(self.packed), table.shape[1]))
+        out = np.empty((table.shape[1], len(self.packed)))
         for c in range(table.shape[1]):
-            _sums(self.packed, _byte_sums(table[:, c]), out[:, c])
-        return out.reshape(len(self.packed), *rows.shape[1:])
+            padded = np.zeros(8 * self.packed.shape[1])
+            padded[: self.rows] = table[:, c]
+            work = partial(column_sums, self.packed, reversed_by_eights(padded), out[c])
+            _in_parts(work, len(self.packed), len(self.packed) * self.rows, 4)
+        return np.ascontiguousarray(out.T).reshape(len(self.packed), *rows.shape[1:])
 
     def unique_columns(self) -> tuple[IntArray, IntArray]:
         """Return (first, inverse): indices of the first of each distinct column, in order of appearance."""
@@ -122,21 +133,14 @@ class PackedBits:
         return np.concatenate(packed, axis=1) if packed else np.zeros((self.rows, 0), np.uint8)
 
 
-def _byte_sums(values: FloatArray) -> FloatArray:
-    """Return, for every 8 rows, the sums of all 256 subsets of their values, (ceil(R / 8), 256)."""
-    padded = np.zeros((-(-len(values) // 8), 8))
-    padded.ravel()[: len(values)] = values
-    subsets = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float64)
-    return np.ascontiguousarray(padded @ subsets.T)
-
-
-@njit(cache=True, nogil=True)
-def _sums(packed, sums, out):  # type: ignore[no-untyped-def]
-    for p in range(len(packed)):
-        total = 0.0
-        for k in range(packed.shape[1]):
-            total += sums[k, packed[p, k]]
-        out[p] = total
+def _in_parts(work: Callable[[int, int], None], size: int, entries: int, multiple: int) -> None:
+    """Do `work(low, high)` for 0..size, in two parts at once if there are entries enough to pay for it."""
+    middle = size // 2 // multiple * multiple
+    if entries < BOTH_CORES or not 0 < middle < size:
+        work(0, size)
+        return
+    with ThreadPoolExecutor(2) as pool:  # the kernels hold no lock
+        list(pool.map(work, (0, middle), (middle, size)))
 
 
 def unique_rows(table: npt.NDArray[Any]) -> tuple[IntArray, IntArray]:

@@ -17,7 +17,8 @@ EVERYONE = {"errors", "arrays"}
 MAY_IMPORT = {
     "errors": set(),
     "arrays": {"errors"},
-    "bits": EVERYONE,
+    "bit_kernels": set(),
+    "bits": EVERYONE | {"bit_kernels"},
     "targets": EVERYONE,
     "schema": {"errors"},
     "tasks": EVERYONE,

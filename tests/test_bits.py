@@ -7,7 +7,8 @@ from convexsnn import bits
 from convexsnn.bits import PackedBits, unique_rows
 from convexsnn.errors import ShapeError
 
-SHAPES = [(1, 1), (7, 3), (8, 8), (9, 1), (16, 5), (33, 12), (5, 0), (3, 4100)]
+# whole words of 64 rows and what is left, whole fours of columns and what is left
+SHAPES = [(1, 1), (7, 3), (8, 8), (9, 1), (16, 5), (33, 12), (5, 0), (3, 4100), (64, 4), (65, 9), (200, 31)]
 
 
 @pytest.fixture(params=SHAPES, ids=str)
@@ -46,9 +47,12 @@ def test_the_packed_matrix_does_not_follow_the_array_it_came_from():
 
 
 @pytest.mark.parametrize("outputs", [(), (1,), (3,)], ids=str)
-def test_products_are_those_of_the_dense_matrix(dense, outputs, block):
+@pytest.mark.parametrize("both_cores", [False, True])
+def test_products_are_those_of_the_dense_matrix(dense, outputs, both_cores, monkeypatch):
+    monkeypatch.setattr(bits, "BOTH_CORES", 0 if both_cores else 10**9)
     rng, packed = np.random.default_rng(0), PackedBits.from_array(dense)
     weights = rng.standard_normal((dense.shape[1], *outputs))
+    weights[rng.random(dense.shape[1]) < 0.3] = 0.0
     rows = rng.standard_normal((dense.shape[0], *outputs))
     product, transposed = packed @ weights, packed.transpose_times(rows)
     assert product.shape == (dense.shape[0], *outputs)
@@ -57,11 +61,18 @@ def test_products_are_those_of_the_dense_matrix(dense, outputs, block):
     np.testing.assert_allclose(transposed, dense.T @ rows, rtol=1e-12, atol=1e-11)
 
 
+def test_long_columns_are_summed_in_pieces():
+    """More rows than the numbers that stay in the first-level cache, more columns than a tile."""
+    dense = np.random.default_rng(2).random((9000, 1100)) < 0.5
+    weights, rows = np.arange(1100) % 7 - 3.0, np.arange(9000) % 11 - 5.0  # whole numbers: sums are exact
+    packed = PackedBits.from_array(dense)
+    assert np.array_equal(packed @ weights, dense @ weights)
+    assert np.array_equal(packed.transpose_times(rows), dense.T @ rows)
+
+
 @pytest.mark.parametrize("too_many", [-1, 1])
-@pytest.mark.parametrize("columns_a_block", [100, 4])
-def test_products_refuse_vectors_of_another_length(too_many, columns_a_block, monkeypatch):
+def test_products_refuse_vectors_of_another_length(too_many):
     packed = PackedBits.from_array(np.ones((5, 8)))
-    monkeypatch.setattr(bits, "BLOCK", 5 * columns_a_block)
     with pytest.raises(ValueError):
         packed.transpose_times(np.ones(5 + too_many))
     with pytest.raises(ValueError):
