@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from convexsnn.arrays import IntArray
-from convexsnn.programs import L1Program, Point
+from convexsnn.programs import Group, L1Program, Point
 from convexsnn.solvers.solver import Solution
 
 LEAST = 2000  # columns from which on it pays
@@ -65,6 +65,7 @@ def solve_restricted(program: L1Program, solve: Solve, tolerance: float) -> Solu
 def _largest(program: L1Program, dual: np.ndarray, count: int, above: float = 0.0) -> IntArray:
     """Return the columns that a dual point prices highest, in order of their numbers."""
     table = program.dictionary.transpose_times(dual)
-    norms = np.abs(table).max(axis=1) if program.penalty.name == "l1" else np.sqrt((table**2).sum(axis=1))
+    penalty = program.penalty
+    norms = penalty.norms(table)[penalty.index] if isinstance(penalty, Group) else np.abs(table).max(axis=1)
     count = min(count, int((norms > above).sum()))
     return np.sort(np.argsort(-norms, kind="stable")[:count])

@@ -71,11 +71,13 @@ class WorkingSet(Solver):
         if options:
             raise ShapeError(f"options: solver working_set takes none, got {', '.join(options)}")
         begun = time.perf_counter()
-        kind = (
-            _Run if program.loss.name != "hinge" else _ByColumns if program.penalty.name == "l1" else _ByCones
-        )
+        hinge, single = program.loss.name == "hinge", program.penalty.name == "l1"
+        kind = _Run if not hinge else _ByColumns if single else _ByCones
         run = kind(program, start, np.inf if time_limit is None else begun + time_limit, progress)
-        words = run.go(tolerance)
+        if program.regularization >= program.regularization_max:
+            run.weights, words = np.zeros(program.shape), "W = 0: no pattern can help"
+        else:
+            words = run.go(tolerance)
         point = Point(run.weights, program.certify(Point(run.weights, run.dual)).dual)
         certificate = program.certify(point)
         status = Status.OPTIMAL if certificate.gap <= tolerance else Status.LIMIT
@@ -213,11 +215,12 @@ class _ByColumns(_Run):
 
     def go(self, tolerance: float) -> str:
         """Solve every output; return why it ended."""
-        words = ["gap reached"]
         self.dual = self.duals = np.zeros(self.program.targets.shape)
         for c, part in enumerate(self.program.outputs_apart()):
-            words.append(self._output(part, c, tolerance))
-        return max(words, key=lambda word: word != "gap reached")
+            words = self._output(part, c, tolerance)
+            if words != "gap reached":
+                break
+        return words
 
     def _output(self, part: L1Program, c: int, tolerance: float) -> str:
         simplex, begin = ColumnSimplex(part), np.flatnonzero(self.weights[:, c])
