@@ -59,7 +59,7 @@ def presolve(program: L1Program) -> Presolved:
     first, row_of = unique_rows(np.concatenate([dictionary.row_bytes(), labels], axis=1))
     reduced = replace(
         program,
-        dictionary=dictionary.take_rows(first),
+        dictionary=dictionary if len(first) == dictionary.rows else dictionary.take_rows(first),
         targets=program.targets[first],
         sample_weights=np.bincount(row_of, weights=program.sample_weights).astype(np.float64),
         penalty=program.penalty.take(columns),
