@@ -45,7 +45,18 @@ if TYPE_CHECKING:
     from convexsnn.problem import Problem, load_problem
     from convexsnn.programs import L1, Certificate, Group, L1Program, Point, presolve
     from convexsnn.solvers import Capabilities, Solution, Solver, Status, get_solver, solve
-    from convexsnn.train import Distance, Result, distance, lower, reconstruct, train, verify_folder
+    from convexsnn.train import (
+        Distance,
+        PathRow,
+        RegularizationPath,
+        Result,
+        distance,
+        lower,
+        path,
+        reconstruct,
+        train,
+        verify_folder,
+    )
 
 __version__ = "0.1.0"
 
@@ -79,7 +90,17 @@ _HOME = {
     "problem": ("Problem", "load_problem"),
     "programs": ("L1", "Certificate", "Group", "L1Program", "Point", "presolve"),
     "solvers": ("Capabilities", "Solution", "Solver", "Status", "get_solver", "solve"),
-    "train": ("Distance", "Result", "distance", "lower", "reconstruct", "verify_folder"),
+    "train": (
+        "Distance",
+        "PathRow",
+        "RegularizationPath",
+        "Result",
+        "distance",
+        "lower",
+        "path",
+        "reconstruct",
+        "verify_folder",
+    ),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
@@ -102,10 +123,12 @@ __all__ = [
     "Network",
     "NetworkSpec",
     "NotInstalled",
+    "PathRow",
     "Point",
     "Problem",
     "ProblemFileError",
     "RecurrentThreshold",
+    "RegularizationPath",
     "Result",
     "ShapeError",
     "Solution",
@@ -125,6 +148,7 @@ __all__ = [
     "load_network",
     "load_problem",
     "lower",
+    "path",
     "presolve",
     "reconstruct",
     "save_network",

@@ -1,4 +1,4 @@
-"""The command line: list, inspect, solve, verify, solvers, export.
+"""The command line: list, inspect, solve, path, verify, gap, solvers, export.
 
 Exit status: 0 done, 1 a failure or a refused certificate, 2 a mistake in what was asked, 130 interrupted.
 What a command needs is imported inside it, so that --help is instant.
@@ -170,6 +170,67 @@ def _failed(name: str, reason: str) -> dict[str, Any]:
     failed = {"problem": name, "status": "failed", **dict.fromkeys(keys), "verified": False}
     stages = ("dictionary", "solve", "reconstruct", "verify", "total")
     return {**failed, "seconds": dict.fromkeys(stages), "reason": reason}
+
+
+@app.command()
+def path(
+    problem: ProblemArgument,
+    count: Annotated[int, typer.Option("--count", help="How many values of λ.")] = 20,
+    smallest: Annotated[
+        float, typer.Option("--smallest", help="The last λ, as a fraction of the largest.")
+    ] = 0.01,
+    validation: Annotated[
+        float, typer.Option("--validation", help="Share of the samples to hold out and choose λ by.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", help="Which samples are held out.")] = 0,
+    solver: SolverOption = None,
+    tolerance: ToleranceOption = None,
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", help="Seconds for everything; finished rows are kept.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write: path.json, and the chosen λ's solution.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="File to draw loss, accuracy and units in, .png for one.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace --out and --plot of an earlier run.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Solve at falling λ, each from the last and certified; choose λ on samples held out."""
+    from convexsnn.errors import SolverFailed, VerificationError
+    from convexsnn.problem import load_problem
+    from convexsnn.report.plots import check_plot, plot_path
+    from convexsnn.report.summary import path_text
+    from convexsnn.train import path as walk
+    from convexsnn.train.folder import check_writable
+
+    if out is not None:
+        check_writable(out, force)
+    if plot is not None:
+        check_plot(plot, force)
+    loaded = load_problem(problem)
+    try:
+        with _progress(quiet=as_json) as progress:
+            found = walk(
+                loaded, count=count, smallest=smallest, validation=validation, seed=seed, solver=solver,
+                tolerance=tolerance, time_limit=time_limit, progress=progress,
+            )  # fmt: skip
+    except (SolverFailed, VerificationError) as error:
+        if as_json:
+            _print_json({"problem": loaded.name, "status": "failed", "reason": str(error)})
+        raise
+    summary = found.summary()
+    if out is not None:
+        found.save(out, force=force)
+    if plot is not None:
+        plot_path(summary, plot, force=force)
+    summary |= {name: None if file is None else str(file) for name, file in (("out", out), ("plot", plot))}
+    if as_json:
+        return _print_json(summary)
+    print(path_text(summary))
 
 
 @app.command()

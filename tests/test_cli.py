@@ -20,7 +20,7 @@ KEYS = {
     "problem", "status", "objective", "lower_bound", "gap", "scope", "patterns", "units", "verified",
     "max_output_error", "min_margin", "train_accuracy", "test_accuracy", "solver", "seconds", "out",
 }  # fmt: skip
-COMMANDS = ("list", "inspect", "solve", "verify", "solvers", "export")
+COMMANDS = ("list", "inspect", "solve", "path", "verify", "gap", "solvers", "export")
 
 
 # help

@@ -69,3 +69,51 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     if summary["out"]:
         lines.append(f"  written to    {summary['out']}; check it with: convexsnn verify {summary['out']}")
     return "\n".join(lines)
+
+
+def path_text(summary: Mapping[str, Any]) -> str:
+    """Return a table of λ and the choice, for a summary as `RegularizationPath.summary` makes it."""
+    rows, chosen = summary["rows"], summary["chosen"]
+    held = f", {summary['held_out']} held out by seed {summary['seed']}" if summary["held_out"] else ""
+    lines = [
+        f"{summary['problem']}: {len(rows)} of {summary['count']} values of λ, from λ_max = "
+        f"{summary['regularization_max']:.6g} down; {summary['samples']} samples{held}; "
+        f"{summary['patterns']} patterns",
+        *_path_table(rows, chosen),
+    ]
+    over = sum(row["gap"] > summary["tolerance"] for row in rows)
+    if over:
+        lines.append(f"  gap above the tolerance {summary['tolerance']:g} in {over} rows")
+    if len(rows) < summary["count"]:
+        lines.append("  the time limit came before the end of the path")
+    if chosen is not None:
+        by = "loss" if rows[chosen]["validation_accuracy"] is None else "accuracy"
+        lines.append(f"* chosen by {by} on the samples held out: λ = {rows[chosen]['regularization']:.10g}")
+        if summary["result"] is None:
+            lines.append("  not trained on all samples: the time was over")
+        else:
+            lines += ["on all samples", summary_text({**summary["result"], "out": summary.get("out")})]
+    elif summary.get("out"):
+        lines.append(f"  written to    {summary['out']}")
+    return "\n".join(lines)
+
+
+def _path_table(rows: list[dict[str, Any]], chosen: int | None) -> list[str]:
+    heads = {
+        "regularization": ("λ", "#.6g"), "fraction": ("λ/λ_max", ".4f"), "units": ("units", "d"),
+        "objective": ("objective", "#.6g"), "gap": ("gap", ".1e"), "train_loss": ("loss", "#.4g"),
+        "train_accuracy": ("accuracy", ".4f"), "validation_loss": ("loss held out", "#.4g"),
+        "validation_accuracy": ("accuracy held out", ".4f"), "seconds": ("seconds", ".2f"),
+        "start_used": ("started", ""),
+    }  # fmt: skip
+    heads = {key: head for key, head in heads.items() if any(row[key] is not None for row in rows)}
+    table = [[word for word, _ in heads.values()]]
+    for row in rows:
+        told = {**row, "start_used": "from last" if row["start_used"] else "anew"}
+        table.append([f"{told[key]:{style}}" for key, (_, style) in heads.items()])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    marks = [" ", *("*" if k == chosen else " " for k in range(len(rows)))]
+    return [
+        f"{mark} " + "  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True))
+        for mark, line in zip(marks, table, strict=True)
+    ]

@@ -6,9 +6,21 @@ from types import ModuleType
 from typing import Any
 
 from convexsnn.train.gap import Distance, distance
+from convexsnn.train.path import PathRow, RegularizationPath, path
 from convexsnn.train.pipeline import Result, lower, reconstruct, train, verify_folder
 
-__all__ = ["Distance", "Result", "distance", "lower", "reconstruct", "train", "verify_folder"]
+__all__ = [
+    "Distance",
+    "PathRow",
+    "RegularizationPath",
+    "Result",
+    "distance",
+    "lower",
+    "path",
+    "reconstruct",
+    "train",
+    "verify_folder",
+]
 
 
 class _CallablePackage(ModuleType):

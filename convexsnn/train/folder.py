@@ -10,7 +10,9 @@ from pathlib import Path
 
 from convexsnn.errors import ProblemFileError
 
-MARK = "certificate.json"
+CERTIFICATE = "certificate.json"
+PLOT_DATA = "path.json"
+MARKS = (CERTIFICATE, PLOT_DATA)  # a folder that holds one of them is ours to replace
 
 
 def check_writable(folder: Path, force: bool) -> None:
@@ -23,9 +25,9 @@ def check_writable(folder: Path, force: bool) -> None:
     if folder.exists():
         if not force:
             raise ProblemFileError(f"out: {folder}: exists; choose another folder, or --force to replace it")
-        if any(folder.iterdir()) and not (folder / MARK).exists():
+        if any(folder.iterdir()) and not any((folder / mark).exists() for mark in MARKS):
             raise ProblemFileError(
-                f"out: {folder}: exists and holds no {MARK}; not replaced, even with --force"
+                f"out: {folder}: exists and holds no {' or '.join(MARKS)}; not replaced, even with --force"
             )
     if not os.access(parent, os.W_OK | os.X_OK):
         raise ProblemFileError(f"out: {folder}: {parent} cannot be written")

@@ -141,20 +141,20 @@ class Result:
         ProblemFileError
             The folder exists (without `force`) or cannot be written; then nothing is.
         """
+        write_folder(Path(folder), self.write, force)
 
-        def write(made: Path) -> None:
-            self.problem.save(made)
-            if self.problem.dictionary.source == "file":
-                given = self.problem.dictionary.file or ""
-                shutil.copyfile(
-                    (self.problem.folder / given) if self.problem.folder else given, made / "witnesses.npz"
-                )
-            save_network(made / "network.npz", self.network)
-            self.lowered.dictionary.save(made / "dictionary.npz")
-            dual = self.proof.dual if self.proof else self.certificate.dual
-            save_claim(made, self.claim, Evidence(dual, self.point.weights, self.columns))
-
-        write_folder(Path(folder), write, force)
+    def write(self, folder: Path) -> None:
+        """Write the files of `save` into an existing folder."""
+        self.problem.save(folder)
+        if self.problem.dictionary.source == "file":
+            given = self.problem.dictionary.file or ""
+            shutil.copyfile(
+                (self.problem.folder / given) if self.problem.folder else given, folder / "witnesses.npz"
+            )
+        save_network(folder / "network.npz", self.network)
+        self.lowered.dictionary.save(folder / "dictionary.npz")
+        dual = self.proof.dual if self.proof else self.certificate.dual
+        save_claim(folder, self.claim, Evidence(dual, self.point.weights, self.columns))
 
 
 def lower(problem: Problem) -> Lowered:

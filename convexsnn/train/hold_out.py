@@ -1,0 +1,42 @@
+"""Samples held out of a problem, to choose by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from convexsnn.arrays import IntArray
+from convexsnn.errors import ShapeError
+from convexsnn.problem import Problem
+
+
+def hold_out(problem: Problem, share: float, seed: int) -> tuple[Problem, IntArray]:
+    """Return the problem without a share of its training samples, drawn by `seed`, and their (k,) indices.
+
+    Raises
+    ------
+    ShapeError
+        The share is no sample or all, or a label is left without a sample to train on.
+    """
+    n = len(problem.inputs)
+    held = round(share * n)
+    if not 0 < held < n:
+        raise ShapeError(f"validation: {share:g} of {n} samples is {held}; both parts need one at least")
+    order = np.random.default_rng(seed).permutation(n)
+    kept, held_out = np.sort(order[held:]), np.sort(order[:held])
+    fit = replace(
+        problem,
+        inputs=problem.inputs[kept],
+        targets=np.asarray(problem.targets)[kept],
+        sample_weights=None if problem.sample_weights is None else problem.sample_weights[kept],
+        test_inputs=None,
+        test_targets=None,
+        expected={},
+    )
+    if fit.target_code != problem.target_code:
+        raise ShapeError(
+            f"validation: with {share:g} held out by seed {seed} the other samples lack a label; "
+            "take another seed or a smaller share"
+        )
+    return fit, held_out
