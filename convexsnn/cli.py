@@ -1,4 +1,4 @@
-"""The command line: list, inspect, solve, path, verify, gap, solvers, export.
+"""The command line: list, inspect, solve, path, verify, gap, solvers, export, bench.
 
 Exit status: 0 done, 1 a failure or a refused certificate, 2 a mistake in what was asked, 130 interrupted.
 What a command needs is imported inside it, so that --help is instant.
@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from convexsnn.bench import command as benchmark
 from convexsnn.errors import ConvexSNNError
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Spiking neural networks by convex optimization, with certificates that anybody can check.",
 )
+app.add_typer(benchmark.app, name="bench")
 
 ProblemArgument = Annotated[
     str, typer.Argument(metavar="PROBLEM", help="A problem file (.toml) or a name from `convexsnn list`.")

@@ -34,6 +34,7 @@ MAY_IMPORT = {
 MAY_IMPORT["certify"] = MAY_IMPORT["lowering"] | {"lowering"}
 MAY_IMPORT["train"] = set(MAY_IMPORT)
 MAY_IMPORT["report"] = set(MAY_IMPORT)
+MAY_IMPORT["bench"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__main__"] = {"cli"}
 SECTIONS = sorted({name.split(".")[1] for name in NAMES if "." in name})

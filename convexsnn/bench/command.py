@@ -1,0 +1,117 @@
+"""``convexsnn bench``; what it needs is imported inside, so that --help is instant."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Benchmarks: solvers.")
+
+
+@app.callback()
+def bench() -> None:
+    """Benchmarks, with machine and versions noted."""
+
+
+@app.command()
+def solvers(
+    solver: Annotated[
+        list[str] | None,
+        typer.Option("--solver", help="Only this solver; may be given again. alone:NAME skips our presolve."),
+    ] = None,
+    problem: Annotated[
+        list[str] | None, typer.Option("--problem", help="Only this problem; may be given again.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small problems of every kind instead.")] = False,
+    repeat: Annotated[
+        int, typer.Option("--repeat", help="Measured runs of each pair; the median counts.")
+    ] = 3,
+    tolerance: Annotated[float, typer.Option("--tolerance", help="Relative gap to reach.")] = 1e-6,
+    time_limit: Annotated[float, typer.Option("--time-limit", help="Seconds for each run.")] = 300.0,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of results; what it has is not run again.")
+    ] = Path("bench-solvers"),
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Write the problems to this new folder, benchopt-style; solve nothing."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Run solvers on problems: certified gap against time, targets met and missed. Can be resumed."""
+    from convexsnn.bench.data import write_data
+    from convexsnn.bench.machine import conditions
+    from convexsnn.bench.problems import BITS, FULL, QUICK, find_problems
+    from convexsnn.bench.run import Results, check_settings, check_solver, run_all
+
+    among = QUICK if quick else FULL
+    chosen = find_problems(problem or [], among)
+    for name in solver or []:
+        if name != BITS:
+            check_solver(name)
+    check_settings(tolerance, time_limit, repeat)
+    if data is not None:
+        names = write_data(chosen, data)
+        print(
+            json.dumps({"data": str(data), "problems": names}) if as_json else f"wrote {data}: {len(names)}"
+        )
+        return
+    results = Results(out, conditions(tolerance, time_limit, repeat))
+    count = 0
+
+    def report(record: Any, known: bool) -> None:
+        nonlocal count
+        count += 1
+        if not as_json:
+            print(_line(record, known), flush=True)
+
+    try:
+        run_all(chosen, solver or [], results, report)
+    except (Exception, SystemExit):
+        raise
+    except BaseException as error:  # Ctrl-C, whatever it is called
+        words = f"{count} pairs are finished and kept in {out}; the same command goes on from there"
+        print(f"convexsnn: interrupted; {words}", file=sys.stderr)
+        raise typer.Exit(130) from error
+    _finish(among, results, out, as_json)
+
+
+def _line(record: Any, known: bool) -> str:
+    from convexsnn.bench.table import cell
+
+    words = cell(record)
+    if record["gap"] is not None and record["status"] == "optimal":
+        words += f", gap {record['gap']:.1e}"
+    if record["reason"]:
+        words += f" ({record['reason']})"
+    return f"{record['problem']:<26} {record['solver']:<22} {words}{', known' if known else ''}"
+
+
+def _finish(among: Any, results: Any, out: Path, as_json: bool) -> None:
+    """Write table and plot of all that the folder has under these conditions; print table or JSON."""
+    from convexsnn.bench.plot import PLOT, can_draw, draw
+    from convexsnn.bench.run import write_text
+    from convexsnn.bench.table import markdown, means
+    from convexsnn.bench.verdicts import by_pair, verdicts
+
+    names = {problem.name for problem in among}
+    records = [record for record in results.records if record["problem"] in names]
+    limit, tolerance = results.conditions["time_limit"], results.conditions["tolerance"]
+    text = markdown(among, records, results.conditions)
+    write_text(out / "table.md", text)
+    files = ["results.json", "table.md"]
+    if can_draw():
+        draw(among, records, tolerance, out / PLOT)
+        files.append(PLOT)
+    if as_json:
+        found = by_pair(records)
+        judged = {p.name: verdicts(p, found, tolerance) for p in among if any(p.name == q for q, _ in found)}
+        values = {
+            "out": str(out), "files": files, "conditions": results.conditions, "results": records,
+            "targets": judged, "means": means(found, limit),
+        }  # fmt: skip
+        return print(json.dumps(values, allow_nan=False))
+    print(f"\n{text}\nwrote {', '.join(str(out / name) for name in files)}")

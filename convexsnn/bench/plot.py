@@ -1,0 +1,71 @@
+"""Gap against seconds, a panel a problem, a mark a solver; matplotlib comes with the extra `notebook`."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from convexsnn.bench.problems import BenchProblem, BitProducts
+
+PLOT = "gap.png"
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#4d4d4d")
+MARKS = "osD^vPX"
+LEAST = 1e-13  # smaller gaps are drawn here
+
+
+def can_draw() -> bool:
+    """Return whether there is a matplotlib."""
+    return find_spec("matplotlib") is not None
+
+
+def draw(
+    problems: Sequence[BenchProblem | BitProducts],
+    records: Sequence[Mapping[str, Any]],
+    tolerance: float,
+    file: Path,
+) -> None:
+    """Write the plot to `file`; it appears whole or not at all."""
+    made = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
+    try:
+        _figure(problems, records, tolerance).savefig(made, dpi=130)
+        os.replace(made, file)
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def _figure(
+    problems: Sequence[BenchProblem | BitProducts], records: Sequence[Mapping[str, Any]], tolerance: float
+) -> Any:
+    from matplotlib.figure import Figure
+
+    drawn = [record for record in records if record["gap"] is not None]
+    names = [p.name for p in problems if any(record["problem"] == p.name for record in drawn)]
+    solvers = list(dict.fromkeys(record["solver"] for record in drawn))
+    across = min(4, max(len(names), 1))
+    down = math.ceil(len(names) / across) or 1
+    figure = Figure(figsize=(3.0 * across + 2.2, 2.6 * down + 0.9), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+    for axis, name in zip(panels, names, strict=False):
+        for record in (r for r in drawn if r["problem"] == name):
+            k = solvers.index(record["solver"])
+            axis.plot(
+                record["seconds"], max(record["gap"], LEAST), MARKS[(k + k // len(COLORS)) % len(MARKS)],
+                color=COLORS[k % len(COLORS)], label=record["solver"],
+            )  # fmt: skip
+        axis.axhline(tolerance, color="#999999", linewidth=1.0, linestyle="--", zorder=0)
+        axis.set(xscale="log", yscale="log", title=name)
+        axis.title.set_fontsize(9)
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in panels[len(names) :]:
+        axis.set_visible(False)
+    figure.supxlabel("seconds")
+    figure.supylabel("certified relative gap")
+    handles: dict[str, Any] = {}
+    for axis in panels[: len(names)]:
+        handles |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
+    return figure
