@@ -7,7 +7,7 @@ import pytest
 from small_programs import LOSS_NAMES, PENALTY_NAMES, make_program
 
 from convexsnn.programs import L1Program, Point
-from convexsnn.solvers import Status
+from convexsnn.solvers import Status, solve
 from convexsnn.solvers.column_simplex import ColumnSimplex
 from convexsnn.solvers.group_newton import GroupModel
 from convexsnn.solvers.newton import Entries, gram
@@ -145,3 +145,20 @@ def test_columns_priced_below_the_penalty_are_not_missing():
     point, done = simplex.run(np.inf)
     assert done and set(np.flatnonzero(point.weights)) <= {3, 7}
     assert point.weights[3] >= 0 >= point.weights[7]  # one variable for each sign
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_solve_hands_progress_on_and_keeps_what_was_reached(outputs):
+    program = make_program("logistic", outputs=outputs, rows=60, columns=500, fraction=0.01)
+    lines = []
+
+    def watch(line, share):
+        lines.append((line, share))
+        return len(lines) == 4
+
+    found, best = solve(program, tolerance=1e-10, progress=watch), solve(program, tolerance=1e-9)
+    assert len(lines) == 4 + outputs - 1  # the other outputs are announced, not solved
+    assert all(0 <= share < 1 for _, share in lines) and "gap" in lines[-outputs][0]
+    assert found.status is Status.LIMIT
+    assert best.certificate.objective < found.certificate.objective
+    assert found.certificate.objective < program.certify(Point(np.zeros(program.shape))).objective
