@@ -35,7 +35,7 @@ def random_weights(rng: np.random.Generator, shape: tuple[int, int], box: float)
 
 
 def moved_weights(rng: np.random.Generator, near: FloatArray, spread: float, box: float) -> FloatArray:
-    """Return weights (k, d) after a random step of `spread` times each row's largest: a few of them, or all."""
+    """Return weights (k, d) after random steps of `spread` times each row's largest, of a few or of all."""
     step = spread * np.abs(near).max(axis=1, keepdims=True) * rng.standard_normal(near.shape)
     few = rng.random(near.shape) < 2.0 / near.shape[1]
     step = np.where(few | (rng.random((len(near), 1)) < 0.5), step, 0.0)
