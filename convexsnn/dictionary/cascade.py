@@ -20,6 +20,7 @@ import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary.pricing import dual_norm
+from convexsnn.dictionary.search import moved_weights, random_weights
 from convexsnn.dictionary.spikes import Definition, patterns_of, readout_margins, spike_margins
 from convexsnn.networks import Layer, NetworkSpec, Subnetwork
 from convexsnn.simulate import readout, run_layer
@@ -180,23 +181,12 @@ class CascadeSearch:
         return rated
 
     def _random(self, seen: FloatArray) -> _Units:
-        box, shape = self.definition.weight_box, (RANDOM, seen.shape[2] + 1)
-        scale = self.rng.choice([0.03, 0.1, 0.3, 1.0], RANDOM)[:, None] * box
-        weights = np.where(
-            self.rng.random(RANDOM)[:, None] < 0.5,
-            self.rng.uniform(-box, box, shape),
-            scale * self.rng.standard_normal(shape),
-        )
-        return _Units(self.rng.choice(np.asarray(self.spec.leak), RANDOM), np.clip(weights, -box, box))
+        weights = random_weights(self.rng, (RANDOM, seen.shape[2] + 1), self.definition.weight_box)
+        return _Units(self.rng.choice(np.asarray(self.spec.leak), RANDOM), weights)
 
     def _moved(self, parents: _Units, spread: float) -> _Units:
         near = parents.select(np.repeat(np.arange(len(parents.leak)), CHILDREN))
-        size = spread * np.abs(near.weights).max(axis=1, keepdims=True)
-        step = size * self.rng.standard_normal(near.weights.shape)
-        few = self.rng.random(step.shape) < 2.0 / step.shape[1]  # some change a few weights, some all
-        step = np.where(few | (self.rng.random((len(step), 1)) < 0.5), step, 0.0)
-        box = self.definition.weight_box
-        return _Units(near.leak, np.clip(near.weights + step, -box, box))
+        return _Units(near.leak, moved_weights(self.rng, near.weights, spread, self.definition.weight_box))
 
     def _worth(self, units: _Units, seen: FloatArray, prices: FloatArray, group: bool) -> FloatArray:
         """Return what candidates are worth, 0 for those of too small a margin."""

@@ -20,6 +20,7 @@ PARENTS = 5
 CHILDREN = 8
 SPREADS = (0.5, 0.2, 0.08)  # of steps, relative to a unit's largest weight
 KEPT = 20
+TRIES = 5  # new draws where nothing is found
 
 Rated = list[tuple[float, Subnetwork]]
 
@@ -37,6 +38,13 @@ class DeepSearch:
 
     def propose(self, prices: FloatArray, cutoff: float, group: bool) -> tuple[Subnetwork, ...]:
         """Return subnetworks whose patterns are worth more than `cutoff` at `prices` (R, C)."""
+        for _ in range(TRIES):
+            rated = [stack for worth, stack in self._drawn_and_moved(prices, group)[:KEPT] if worth > cutoff]
+            if rated:
+                break
+        return tuple(rated)
+
+    def _drawn_and_moved(self, prices: FloatArray, group: bool) -> Rated:
         width = self.network.layers[-1].width
         self.seed += 1
         drawn = draw_subnetworks(
@@ -53,7 +61,7 @@ class DeepSearch:
         for spread in SPREADS:
             moved = [self._moved(stack, spread) for _, stack in rated[:PARENTS] for _ in range(CHILDREN)]
             rated = sorted(rated + self._rated(moved, prices, group), key=lambda pair: -pair[0])
-        return tuple(stack for worth, stack in rated[:KEPT] if worth > cutoff)
+        return rated
 
     def _rated(
         self, stacks: list[Subnetwork] | tuple[Subnetwork, ...], prices: FloatArray, group: bool

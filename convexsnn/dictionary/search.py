@@ -26,6 +26,22 @@ ROUNDS = 5
 KEPT = 40
 
 
+def random_weights(rng: np.random.Generator, shape: tuple[int, int], box: float) -> FloatArray:
+    """Return weights (k, d) in the box: half of the rows uniform, half normal at one of several scales."""
+    scale = rng.choice([0.03, 0.1, 0.3, 1.0], shape[0])[:, None] * box
+    uniform = rng.random(shape[0])[:, None] < 0.5
+    weights = np.where(uniform, rng.uniform(-box, box, shape), scale * rng.standard_normal(shape))
+    return np.clip(weights, -box, box)
+
+
+def moved_weights(rng: np.random.Generator, near: FloatArray, spread: float, box: float) -> FloatArray:
+    """Return weights (k, d) after random steps of `spread` times each row's largest, of a few or of all."""
+    step = spread * np.abs(near).max(axis=1, keepdims=True) * rng.standard_normal(near.shape)
+    few = rng.random(near.shape) < 2.0 / near.shape[1]
+    step = np.where(few | (rng.random((len(near), 1)) < 0.5), step, 0.0)
+    return np.clip(near + step, -box, box)
+
+
 class LocalSearch(Oracle):
     """Draws weights at several scales, then moves the best by shrinking random steps.
 
@@ -43,24 +59,14 @@ class LocalSearch(Oracle):
         self.starts = Witnesses(np.zeros(0, np.int64), np.zeros((0, units[0].dimension)))
 
     def _random(self) -> Witnesses:
-        d, box = self.units[0].dimension, self.definition.weight_box
         unit = self.rng.integers(len(self.units), size=RANDOM)
-        scale = self.rng.choice([0.03, 0.1, 0.3, 1.0], RANDOM)[:, None] * box
-        weights = np.where(
-            self.rng.random(RANDOM)[:, None] < 0.5,
-            self.rng.uniform(-box, box, (RANDOM, d)),
-            scale * self.rng.standard_normal((RANDOM, d)),
-        )
-        return Witnesses(unit, np.clip(weights, -box, box))
+        shape = RANDOM, self.units[0].dimension
+        return Witnesses(unit, random_weights(self.rng, shape, self.definition.weight_box))
 
     def _children(self, parents: Witnesses, spread: float) -> Witnesses:
-        unit = np.repeat(parents.unit, CHILDREN)
         near = np.repeat(parents.weights, CHILDREN, axis=0)
-        step = spread * np.abs(near).max(axis=1, keepdims=True) * self.rng.standard_normal(near.shape)
-        one = self.rng.random(near.shape) < 2.0 / near.shape[1]  # some change a few weights, some all
-        step = np.where(one | (self.rng.random((len(near), 1)) < 0.5), step, 0.0)
-        box = self.definition.weight_box
-        return Witnesses(unit, np.clip(near + step, -box, box))
+        moved = moved_weights(self.rng, near, spread, self.definition.weight_box)
+        return Witnesses(np.repeat(parents.unit, CHILDREN), moved)
 
     def price(  # noqa: D102
         self,
