@@ -213,7 +213,7 @@ FULL: tuple[BenchProblem | BitProducts, ...] = (
     ),
 )  # fmt: skip
 QUICK: tuple[BenchProblem | BitProducts, ...] = (
-    _quick("hinge", "l1", 1),
+    _quick("hinge", "l1", 1, 40, 60),
     _quick("squared", "l1", 1),
     _quick("squared", "l1", 2, 40, 500),
     _quick("squared_hinge", "l1", 1),
