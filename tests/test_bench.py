@@ -133,7 +133,7 @@ def test_a_mistake_is_one_line(cli, tmp_path, arguments, words):
     (tmp_path / "foreign" / "letter.txt").touch()
     status, out, err = cli("bench", "solvers", *arguments)
     assert (status, out) == (2, "") and one_line(err).startswith(words)
-    assert files_in(tmp_path / "foreign") == ["letter.txt"]
+    assert files_in(tmp_path / "foreign") == ["letter.txt"] and files_in(tmp_path) == ["foreign"]
 
 
 def test_written_problems_are_read_back(cli, tmp_path):
@@ -235,7 +235,7 @@ def test_what_is_not_installed_is_skipped_with_the_reason(tmp_path, monkeypatch)
     monkeypatch.setattr(bench_problems, "find_spec", lambda name: None)
     problem = find_problems(["mnist-softmax-0.1"], FULL)[0]
     told = []
-    run_all([problem], [OURS], Results(tmp_path / "out", CONDITIONS), lambda *seen: told.append(seen))
+    run_all([(problem, OURS)], Results(tmp_path / "out", CONDITIONS), lambda *seen: told.append(seen))
     ((found, known),) = told
     assert (found["status"], known) == ("skipped", False)
     assert found["reason"] == "needs mlxtend: pip install 'convexsnn[images]'"

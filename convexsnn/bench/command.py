@@ -42,23 +42,27 @@ def solvers(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Run solvers on problems: certified gap against time, targets met and missed. Can be resumed."""
+    from convexsnn.arrays import whole
     from convexsnn.bench.data import write_data
     from convexsnn.bench.machine import conditions
     from convexsnn.bench.problems import BITS, FULL, QUICK, find_problems
-    from convexsnn.bench.run import Results, check_settings, check_solver, run_all
+    from convexsnn.bench.run import Results, check_solver, pairs_of, run_all
+    from convexsnn.solvers import check_limits
 
     among = QUICK if quick else FULL
     chosen = find_problems(problem or [], among)
     for name in solver or []:
         if name != BITS:
             check_solver(name)
-    check_settings(tolerance, time_limit, repeat)
+    check_limits(tolerance, time_limit)
+    whole("repeat", repeat)
     if data is not None:
         names = write_data(chosen, data)
         print(
             json.dumps({"data": str(data), "problems": names}) if as_json else f"wrote {data}: {len(names)}"
         )
         return
+    pairs = pairs_of(chosen, solver or [])
     results = Results(out, conditions(tolerance, time_limit, repeat))
     count = 0
 
@@ -69,7 +73,7 @@ def solvers(
             print(_line(record, known), flush=True)
 
     try:
-        run_all(chosen, solver or [], results, report)
+        run_all(pairs, results, report)
     except (Exception, SystemExit):
         raise
     except BaseException as error:  # Ctrl-C, whatever it is called

@@ -20,13 +20,14 @@ from typing import IO, Any
 
 from convexsnn.bench.machine import conditions_key
 from convexsnn.bench.problems import ALONE, BITS, BenchProblem, BitProducts
-from convexsnn.errors import ProblemFileError, ShapeError, UnsupportedError
+from convexsnn.errors import ProblemFileError, UnsupportedError
 from convexsnn.solvers import SOLVERS, get_solver, installed
 
 RESULTS = "results.json"
 MAKING = 900.0  # seconds for a problem to be made
 GRACE = 30.0  # seconds that a solver may need to stop after its limit
 Record = dict[str, Any]
+Pair = tuple[BenchProblem | BitProducts, str]
 
 
 def check_solver(name: str) -> None:
@@ -160,8 +161,9 @@ def _events(asked: Mapping[str, Any], errors: IO[bytes]) -> Iterator[Record]:
             yield json.loads(line)
             patience = limit + GRACE
     finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError, PermissionError, AttributeError):
+            os.killpg(process.pid, signal.SIGKILL)  # with what it may have started itself
+        process.kill()
         process.wait()
 
 
@@ -200,22 +202,22 @@ def summarised(runs: Sequence[Record], reason: str, conditions: Mapping[str, Any
     }
 
 
-def run_all(
-    problems: Sequence[BenchProblem | BitProducts],
-    solvers: Sequence[str],
-    results: Results,
-    report: Callable[[Record, bool], object],
-) -> None:
-    """Run every pair that is not known yet; `report` gets each result and whether it was known.
+def pairs_of(problems: Sequence[BenchProblem | BitProducts], solvers: Sequence[str]) -> list[Pair]:
+    """Return every problem with each of the solvers for it, as `solvers_for` finds them.
 
     Raises
     ------
     UnsupportedError
-        No chosen solver takes any of the chosen problems.
+        There is not a single pair.
     """
     pairs = [(problem, name) for problem in problems for name in solvers_for(problem, solvers)]
     if not pairs:
         raise UnsupportedError("solver: none of those given takes any of the problems given")
+    return pairs
+
+
+def run_all(pairs: Sequence[Pair], results: Results, report: Callable[[Record, bool], object]) -> None:
+    """Run every pair that is not known yet; `report` gets each result and whether it was known."""
     for problem, name in pairs:
         known, missing = results.find(problem.name, name), problem.missing()
         if missing:
@@ -231,13 +233,3 @@ def run_all(
         if known is None:
             results.add(run_pair(problem.name, name, results.conditions))
         report(results.find(problem.name, name) or {}, known is not None)
-
-
-def check_settings(tolerance: float, time_limit: float, repeat: int) -> None:
-    """Raise a ShapeError for settings that make no sense."""
-    if not 0 < tolerance < 1:
-        raise ShapeError(f"tolerance: expected a positive number below 1, got {tolerance}")
-    if not 0 < time_limit < float("inf"):
-        raise ShapeError(f"time_limit: expected a positive number of seconds, got {time_limit}")
-    if repeat < 1:
-        raise ShapeError(f"repeat: expected a whole number >= 1, got {repeat}")
