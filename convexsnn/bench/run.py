@@ -137,7 +137,12 @@ def _events(asked: Mapping[str, Any], errors: IO[bytes]) -> Iterator[Record]:
     """Yield what a worker tells; end it when it is late, and whenever nobody listens any more."""
     command = [sys.executable, "-m", "convexsnn.bench.worker", json.dumps(asked)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        start_new_session=True,
     )
     lines: queue.Queue[str] = queue.Queue()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -101,6 +102,16 @@ def limit_memory() -> None:
             resource.setrlimit(resource.RLIMIT_AS, (memory, hard))
 
 
+def leave_with_parent() -> None:
+    """End this process when standard input ends: whoever started it is gone, however that came."""
+
+    def wait() -> None:
+        sys.stdin.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main() -> None:
     """Measure what the argument asks for."""
     asked = json.loads(sys.argv[1])
@@ -110,6 +121,7 @@ def main() -> None:
     def tell(event: dict[str, Any]) -> None:
         print(json.dumps(event), file=lines, flush=True)
 
+    leave_with_parent()
     limit_memory()
     (problem,) = find_problems([asked["problem"]], [*FULL, *QUICK])
     try:
