@@ -239,7 +239,7 @@ def test_a_reservoir_comes_with_its_ridge_readout():
 def test_progress_names_what_is_done():
     seen = []
     result = train(small_problem(), progress=lambda what, share: seen.append((what, share)))
-    words = [what.split()[0] for what, _ in seen]
+    words = [what.split()[0] for what, _ in seen if "gap" not in what]  # the solver's own lines tell gaps
     assert words == ["dictionary", "solving", "pruning", "reconstruction", "simulation"]
     assert all(0 <= share <= 1 for _, share in seen)
     assert set(result.seconds) == {"dictionary", "solve", "reconstruct", "verify", "total"}
