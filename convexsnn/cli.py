@@ -72,6 +72,7 @@ def solvers(as_json: JsonOption = False) -> None:
         rows.append({
             "name": name, "installed": installed(name), "programs": sorted(can.programs), "duals": can.duals,
             "warm_start": can.warm_start, "time_limit": can.time_limit, "extra": can.extra,
+            "losses": sorted(can.losses) if can.losses else None, "methods": list(cls.methods or ()),
         })  # fmt: skip
         if name == "cvxpy" and installed(name):
             import cvxpy
@@ -80,10 +81,14 @@ def solvers(as_json: JsonOption = False) -> None:
     if as_json:
         return _print_json(rows)
     for row in rows:
-        state = "installed" if row["installed"] else f"pip install 'convexsnn[{row['extra']}]'"
-        print(f"{row['name']:<8} {state:<12} takes {', '.join(row['programs'])}")
+        wanted = f"'convexsnn[{row['extra']}]'" if row["extra"] else "convexsnn"
+        state = "installed" if row["installed"] else f"pip install {wanted}"
+        losses = f" (losses {', '.join(row['losses'])})" if row["losses"] else ""
+        print(f"{row['name']:<12} {state:<12} takes {', '.join(row['programs'])}{losses}")
+        for method in row["methods"]:
+            print(f"{'':<12} as {row['name']}:{method}")
         if "backends" in row:
-            print(f"{'':<8} as cvxpy:NAME, NAME one of {', '.join(row['backends'])}")
+            print(f"{'':<12} as cvxpy:NAME, NAME one of {', '.join(row['backends'])}")
 
 
 @app.command()

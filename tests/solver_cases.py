@@ -1,9 +1,11 @@
 """What every solver is held to: the gaps it must reach, small programs of every kind, and a sound answer."""
 
+from dataclasses import replace
+
 import cvxpy
 import numpy as np
 import pytest
-from small_programs import dual_norm, slow_objective
+from small_programs import dual_norm, make_program, slow_objective
 
 from convexsnn.programs import Point
 from convexsnn.solvers import (
@@ -12,16 +14,10 @@ from convexsnn.solvers import (
     Solution,
     Solver,
     Status,
+    get_solver,
     installed,
 )
 
-# Gap that the backends of cvxpy reach on small programs, by kind: first-order methods less than others.
-BACKENDS = {
-    "cvxpy:clarabel": dict.fromkeys(("lp", "qp", "cone", "logistic", "exponential"), 1e-6),
-    "cvxpy:scs": dict.fromkeys(("lp", "qp", "cone", "logistic", "exponential"), 1e-4),
-    "cvxpy:osqp": {"lp": 1e-4, "qp": 1e-4},
-}
-GAPS = {**{name: cls.capabilities.gap for name, (cls, _) in SOLVERS.items()}, **BACKENDS}
 KINDS = ("lp", "qp", "cone", "logistic", "exponential")
 SMALL = {  # every kind of program, the losses and penalties that make it up, few and many outputs
     "lp": [("hinge", "l1", 1, False), ("hinge", "l1", 3, True)],
@@ -38,14 +34,40 @@ SMALL = {  # every kind of program, the losses and penalties that make it up, fe
         ("logistic", "units", 2, True),
     ],
 }
-TAKEN = [(name, kind) for name, gaps in GAPS.items() for kind in KINDS if kind in gaps]
-REFUSED = [(name, kind) for name, gaps in GAPS.items() for kind in KINDS if kind not in gaps]
-PAIRS = [(name, case) for name, kind in TAKEN for case in SMALL[kind]]
+
+# Gap that the backends of cvxpy reach on small programs, by kind: first-order methods less than others.
+BACKENDS = {
+    "cvxpy:clarabel": dict.fromkeys(KINDS, 1e-6),
+    "cvxpy:scs": dict.fromkeys(KINDS, 1e-4),
+    "cvxpy:osqp": {"lp": 1e-4, "qp": 1e-4},
+}
+METHODS = [f"{name}:{method}" for name, (cls, _) in SOLVERS.items() for method in cls.methods or ()]
+CAN = {name: cls.capabilities for name, (cls, _) in SOLVERS.items()}
+CAN |= {name: get_solver(name).capabilities for name in METHODS}
+CAN |= {name: replace(CAN["cvxpy"], programs=frozenset(gap), gap=gap) for name, gap in BACKENDS.items()}
+GAPS = {name: can.gap for name, can in CAN.items()}
+
+
+def takes(name, *case):
+    """Return whether a solver takes a small program, by its own account."""
+    return CAN[name].refusal(make_program(*case)) is None
+
+
+CASES = [case for cases in SMALL.values() for case in cases]
+PAIRS = [(name, case) for name in GAPS for case in CASES if takes(name, *case)]
+REFUSED = [(name, case) for name in GAPS for case in CASES if not takes(name, *case)]
+FIRST = {  # the first case of every kind that a solver takes
+    (name, kind): next(case for case in SMALL[kind] if takes(name, *case))
+    for name in GAPS
+    for kind in KINDS
+    if any(takes(name, *case) for case in SMALL[kind])
+}
+TAKEN = list(FIRST)
 
 
 def is_installed(name):
-    base, _, backend = name.partition(":")
-    return installed(base) and (not backend or backend.upper() in cvxpy.installed_solvers())
+    base, _, method = name.partition(":")
+    return installed(base) and (base != "cvxpy" or not method or method.upper() in cvxpy.installed_solvers())
 
 
 def skip_without(name):
@@ -58,9 +80,10 @@ def label(value):
 
 
 every_solver = pytest.mark.parametrize("name", GAPS)
+every_lasso_solver = pytest.mark.parametrize("name", [name for name in GAPS if takes(name, "squared")])
 registered = pytest.mark.parametrize("name", SOLVERS)
 every_pair = pytest.mark.parametrize(("name", "case"), PAIRS, ids=label)
-every_refused = pytest.mark.parametrize(("name", "kind"), REFUSED)
+every_refused = pytest.mark.parametrize(("name", "case"), REFUSED, ids=label)
 
 
 def assert_sound(program, solution):

@@ -104,7 +104,7 @@ def test_there_are_no_cycles():
 
 def test_the_core_needs_no_optional_package():
     """torch, mlxtend and what draws are extras: never at the top of a module."""
-    optional = {"torch", "mlxtend", "matplotlib", "sklearn", "nir", "nbformat"}
+    optional = {"torch", "mlxtend", "matplotlib", "sklearn", "celer", "skglm", "nir", "nbformat"}
     for name, path in MODULES.items():
         for node in tree_of(path).body:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []

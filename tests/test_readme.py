@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from convexsnn.report.schema_table import schema_table
+from convexsnn.report.solver_table import solver_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,6 +24,10 @@ def test_the_example_runs_and_is_about_twenty_lines():
 
 def test_every_key_of_a_problem_file_is_documented():
     assert schema_table() in README, "README.md: the table of keys is not that of convexsnn.schema"
+
+
+def test_what_each_solver_takes_is_documented():
+    assert solver_table() in README, "README.md: the table of solvers is not that of their Capabilities"
 
 
 @pytest.mark.parametrize("line", re.findall(r"^convexsnn .*$", README, flags=re.M))

@@ -51,6 +51,8 @@ class Cvxpy(Solver):
         time_limit=True,
     )
 
+    methods = None  # the solvers that cvxpy has
+
     def __init__(self, backend: str = "CLARABEL") -> None:
         self.backend = backend.upper()
 

@@ -1,21 +1,29 @@
 """HiGHS: simplex and interior point for linear programs, active sets for quadratic ones.
 
-Assumes an LP or a QP with a diagonal Hessian. Deterministic. Its LP duals certify to rounding; its QP
-solver stops at about 1e-6. Huangfu & Hall, "Parallelizing the dual revised simplex method" (2018).
+Assumes an LP or a QP with a diagonal Hessian. "highs" lets it choose; "highs:simplex", "highs:ipm" and
+"highs:pdlp" (first order) name the method for a linear program. A start becomes a basis by crossover, from
+which the simplex method goes on, or PDLP's first point; interior point and active sets take none.
+Deterministic. Its LP duals certify to rounding; its QP solver stops at about 1e-6. Huangfu & Hall,
+"Parallelizing the dual revised simplex method" (2018).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from convexsnn.errors import SolverFailed
+from convexsnn.errors import SolverFailed, UnsupportedError
 from convexsnn.programs import L1Program, Point
 from convexsnn.programs.mps import highs_model
-from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status, kind_of
+from convexsnn.programs.qp_form import QPForm
+from convexsnn.programs.starts import qp_start
+from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status
+
+COUNTED = ("simplex", "ipm", "pdlp", "qp")
 
 
 class Highs(Solver):
@@ -26,9 +34,19 @@ class Highs(Solver):
         programs=frozenset({"lp", "qp"}),
         gap={"lp": 1e-9, "qp": 1e-4},
         duals=True,
-        warm_start=False,
+        warm_start=True,
         time_limit=True,
     )
+    methods = ("simplex", "ipm", "pdlp")
+
+    def __init__(self, method: str | None = None) -> None:
+        self.method = method
+        if method:
+            gap = {"lp": 1e-5 if method == "pdlp" else 1e-9}
+            self.name = f"highs:{method}"
+            self.capabilities = replace(
+                self.capabilities, programs=frozenset(gap), gap=gap, warm_start=method != "ipm"
+            )
 
     def solve(  # noqa: D102
         self,
@@ -43,20 +61,12 @@ class Highs(Solver):
         import highspy
 
         begun = time.perf_counter()
+        refusal = self.capabilities.refusal(program)
+        if refusal:
+            raise UnsupportedError(f"solver {self.name}: {refusal}")
         form = program.to_qp()
         solver = highspy.Highs()
-        accuracy = float(np.clip(tolerance, 1e-10, 1e-7))
-        settings: dict[str, Any] = {
-            "output_flag": False,
-            "threads": 1,
-            "random_seed": 0,
-            "primal_feasibility_tolerance": accuracy,
-            "dual_feasibility_tolerance": accuracy,
-        }
-        if kind_of(program) == "qp":  # its active-set method can cycle for ever
-            settings["qp_iteration_limit"] = 100 * sum(form.A.shape)
-        if time_limit is not None:
-            settings["time_limit"] = float(time_limit)
+        settings = _settings(form, self.method, tolerance, time_limit)
         # somebody else in this process may have started HiGHS with another number of threads
         highspy.Highs.resetGlobalScheduler(True)
         for key, value in {**settings, **(options or {})}.items():
@@ -64,6 +74,9 @@ class Highs(Solver):
                 raise SolverFailed(f"highs: option {key} = {value!r} was refused")
         if solver.passModel(highs_model(form)) == highspy.HighsStatus.kError:
             raise SolverFailed("highs: does not take the model; are its numbers out of scale?")
+        warm = start is not None and form.linear and solver.getOptionValue("solver")[1] not in ("ipm", "ipx")
+        if warm and start is not None:
+            warm = solver.setSolution(_start(program, form, start)) == highspy.HighsStatus.kOk
         built = time.perf_counter()
         solver.run()
         ended = time.perf_counter()
@@ -71,29 +84,63 @@ class Highs(Solver):
         words = solver.modelStatusToString(solver.getModelStatus())
         stopped = (model.kTimeLimit, model.kIterationLimit, model.kInterrupt, model.kSolutionLimit)
         status = Status.OPTIMAL if solver.getModelStatus() == model.kOptimal else Status.LIMIT
-        values, info = solver.getSolution(), solver.getInfo()
-        x, duals = np.array(values.col_value), np.array(values.row_dual)
-        usable = bool(values.value_valid) and len(x) == form.A.shape[1] and bool(np.isfinite(x).all())
+        point = _point(form, solver.getSolution())
         if status is Status.LIMIT and solver.getModelStatus() not in stopped:
             # these programs are feasible and bounded, so that any other word is a failure of the solver
             raise SolverFailed(f"highs: stopped with {words!r}")
-        if not usable and status is Status.OPTIMAL:
+        if point is None and status is Status.OPTIMAL:
             raise SolverFailed(f"highs: stopped with {words!r} and no point")
-        point = Point(np.zeros(program.shape))
-        if usable:
-            good = (
-                bool(values.dual_valid) and len(duals) == form.A.shape[0] and bool(np.isfinite(duals).all())
-            )
-            point = form.recover(x, duals if good else None)
+        point, info = point or Point(np.zeros(program.shape)), solver.getInfo()
         return Solution(
             point,
             status,
             program.certify(point),
             self.name,
             words,
-            int(max(info.simplex_iteration_count, info.ipm_iteration_count, info.qp_iteration_count)),
-            seconds={"build": built - begun, "solve": ended - built},
+            max(int(getattr(info, f"{method}_iteration_count", 0)) for method in COUNTED),
+            warm,
+            {"build": built - begun, "solve": ended - built},
         )
+
+
+def _settings(form: QPForm, method: str | None, tolerance: float, time_limit: float | None) -> dict[str, Any]:
+    accuracy = float(np.clip(tolerance, 1e-10, 1e-7))
+    settings: dict[str, Any] = {
+        "output_flag": False,
+        "threads": 1,
+        "random_seed": 0,
+        "primal_feasibility_tolerance": accuracy,
+        "dual_feasibility_tolerance": accuracy,
+    }
+    if method:
+        settings["solver"] = method
+        settings["pdlp_optimality_tolerance"] = 0.1 * accuracy
+    if not form.linear:  # its active-set method can cycle for ever
+        settings["qp_iteration_limit"] = 100 * sum(form.A.shape)
+    if time_limit is not None:
+        settings["time_limit"] = float(time_limit)
+    return settings
+
+
+def _point(form: QPForm, values: Any) -> Point | None:
+    """Return the point of a highspy.HighsSolution, None where it has none."""
+    x, duals = np.array(values.col_value), np.array(values.row_dual)
+    if not (values.value_valid and len(x) == form.A.shape[1] and np.isfinite(x).all()):
+        return None
+    good = values.dual_valid and len(duals) == form.A.shape[0] and np.isfinite(duals).all()
+    return form.recover(x, duals if good else None)
+
+
+def _start(program: L1Program, form: QPForm, start: Point) -> Any:
+    """Return a start as a highspy.HighsSolution."""
+    import highspy
+
+    solution: Any = highspy.HighsSolution()
+    x, rows = qp_start(program, form, start)
+    solution.col_value, solution.row_value = list(x), list(form.A @ x)
+    solution.col_dual, solution.row_dual = list(form.q - form.A.T @ rows), list(rows)
+    solution.value_valid = solution.dual_valid = True
+    return solution
 
 
 def _refused(solver: Any, key: str, value: Any) -> bool:

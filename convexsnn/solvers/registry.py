@@ -14,10 +14,16 @@ import numpy as np
 from convexsnn.errors import ShapeError, SolverFailed, SolverNotInstalled, UnsupportedError
 from convexsnn.programs import L1Program, Point, Presolved, presolve
 from convexsnn.programs.scaling import scale
+from convexsnn.solvers.celer_ import Celer
+from convexsnn.solvers.clarabel_ import Clarabel
 from convexsnn.solvers.cvxpy_ import Cvxpy
 from convexsnn.solvers.failure import in_users_terms
 from convexsnn.solvers.highs_ import Highs
+from convexsnn.solvers.osqp_ import Osqp
 from convexsnn.solvers.restricted import pays, solve_restricted
+from convexsnn.solvers.scs_ import Scs
+from convexsnn.solvers.skglm_ import Skglm
+from convexsnn.solvers.sklearn_ import Sklearn
 from convexsnn.solvers.solver import Solution, Solver, Status, kind_of
 from convexsnn.solvers.working_set import WorkingSet
 
@@ -26,15 +32,21 @@ SOLVERS: dict[str, tuple[type[Solver], str]] = {
     "highs": (Highs, "highspy"),
     "cvxpy": (Cvxpy, "cvxpy"),
     "working_set": (WorkingSet, "numpy"),
+    "clarabel": (Clarabel, "clarabel"),
+    "scs": (Scs, "scs"),
+    "osqp": (Osqp, "osqp"),
+    "celer": (Celer, "celer"),
+    "skglm": (Skglm, "skglm"),
+    "sklearn": (Sklearn, "sklearn"),
 }
 
 # what "auto" tries, in this order, until the certified gap is within the tolerance
 AUTO = {
-    "lp": ("highs", "cvxpy:clarabel"),
-    "qp": ("working_set", "cvxpy:clarabel", "cvxpy:scs"),
-    "cone": ("cvxpy:clarabel", "cvxpy:scs"),
-    "logistic": ("working_set", "cvxpy:clarabel", "cvxpy:scs"),
-    "exponential": ("cvxpy:clarabel", "cvxpy:scs"),
+    "lp": ("highs", "clarabel"),
+    "qp": ("working_set", "clarabel", "scs"),
+    "cone": ("clarabel", "scs"),
+    "logistic": ("working_set", "clarabel", "scs"),
+    "exponential": ("clarabel", "scs"),
 }
 
 
@@ -52,7 +64,7 @@ def installed(name: str) -> bool:
 
 
 def get_solver(name: str) -> Solver:
-    """Return the solver of this name; "cvxpy:NAME" is cvxpy's solver NAME.
+    """Return the solver of this name; "highs:ipm" is a method of HiGHS, "cvxpy:NAME" cvxpy's solver NAME.
 
     Raises
     ------
@@ -61,28 +73,27 @@ def get_solver(name: str) -> Solver:
     SolverNotInstalled
         Known, but its package is missing; the message says what to install.
     """
-    base, _, backend = name.partition(":")
-    if base not in SOLVERS or (backend and base != "cvxpy"):
-        match = get_close_matches(base, SOLVERS, n=1)
-        hint = f"did you mean {match[0]!r}?" if match else f"known: auto, {', '.join(SOLVERS)}, cvxpy:NAME"
+    base, _, method = name.partition(":")
+    methods = SOLVERS[base][0].methods if base in SOLVERS else ()
+    if base not in SOLVERS or (method and methods is not None and method not in methods):
+        known = [*SOLVERS, *(f"{name}:{m}" for name, (cls, _) in SOLVERS.items() for m in cls.methods or ())]
+        match = get_close_matches(name, known, n=1)
+        hint = f"did you mean {match[0]!r}?" if match else f"known: auto, {', '.join(known)}, cvxpy:NAME"
         raise UnsupportedError(f"solver: unknown {name!r}; {hint}")
     cls, _ = SOLVERS[base]
     if not installed(base):
         extra = cls.capabilities.extra
         what = f"'convexsnn[{extra}]'" if extra else "convexsnn"
         raise SolverNotInstalled(f"solver {name}: not installed; pip install {what}")
-    return Cvxpy(backend) if backend else cls()
+    return cls(method) if method else cls()  # type: ignore[call-arg]  # those with methods take one
 
 
 def check(solver: Solver, program: L1Program) -> None:
     """Raise an UnsupportedError if `solver` does not take `program`, naming those that do."""
-    kind = kind_of(program)
-    if kind not in solver.capabilities.programs:
-        able = [n for n, (cls, _) in SOLVERS.items() if kind in cls.capabilities.programs]
-        raise UnsupportedError(
-            f"solver {solver.name}: takes {', '.join(sorted(solver.capabilities.programs))} programs, not "
-            f"{kind} (loss {program.loss.name}, penalty {program.penalty.name}); use {', '.join(able)}"
-        )
+    refusal = solver.capabilities.refusal(program)
+    if refusal:
+        able = [n for n, (cls, _) in SOLVERS.items() if not cls.capabilities.refusal(program)]
+        raise UnsupportedError(f"solver {solver.name}: {refusal}; use {', '.join(able)}")
 
 
 def solve(
@@ -104,8 +115,8 @@ def solve(
     ----------
     solver : name or Solver
         "auto" takes HiGHS for linear programs, our own working-set solver where the loss is smooth and adds
-        up over outputs, Clarabel through cvxpy for all others, and where that does not reach the tolerance
-        Clarabel or SCS after it.
+        up over outputs, Clarabel for all others, and where that does not reach the tolerance Clarabel or SCS
+        after it.
     tolerance : float
         Relative duality gap; above it the status is LIMIT, whatever the solver says.
     progress : callable, optional
@@ -149,10 +160,9 @@ def solve(
 
 def _joined(program: L1Program, solutions: list[Solution], tolerance: float) -> Solution:
     """Put the outputs' solutions side by side and certify the whole."""
-    duals = [s.point.dual for s in solutions if s.point.dual is not None]
     point = Point(
         np.concatenate([s.point.weights for s in solutions], axis=1),
-        np.concatenate(duals, axis=1) if len(duals) == len(solutions) else None,
+        np.concatenate([s.certificate.dual for s in solutions], axis=1),
     )
     certificate = program.certify(point)
     worst = max(solutions, key=lambda s: (list(Status).index(s.status), s.iterations or 0))
@@ -207,9 +217,10 @@ def _solve_part(
         solution = replace(solution, point=point, certificate=part.certify(point))
         # a stopped solver can be worse than no network at all
         if best is nothing or solution.certificate.gap < best.certificate.gap:
-            worse = solution.certificate.objective > nothing.certificate.objective
-            kept = {"point": zero, "certificate": nothing.certificate} if worse else {}
-            best = replace(solution, **kept)  # type: ignore[arg-type]
+            best = solution
+            if solution.certificate.objective > nothing.certificate.objective:
+                point = Point(zero.weights, solution.certificate.dual)
+                best = replace(solution, point=point, certificate=part.certify(point))
         if best.certificate.gap <= tolerance:
             return best
     if best is nothing and failure is not None:

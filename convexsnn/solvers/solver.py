@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import Enum
 from typing import Any, ClassVar
 
+import numpy as np
+
+from convexsnn.arrays import FloatArray, IntArray
+from convexsnn.errors import ShapeError
 from convexsnn.programs import Certificate, L1Program, Point
+
+MOST_COPIES = 100_000
 
 
 class Status(Enum):
@@ -32,6 +39,12 @@ class Capabilities:
         penalties) and "exponential" (softmax, and groups with the logistic loss).
     gap : dict
         Relative gap that it reaches on small programs, by kind of program.
+    duals : bool
+        Whether its own dual point comes back with the weights.
+    losses : frozenset of str, optional
+        Of these kinds only programs with these losses; any if not given.
+    whole_weights : frozenset of str
+        Losses of which it takes only sample weights that are `copies`.
     """
 
     programs: frozenset[str]
@@ -40,6 +53,20 @@ class Capabilities:
     warm_start: bool
     time_limit: bool
     extra: str | None = None
+    losses: frozenset[str] | None = None
+    whole_weights: frozenset[str] = frozenset()
+
+    def refusal(self, program: L1Program) -> str | None:
+        """Return what stands between a solver and a program, or None if it takes it."""
+        kind, loss = kind_of(program), program.loss.name
+        described = f"{kind} (loss {loss}, penalty {program.penalty.name})"
+        if kind not in self.programs:
+            return f"takes {', '.join(sorted(self.programs))} programs, not {described}"
+        if self.losses is not None and loss not in self.losses:
+            return f"takes the losses {', '.join(sorted(self.losses))}, not {described}"
+        if loss in self.whole_weights and copies(program.sample_weights) is None:
+            return f"takes {described} only with sample weights in ratios of small whole numbers"
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +99,17 @@ Progress = Callable[[str, float], object]  # a line and the finished share; what
 
 
 class Solver(ABC):
-    """Takes a program, returns a point. One subclass and one registry line add a solver."""
+    """Takes a program, returns a point. One subclass and one registry line add a solver.
 
-    name: ClassVar[str]
-    capabilities: ClassVar[Capabilities]
+    Attributes
+    ----------
+    methods : collection of str, or None
+        What may follow its name after a colon and is handed to its constructor; None: anything.
+    """
+
+    name: str
+    capabilities: Capabilities
+    methods: ClassVar[Collection[str] | None] = ()
 
     @abstractmethod
     def solve(
@@ -101,6 +135,26 @@ class Solver(ABC):
         SolverFailed
             It stopped without a point.
         """
+
+
+def copies(weights: FloatArray) -> IntArray | None:
+    """Return how many equal rows each weight (R,) stands for, up to one factor; None if too many."""
+    for unit in range(1, 1001):
+        times = weights * (unit / weights.min())
+        if times.sum() > MOST_COPIES:
+            return None
+        if (abs(times - np.rint(times)) <= 1e-9 * times).all():
+            return np.rint(times).astype(np.int64)
+    return None
+
+
+def refuse_unknown(name: str, options: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raise a ShapeError that names the first option of a solver that is not among the known ones."""
+    for key in options:
+        if key not in known:
+            match = get_close_matches(key, known, n=1)
+            hint = f"did you mean {match[0]!r}?" if match else f"known: {', '.join(sorted(known))}"
+            raise ShapeError(f"options: solver {name} has no option {key!r}; {hint}")
 
 
 def kind_of(program: L1Program) -> str:

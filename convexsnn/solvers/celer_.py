@@ -1,0 +1,81 @@
+"""Celer: coordinate descent on working sets that dual points choose; squared loss, and logistic with ℓ1.
+
+Its problems are ‖y − X w‖² / 2n + α ‖w‖ and Σ log(1 + exp(−y X w)) + α ‖w‖₁. Sample weights go into the rows
+of X and y where the loss is squared; its logistic loss knows none, so that rows are repeated, for weights in
+ratios of small whole numbers. Several outputs under a group penalty make X block-diagonal, which costs their
+number squared in memory. Its extrapolated dual points prove gaps that the residual's do not. Deterministic.
+Massias, Gramfort & Salmon, "Celer" (2018); Massias, Vaiter, Gramfort & Salmon, "Dual extrapolation" (2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray
+from convexsnn.programs import Group, L1Program
+from convexsnn.programs.qp_form import by_output
+from convexsnn.solvers.rounds import InRounds, Step
+from convexsnn.solvers.solver import Capabilities, copies
+
+
+class Celer(InRounds):
+    """Adapter to celer; a round is one call, which grows its working set a few times."""
+
+    name = "celer"
+    known = {"max_iter": 3, "max_epochs": 300, "p0": 10, "prune": 1, "use_PN": True}
+    capabilities = Capabilities(
+        programs=frozenset({"qp", "cone", "logistic"}),
+        gap=dict.fromkeys(("qp", "cone", "logistic"), 1e-8),
+        duals=True,
+        warm_start=True,
+        time_limit=True,
+        extra="fast",
+        losses=frozenset({"squared", "logistic"}),
+        whole_weights=frozenset({"logistic"}),
+    )
+
+    def prepare(self, program: L1Program, options: Mapping[str, Any]) -> Step:  # noqa: D102
+        from celer.homotopy import celer_path
+
+        settings = {key: options[key] for key in self.known}
+        if program.loss.name == "logistic":
+            return _logistic(program, celer_path, settings)
+        rows, outputs = np.sqrt(program.row_scale), program.shape[1]
+        x = np.kron(np.eye(outputs), rows * program.dictionary.toarray())
+        y = by_output(rows * program.targets)
+        given = {"X": np.asfortranarray(x), "y": y, "alphas": [program.regularization / len(y)], **settings}
+        given |= {"pb": "lasso"}
+        if isinstance(program.penalty, Group):
+            index = np.tile(program.penalty.index, outputs)
+            groups = [np.flatnonzero(index == g).tolist() for g in range(int(index.max()) + 1)]
+            given |= {"pb": "grouplasso", "groups": groups}
+
+        def step(weights: FloatArray, accuracy: float) -> tuple[FloatArray, FloatArray]:
+            _, w, _, theta = celer_path(
+                **given, coef_init=by_output(weights), tol=accuracy, return_thetas=True
+            )
+            dual = rows * (len(y) * theta[0]).reshape(outputs, -1).T
+            return w[:, 0].reshape(outputs, -1).T, dual
+
+        return step
+
+
+def _logistic(program: L1Program, celer_path: Any, settings: Mapping[str, Any]) -> Step:
+    """Return a round for one output with the logistic loss, rows repeated by their weights."""
+    times = copies(program.sample_weights)
+    assert times is not None  # else it was refused
+    x = np.repeat(program.dictionary.toarray().astype(np.float64), times, axis=0)
+    y, first = np.repeat(program.targets[:, 0], times), np.cumsum(times) - times
+    unit = float(program.row_scale[0, 0]) / int(times[0])
+    given = {"X": np.asfortranarray(x), "y": y, "alphas": [program.regularization / unit], **settings}
+
+    def step(weights: FloatArray, accuracy: float) -> tuple[FloatArray, FloatArray]:
+        _, w, _, theta = celer_path(
+            **given, pb="logreg", coef_init=weights[:, 0], tol=accuracy, return_thetas=True
+        )
+        return w, program.row_scale * theta[0][first][:, None]
+
+    return step

@@ -1,0 +1,80 @@
+"""scikit-learn: a reference that many know; Lasso, and logistic regression with ℓ1 by LIBLINEAR.
+
+Lasso is coordinate descent on ‖y − X w‖² / 2n + α ‖w‖₁; sample weights go into the rows. LIBLINEAR takes them
+as they are, and no starting point; it wants both labels, so that every row is turned to label +1 (y x for x)
+and an empty row of label −1, which no weight touches, is added. No intercepts: the program has none.
+Deterministic: the order of LIBLINEAR's coordinates has a fixed seed. A fit is not interrupted. Friedman,
+Hastie & Tibshirani (2010); Yuan, Ho & Lin, "An improved GLMNET for ℓ1-regularized logistic regression"
+(2012); Pedregosa et al. (2011).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray
+from convexsnn.programs import L1Program
+from convexsnn.solvers.rounds import InRounds, Step
+from convexsnn.solvers.solver import Capabilities
+
+
+class Sklearn(InRounds):
+    """Adapter to scikit-learn; a round is one fit of at most `max_iter` passes."""
+
+    name = "sklearn"
+    known = {"max_iter": 1000}
+    capabilities = Capabilities(
+        programs=frozenset({"qp", "logistic"}),
+        gap={"qp": 1e-8, "logistic": 1e-8},
+        duals=False,
+        warm_start=True,
+        time_limit=False,
+        extra="reference",
+        losses=frozenset({"squared", "logistic"}),
+    )
+
+    def uses_start(self, program: L1Program) -> bool:
+        """Return whether it is a Lasso."""
+        return program.loss.name == "squared"
+
+    def prepare(self, program: L1Program, options: Mapping[str, Any]) -> Step:  # noqa: D102
+        from sklearn.linear_model import Lasso, LogisticRegression
+
+        if program.loss.name == "squared":
+            rows = np.sqrt(program.row_scale)
+            x, y = np.asfortranarray(rows * program.dictionary.toarray()), (rows * program.targets)[:, 0]
+
+            def step(weights: FloatArray, accuracy: float) -> tuple[FloatArray, None]:
+                model = Lasso(
+                    alpha=program.regularization / len(y),
+                    fit_intercept=False,
+                    warm_start=True,
+                    tol=accuracy,
+                    max_iter=options["max_iter"],
+                )
+                model.coef_ = weights[:, 0]
+                return model.fit(x, y).coef_[:, None], None
+
+            return step
+        x = np.vstack([program.targets * program.dictionary.toarray(), np.zeros((1, program.shape[0]))])
+        y = np.append(np.ones(len(x) - 1), -1.0)
+        scale = np.append(program.row_scale[:, 0], program.row_scale.mean())
+        # the ℓ1 penalty was named `penalty` before 1.8, `l1_ratio` since
+        old = LogisticRegression().penalty == "l2"
+
+        def fit(weights: FloatArray, accuracy: float) -> tuple[FloatArray, None]:
+            model = LogisticRegression(
+                **({"penalty": "l1"} if old else {"l1_ratio": 1.0}),
+                C=1.0 / program.regularization,
+                solver="liblinear",
+                fit_intercept=False,
+                tol=accuracy,
+                max_iter=options["max_iter"],
+                random_state=0,
+            )
+            return model.fit(x, y, sample_weight=scale).coef_.T, None
+
+        return fit
