@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -24,7 +24,7 @@ from convexsnn.solvers.restricted import pays, solve_restricted
 from convexsnn.solvers.scs_ import Scs
 from convexsnn.solvers.skglm_ import Skglm
 from convexsnn.solvers.sklearn_ import Sklearn
-from convexsnn.solvers.solver import Solution, Solver, Status, kind_of
+from convexsnn.solvers.solver import Progress, Solution, Solver, Status, kind_of
 from convexsnn.solvers.working_set import WorkingSet
 
 # name -> (class, the module that must be installed)
@@ -42,11 +42,11 @@ SOLVERS: dict[str, tuple[type[Solver], str]] = {
 
 # what "auto" tries, in this order, until the certified gap is within the tolerance
 AUTO = {
-    "lp": ("highs", "clarabel"),
+    "lp": ("working_set", "highs", "clarabel"),
     "qp": ("working_set", "clarabel", "scs"),
-    "cone": ("clarabel", "scs"),
+    "cone": ("working_set", "clarabel", "scs"),
     "logistic": ("working_set", "clarabel", "scs"),
-    "exponential": ("clarabel", "scs"),
+    "exponential": ("working_set", "clarabel", "scs"),
 }
 
 
@@ -104,7 +104,7 @@ def solve(
     time_limit: float | None = None,
     start: Point | None = None,
     options: Mapping[str, Any] | None = None,
-    progress: Callable[[str, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Solution:
     """Solve a program and certify the point on the program itself.
 
@@ -114,13 +114,13 @@ def solve(
     Parameters
     ----------
     solver : name or Solver
-        "auto" takes HiGHS for linear programs, our own working-set solver where the loss is smooth and adds
-        up over outputs, Clarabel for all others, and where that does not reach the tolerance Clarabel or SCS
-        after it.
+        "auto" takes our own working-set solver, and where that does not reach the tolerance HiGHS, Clarabel
+        or SCS after it.
     tolerance : float
         Relative duality gap; above it the status is LIMIT, whatever the solver says.
     progress : callable, optional
-        Called with a line and the finished share.
+        Called with a line and the finished share. If it returns True, solvers that can be watched stop, and
+        the best point so far is the answer.
 
     Raises
     ------
@@ -139,15 +139,15 @@ def solve(
         raise ShapeError(f"start: expected weights {program.shape}, got {np.shape(start.weights)}")
     deadline = None if time_limit is None else begun + time_limit
     parts = [(part, presolve(part)) for part in program.outputs_apart()]
-    solutions = []
+    solutions, watch = [], _Watch(progress, len(parts))
     for k, (part, reduced) in enumerate(parts):
-        if progress:
-            rows, columns = reduced.program.dictionary.shape
-            progress(f"solving {rows} × {columns}", k / len(parts))
+        watch.part, (rows, columns) = k, reduced.program.dictionary.shape
+        watch(f"solving {rows} × {columns}", 0.0)
         own = start if start is None or len(parts) == 1 else Point(start.weights[:, [k]])
 
         def through(part: L1Program, reduced: Presolved | None = None, own: Point | None = None) -> Solution:
-            return _solve_part(chosen, part, reduced or presolve(part), tolerance, deadline, own, options)
+            small = reduced or presolve(part)
+            return _solve_part(chosen, part, small, tolerance, deadline, own, options, watch)
 
         if pays(reduced.program) and not isinstance(chosen[0], WorkingSet):
             inner = solve_restricted(reduced.program, through, tolerance)
@@ -156,6 +156,19 @@ def solve(
         else:
             solutions.append(through(part, reduced, own))
     return _joined(program, solutions, tolerance)
+
+
+class _Watch:
+    """Hands on what solvers say of one output after the other, and remembers being told to stop."""
+
+    def __init__(self, progress: Progress | None, parts: int) -> None:
+        self.progress, self.parts = progress, parts
+        self.part, self.stopped = 0, False
+
+    def __call__(self, line: str, share: float) -> bool:
+        if self.progress is not None and self.progress(line, (self.part + share) / self.parts) is True:
+            self.stopped = True
+        return self.stopped
 
 
 def _joined(program: L1Program, solutions: list[Solution], tolerance: float) -> Solution:
@@ -191,6 +204,7 @@ def _solve_part(
     deadline: float | None,
     start: Point | None,
     options: Mapping[str, Any] | None,
+    watch: _Watch,
 ) -> Solution:
     """Solve one output's program (or the coupled whole), by the first solver that reaches the tolerance."""
     zero = Point(np.zeros(part.shape))
@@ -200,7 +214,7 @@ def _solve_part(
     scaled, best, failure = scale(reduced.program), nothing, None
     for solver in solvers:
         left = None if deadline is None else deadline - time.perf_counter()
-        if left is not None and left <= 0:
+        if watch.stopped or (left is not None and left <= 0):
             break
         try:
             solution = solver.solve(
@@ -209,6 +223,7 @@ def _solve_part(
                 time_limit=left,
                 start=None if start is None else scaled.reduce(reduced.reduce(start)),
                 options=options,
+                progress=watch,
             )
         except SolverFailed as error:
             failure = error
