@@ -140,6 +140,18 @@ def test_which_methods_of_highs_take_a_start(method):
     )
 
 
+@pytest.mark.parametrize("name", ["highs", "scs", "celer"])
+def test_a_start_goes_on_where_only_some_columns_are_looked_at(name):
+    loss = "hinge" if name == "highs" else "squared"
+    program = make_program(loss, rows=30, columns=3000, fraction=0.05)
+    cold = solve(program, name)
+    warm = solve(program, name, start=cold.point)
+    assert warm.status is Status.OPTIMAL
+    assert warm.start_used and not cold.start_used
+    assert warm.iterations <= cold.iterations
+    assert warm.certificate.objective == pytest.approx(cold.certificate.objective, rel=2e-6)
+
+
 # --- options, packages ----------------------------------------------------------------------------------
 
 

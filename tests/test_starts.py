@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from small_programs import every_case, make_program, random_point, solve_cone
 
-from convexsnn.programs import Point
+from convexsnn.programs import Point, presolve
+from convexsnn.programs.scaling import scale
 from convexsnn.programs.starts import cone_start, qp_start
 
 
@@ -86,3 +87,23 @@ def test_a_dual_of_the_callers_own_is_used():
     point = optimum(program)
     own, none = (cone_start(program, program.to_cone(), start) for start in (point, Point(point.weights)))
     assert abs(own[1] @ own[2]) < 1e-6 < abs(none[1] @ none[2])
+
+
+@every_case
+def test_a_point_keeps_its_gap_through_presolve_and_scaling(case):
+    """Its dual goes along: rows that become one add up theirs."""
+    loss, penalty, outputs, weighted = case
+    rng = np.random.default_rng(2)
+    dictionary = (rng.random((8, 7)) < 0.5)[rng.integers(8, size=24)]
+    targets = np.eye(outputs)[np.zeros(24, int)] if loss == "softmax" else np.ones((24, outputs))
+    program = make_program(loss, penalty, outputs, weighted, rows=24, dictionary=dictionary, targets=targets)
+    point = optimum(program)
+    reduced = presolve(program)
+    small = reduced.reduce(point)
+    scaled = scale(reduced.program)
+    assert small.dual.shape == reduced.program.targets.shape < program.targets.shape
+    for own, found in ((reduced.program, small), (scaled.program, scaled.reduce(small))):
+        bound = own.dual_objective(Point(None, own.certify(found).dual))
+        assert own.certify(found).gap < 1e-6
+        u = own.row_scale * own.loss.project(found.dual / own.row_scale, own.targets)
+        assert own.dual_objective(Point(None, u)) == pytest.approx(bound, rel=1e-6)

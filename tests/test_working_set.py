@@ -187,7 +187,7 @@ def test_an_inexact_solver_leaves_a_gap_that_is_told():
     program = make_program("hinge", rows=40, columns=3000, fraction=0.3)
     best = solve(program, "highs").certificate.objective
 
-    def poor(part):
+    def poor(part, start):
         found = get_solver("highs").solve(part)
         point = Point(0.9 * found.point.weights, found.point.dual)
         return type(found)(point, Status.LIMIT, part.certify(point), "poor", "")

@@ -35,8 +35,12 @@ class Presolved:
     row_of: IntArray
 
     def reduce(self, point: Point) -> Point:
-        """Return an original point on the reduced columns; weights of merged columns are dropped."""
-        return Point(point.weights[self.columns])
+        """Return an original point on the reduced columns and rows; weights of merged columns are dropped."""
+        dual: FloatArray | None = None
+        if point.dual is not None:
+            dual = np.zeros(self.program.targets.shape)
+            np.add.at(dual, self.row_of, point.dual)
+        return Point(point.weights[self.columns], dual)
 
     def recover(self, point: Point) -> Point:
         """Return the original program's point: the same objective, the dual shared out by weight."""

@@ -31,7 +31,8 @@ class Scaled:
 
     def reduce(self, point: Point) -> Point:
         """Return the scaled program's point for an unscaled one."""
-        return Point(point.weights / self.targets)
+        dual = None if point.dual is None else point.dual / (self.rows * self.targets)
+        return Point(point.weights / self.targets, dual)
 
 
 def scale(program: L1Program) -> Scaled:

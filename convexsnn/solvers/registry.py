@@ -143,18 +143,21 @@ def solve(
     for k, (part, reduced) in enumerate(parts):
         watch.part, (rows, columns) = k, reduced.program.dictionary.shape
         watch(f"solving {rows} × {columns}", 0.0)
-        own = start if start is None or len(parts) == 1 else Point(start.weights[:, [k]])
+        own = start
+        if start is not None and len(parts) > 1:
+            own = Point(start.weights[:, [k]], None if start.dual is None else start.dual[:, [k]])
 
-        def through(part: L1Program, reduced: Presolved | None = None, own: Point | None = None) -> Solution:
+        def through(part: L1Program, own: Point | None, reduced: Presolved | None = None) -> Solution:
             small = reduced or presolve(part)
             return _solve_part(chosen, part, small, tolerance, deadline, own, options, watch)
 
         if pays(reduced.program) and not isinstance(chosen[0], WorkingSet):
-            inner = solve_restricted(reduced.program, through, tolerance)
+            small = None if own is None else reduced.reduce(own)
+            inner = solve_restricted(reduced.program, through, tolerance, small)
             point = reduced.recover(inner.point)
             solutions.append(replace(inner, point=point, certificate=part.certify(point)))
         else:
-            solutions.append(through(part, reduced, own))
+            solutions.append(through(part, own, reduced))
     return _joined(program, solutions, tolerance)
 
 

@@ -17,7 +17,7 @@ from convexsnn.solvers.solver import Solution
 LEAST = 2000  # columns from which on it pays
 FIRST = 200  # columns to begin with, and to add at least
 ROUNDS = 100
-Solve = Callable[[L1Program], Solution]
+Solve = Callable[[L1Program, Point | None], Solution]  # on some columns, from a start
 
 
 def pays(program: L1Program) -> bool:
@@ -26,16 +26,21 @@ def pays(program: L1Program) -> bool:
     return columns > max(LEAST, 8 * rows) and program.penalty.merges_columns
 
 
-def solve_restricted(program: L1Program, solve: Solve, tolerance: float) -> Solution:
-    """Solve `program` by `solve` on a growing choice of its columns.
+def solve_restricted(
+    program: L1Program, solve: Solve, tolerance: float, start: Point | None = None
+) -> Solution:
+    """Solve `program` by `solve` on a growing choice of its columns, each time from the last point.
 
     Returns the best point on the whole program, certified there; it is as accurate as `solve` allows.
     """
-    zero = program.dual_at_zero
-    chosen = _largest(program, zero, FIRST)
+    chosen, used = _largest(program, program.dual_at_zero, FIRST), False
+    if start is not None:
+        chosen = np.union1d(chosen, np.flatnonzero(start.weights.any(axis=1)))
     best: Solution | None = None
-    for _ in range(ROUNDS):
-        solution = solve(program.take_columns(chosen))
+    for k in range(ROUNDS):
+        own = None if start is None else Point(start.weights[chosen], start.dual)
+        solution = solve(program.take_columns(chosen), own)
+        used = solution.start_used if k == 0 else used
         weights = np.zeros(program.shape)
         weights[chosen] = solution.point.weights
         dual = solution.certificate.dual
@@ -47,8 +52,10 @@ def solve_restricted(program: L1Program, solve: Solve, tolerance: float) -> Solu
             solution.solver,
             solution.solver_status,
             solution.iterations,
-            seconds=solution.seconds,
+            used,
+            solution.seconds,
         )
+        start = whole.point
         if best is None or certificate.gap < best.certificate.gap:
             best = whole
         if certificate.gap <= tolerance:

@@ -258,7 +258,7 @@ class _ByCones(_Run):
         self.weights, self.dual, self.rounds = solution.point.weights, solution.point.dual, 1
         return solution.solver_status
 
-    def _solved(self, part: L1Program) -> Solution:
+    def _solved(self, part: L1Program, start: Point | None) -> Solution:
         left = self.deadline - time.perf_counter()
         return Cvxpy("clarabel").solve(
             part, tolerance=1e-9, time_limit=None if np.isinf(left) else max(left, 0.1)
