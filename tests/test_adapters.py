@@ -224,6 +224,24 @@ def test_numbers_that_are_none_never_come_back(name, owner, call, monkeypatch):
         get_solver(name).solve(make_program("squared"))
 
 
+@pytest.mark.parametrize(("status", "error"), [(-5, KeyboardInterrupt), (-2, SolverFailed), (-7, None)])
+def test_the_numbers_that_scs_stops_with(status, error, monkeypatch):
+    """Ctrl-C, which SCS catches itself; infeasible, which no program here is; a guess of it at a limit."""
+
+    def stopped(*_, **__):
+        x = np.full(200, np.nan)
+        return {"x": x, "y": x, "info": {"status_val": status, "status": "stopped", "iter": 1}}
+
+    monkeypatch.setattr("scs.SCS.solve", stopped)
+    if error:
+        with pytest.raises(error):
+            get_solver("scs").solve(make_program("squared"))
+    else:
+        solution = get_solver("scs").solve(make_program("squared"))
+        assert solution.status is Status.LIMIT
+        assert not solution.point.weights.any()
+
+
 IMPORTS = """
 import sys
 import convexsnn.solvers

@@ -78,6 +78,8 @@ class Osqp(Solver):
             solver.update_settings(**own, **({} if time_limit is None else {"time_limit": left}))
             found = solver.solve(raise_error=False)
             words, iterations = str(found.info.status), iterations + int(found.info.iter)
+            if found.info.status_val == osqp.SolverStatus.OSQP_SIGINT:
+                raise KeyboardInterrupt
             point = _point(form, found)
             if point is None:
                 if "infeasible" in words or "convex" in words:

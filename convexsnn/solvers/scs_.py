@@ -22,7 +22,8 @@ from convexsnn.programs.starts import cone_start
 from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status
 
 KINDS = frozenset({"lp", "qp", "cone", "logistic", "exponential"})
-SOLVED, FAILED = 1, (-1, -2, -3, -4)  # SCS's own numbers; the failed: unbounded, infeasible, indeterminate
+# SCS's own numbers; failed are unbounded, infeasible, indeterminate; the guesses are these two at a limit
+SOLVED, FAILED, INTERRUPTED, GUESSES = 1, (-1, -2, -3, -4), -5, (-6, -7)
 
 
 class Scs(Solver):
@@ -71,9 +72,13 @@ class Scs(Solver):
         ended = time.perf_counter()
         info = found["info"]
         x, dual = np.array(found["x"]), np.array(found["y"])
-        if info["status_val"] in FAILED or not np.isfinite(x).all():
+        if info["status_val"] == INTERRUPTED:
+            raise KeyboardInterrupt
+        point = Point(np.zeros(program.shape))
+        if np.isfinite(x).all() and info["status_val"] not in FAILED:
+            point = form.recover(x, dual if np.isfinite(dual).all() else None)
+        elif info["status_val"] not in GUESSES:
             raise SolverFailed(f"solver scs: stopped with {info['status']!r} and no point")
-        point = form.recover(x, dual if np.isfinite(dual).all() else None)
         return Solution(
             point,
             Status.OPTIMAL if info["status_val"] == SOLVED else Status.LIMIT,
