@@ -40,6 +40,8 @@ SOLVERS: dict[str, tuple[type[Solver], str]] = {
     "sklearn": (Sklearn, "sklearn"),
 }
 
+CHOOSE_COLUMNS = (WorkingSet, Celer, Skglm)  # by themselves, and better than we could for them
+
 # what "auto" tries, in this order, until the certified gap is within the tolerance
 AUTO = {
     "lp": ("working_set", "highs", "clarabel"),
@@ -151,7 +153,7 @@ def solve(
             small = reduced or presolve(part)
             return _solve_part(chosen, part, small, tolerance, deadline, own, options, watch)
 
-        if pays(reduced.program) and not isinstance(chosen[0], WorkingSet):
+        if pays(reduced.program) and not isinstance(chosen[0], CHOOSE_COLUMNS):
             small = None if own is None else reduced.reduce(own)
             inner = solve_restricted(reduced.program, through, tolerance, small)
             point = reduced.recover(inner.point)

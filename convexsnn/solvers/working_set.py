@@ -23,8 +23,8 @@ from convexsnn.errors import ShapeError
 from convexsnn.programs import Group, L1Program, Point
 from convexsnn.programs.point import relative_gap
 from convexsnn.solvers.active_set import quadratic_l1
+from convexsnn.solvers.clarabel_ import Clarabel
 from convexsnn.solvers.column_simplex import ColumnSimplex
-from convexsnn.solvers.cvxpy_ import Cvxpy
 from convexsnn.solvers.group_newton import GroupModel
 from convexsnn.solvers.newton import Entries, gram
 from convexsnn.solvers.restricted import solve_restricted
@@ -260,9 +260,8 @@ class _ByCones(_Run):
 
     def _solved(self, part: L1Program, start: Point | None) -> Solution:
         left = self.deadline - time.perf_counter()
-        return Cvxpy("clarabel").solve(
-            part, tolerance=1e-9, time_limit=None if np.isinf(left) else max(left, 0.1)
-        )
+        limit = None if np.isinf(left) else max(left, 0.1)
+        return Clarabel().solve(part, tolerance=1e-9, time_limit=limit, start=start)
 
 
 def _largest(excess: FloatArray, count: int) -> BoolArray:
