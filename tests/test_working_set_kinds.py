@@ -162,3 +162,9 @@ def test_solve_hands_progress_on_and_keeps_what_was_reached(outputs):
     assert found.status is Status.LIMIT
     assert best.certificate.objective < found.certificate.objective
     assert found.certificate.objective < program.certify(Point(np.zeros(program.shape))).objective
+
+
+def test_an_output_that_needs_no_weight_has_a_dual_all_the_same():
+    program = make_program("hinge", outputs=3, weighted=True, fraction=0.8)
+    found = solved(program)
+    assert not found.point.weights.any(axis=0).all() and found.certificate.gap <= 1e-8

@@ -224,7 +224,8 @@ class _ByColumns(_Run):
 
     def _output(self, part: L1Program, c: int, tolerance: float) -> str:
         simplex, begin = ColumnSimplex(part), np.flatnonzero(self.weights[:, c])
-        prices = part.dictionary.transpose_times(part.dual_at_zero)[:, 0]
+        self.duals[:, c] = part.dual_at_zero[:, 0]  # what holds if no weight is worth its penalty
+        prices = part.dictionary.transpose_times(self.duals[:, c])
         if len(begin):
             simplex.add(begin, np.sign(self.weights[begin, c]))
         columns, signs = simplex.missing(prices)
