@@ -19,7 +19,7 @@ LANES = 8
 WORD = 8  # bytes of a column that are loaded at once
 TOGETHER = 4  # columns that share the numbers loaded
 INNER = 512  # bytes of a column whose numbers (32 KiB) stay in the first-level cache
-TILE = 1024  # columns whose cache lines stay in the second-level cache
+TILE = 512  # columns whose cache lines (32 KiB) stay in the first-level cache
 
 _DOUBLES, _BITS = ir.VectorType(ir.DoubleType(), LANES), ir.VectorType(ir.IntType(1), LANES * WORD)
 _INT, _LONG = ir.IntType(32), ir.IntType(64)
