@@ -58,6 +58,9 @@ def _figure(
             )  # fmt: skip
         axis.axhline(tolerance, color="#999999", linewidth=1.0, linestyle="--", zorder=0)
         axis.set(xscale="log", yscale="log", title=name)
+        seconds = [record["seconds"] for record in drawn if record["problem"] == name]
+        low, high = math.floor(math.log10(0.9 * min(seconds))), math.ceil(math.log10(1.1 * max(seconds)))
+        axis.set_xlim(10.0**low, 10.0**high)  # whole decades, so that each has a label
         axis.title.set_fontsize(9)
         axis.spines[["top", "right"]].set_visible(False)
     for axis in panels[len(names) :]:
