@@ -41,6 +41,7 @@ def _figure(
     problems: Sequence[BenchProblem | BitProducts], records: Sequence[Mapping[str, Any]], tolerance: float
 ) -> Any:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     drawn = [record for record in records if record["gap"] is not None]
     names = [p.name for p in problems if any(record["problem"] == p.name for record in drawn)]
@@ -61,6 +62,7 @@ def _figure(
         seconds = [record["seconds"] for record in drawn if record["problem"] == name]
         low, high = math.floor(math.log10(0.9 * min(seconds))), math.ceil(math.log10(1.1 * max(seconds)))
         axis.set_xlim(10.0**low, 10.0**high)  # whole decades, so that each has a label
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.title.set_fontsize(9)
         axis.spines[["top", "right"]].set_visible(False)
     for axis in panels[len(names) :]:
