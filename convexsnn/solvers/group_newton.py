@@ -88,6 +88,8 @@ class GroupModel:
         self.x = program.dictionary.toarray(columns).astype(np.float64)
         self.group = np.unique(index, return_inverse=True)[1]
         self.weights, self.z = weights.copy(), z.copy()
+        mean = self._curvature()[0].mean(axis=1, keepdims=True)
+        self.gram = self.x.T @ (self.x * mean)
 
     def norms(self, weights: FloatArray) -> FloatArray:
         """Return the norm of every group of a table (m, C)."""
@@ -115,7 +117,6 @@ class GroupModel:
     def descend(self, accuracy: float) -> bool:
         """Find which groups are 0 by block descent on the Newton model; return whether the objective fell."""
         h, q = self._curvature()
-        self.gram = self.x.T @ (self.x * h.mean(axis=1, keepdims=True))
         order = np.argsort(self.group, kind="stable")
         starts = np.searchsorted(self.group[order], np.arange(self.group.max() + 2))
         reach = (self.x.T @ h).max(axis=1)  # of each column; a group's bends by no more than their sum

@@ -256,10 +256,11 @@ class _ByCones(_Run):
     def go(self, tolerance: float) -> str:
         """Solve on more and more columns; return why it ended."""
         solution = solve_restricted(self.program, self._solved, tolerance)
-        self.weights, self.dual, self.rounds = solution.point.weights, solution.point.dual, 1
+        self.weights, self.dual = solution.point.weights, solution.point.dual
         return solution.solver_status
 
     def _solved(self, part: L1Program, start: Point | None) -> Solution:
+        self.rounds += 1
         left = self.deadline - time.perf_counter()
         limit = None if np.isinf(left) else max(left, 0.1)
         return Clarabel().solve(part, tolerance=1e-9, time_limit=limit, start=start)
