@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         RecurrentThreshold,
         Subnetwork,
         Threshold,
+        Window,
         load_network,
         save_network,
     )
@@ -84,6 +85,7 @@ _HOME = {
         "RecurrentThreshold",
         "Subnetwork",
         "Threshold",
+        "Window",
         "load_network",
         "save_network",
     ),
@@ -143,6 +145,7 @@ __all__ = [
     "UnsupportedError",
     "Verification",
     "VerificationError",
+    "Window",
     "distance",
     "get_solver",
     "load_network",

@@ -65,6 +65,12 @@ def real_array(
     return array
 
 
+def choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raise a ShapeError that names the argument unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ShapeError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+
+
 def positive(name: str, value: Any) -> float:
     """Return `value` as a positive finite float, or raise a ShapeError that names it."""
     try:

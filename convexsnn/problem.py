@@ -21,10 +21,12 @@ import numpy.typing as npt
 from convexsnn.arrays import FloatArray, read_npz, real_array, write_npz
 from convexsnn.errors import ConvexSNNError, ProblemFileError, ShapeError
 from convexsnn.networks import LayerSpec, NetworkSpec
+from convexsnn.networks.network import windows
 from convexsnn.schema import SCHEMA, read_section
 from convexsnn.targets import TargetCode, target_code
 from convexsnn.tasks import generate, nearest
 
+LATER_KEYS = {"network": ("readout_leak",), "network.layers": ("kernel", "stride", "pool", "shape")}
 DATA_NAMES = ("inputs", "targets", "test_inputs", "test_targets", "sample_weights")
 
 
@@ -58,6 +60,35 @@ class TrainingSpec:
 
 
 @dataclass(frozen=True)
+class AdmmSpec:
+    """How ADMM trains; the keys of ``[admm]``."""
+
+    variant: str = "lifted"
+    iterations: int = 100
+    batch: int | None = None
+    seed: int = 0
+    order: str = "reversed"
+    penalty: float = 1.0
+    decay: float | None = None
+    spike_penalty: float = 1.0
+    balance: bool = False
+    multiplier_warm_up: int = 0
+    sweeps: int = 1
+    spike_update: str = "exact"
+    membrane_update: str = "joint"
+    block_tolerance: float = 1e-3
+    damping: float = 1.0
+    step: float = 1.0
+    ridge: float = 1e-6
+    initialization: str = "balanced"
+    rate: float = 0.2
+    precision: str = "float64"
+    validation: float = 0.0
+    patience: int | None = None
+    tolerance: float = 1e-4
+
+
+@dataclass(frozen=True)
 class SolverSpec:
     """Which solver and how far; the keys of ``[solver]``."""
 
@@ -87,6 +118,7 @@ class Problem:
     dictionary: DictionarySpec
     training: TrainingSpec
     solver: SolverSpec = SolverSpec()
+    admm: AdmmSpec = AdmmSpec()
     test_inputs: FloatArray | None = None
     test_targets: npt.NDArray[Any] | None = None
     sample_weights: FloatArray | None = None
@@ -100,6 +132,7 @@ class Problem:
         set_ = object.__setattr__
         set_(self, "inputs", real_array("inputs", self.inputs, ("n", "T", "d")))
         n, steps, d = self.inputs.shape
+        windows(self.network, d)  # refuses shapes that do not fit
         supervised = steps if self.network.supervise == "all" else None
         training = self.training
         set_(
@@ -217,7 +250,9 @@ class Problem:
     def fingerprint(self) -> str:
         """Return the SHA-256 of what the optimum depends on: training data, network, training."""
         tables = self.tables()
-        stated = {k: tables[k] for k in ("network", "training")}
+        stated = {k: _without_later_defaults(k, tables[k]) for k in ("network", "training")}
+        layers = stated["network"]["layers"]
+        stated["network"]["layers"] = [_without_later_defaults("network.layers", layer) for layer in layers]
         stated["definition"] = {k: tables["dictionary"][k] for k in ("weight_box", "margin")}
         digest = hashlib.sha256(json.dumps(stated, sort_keys=True).encode())
         for name in ("inputs", "targets", "sample_weights"):
@@ -237,6 +272,12 @@ class Problem:
         if self.dictionary.source == "file":
             tables["dictionary"]["file"] = "witnesses.npz"
         (Path(folder) / "problem.toml").write_text(tomli_w.dumps(tables), encoding="utf-8")
+
+
+def _without_later_defaults(section: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop keys that are younger than the first fingerprints and at their defaults: those stay valid."""
+    later = {name: SCHEMA[section][name].default for name in LATER_KEYS.get(section, ())}
+    return {name: value for name, value in table.items() if name not in later or value != later[name]}
 
 
 def _layer(k: int, table: Any) -> LayerSpec:
@@ -262,9 +303,11 @@ def _from_tables(tables: Mapping[str, Any], arrays: Mapping[str, Any], folder: P
         raise ProblemFileError(
             f"network.layers: expected at least one [[network.layers]] table, got {layers!r}"
         )
-    spec = NetworkSpec(
-        tuple(_layer(k, layer) for k, layer in enumerate(layers, start=1)), **read_section("network", network)
-    )
+    specs = tuple(_layer(k, layer) for k, layer in enumerate(layers, start=1))
+    try:
+        spec = NetworkSpec(specs, **read_section("network", network))
+    except ShapeError as error:
+        raise ProblemFileError(f"network.{error}") from error
     training = read["training"]
     training["task"] = training["task"] or (
         "regression" if training["loss"] == "squared" else "classification"

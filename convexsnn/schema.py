@@ -16,7 +16,7 @@ REQUIRED = object()
 
 @dataclass(frozen=True)
 class Key:
-    """One key: what it takes ("text", "whole", "number", "flag", "numbers", "table") and its default."""
+    """One key: what it takes, a name of `EXPECTED`, its default and what it means."""
 
     kind: str
     default: Any
@@ -25,6 +25,7 @@ class Key:
     least: float | None = None
     above: float | None = None
     below: float | None = None
+    most: float | None = None
 
 
 SCHEMA: dict[str, dict[str, Key]] = {
@@ -48,9 +49,12 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "readout": Key(
             "text",
             "spike",
-            "what the output weights see of the last layer: its spikes, or "
-            "1{v >= 0} of its membrane after reset",
-            ("spike", "membrane"),
+            "what the output weights see of the last layer: its spikes, 1{v >= 0} of its membrane after "
+            "reset, the mean of its spikes over time, or its spikes summed in leaky output membranes",
+            ("spike", "membrane", "rate", "output_membrane"),
+        ),
+        "readout_leak": Key(
+            "number", 0.9, "β of the output membranes (readout = output_membrane)", least=0, most=1
         ),
         "supervise": Key("text", "last", "targets for the last step, or for every step", ("last", "all")),
     },
@@ -67,6 +71,22 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "bias": Key("flag", False, "a trained constant in the drive of each unit"),
         "recurrent": Key("flag", False, "a matrix within the layer: units see each other's last spikes"),
         "width": Key("whole", 1, "units per subnetwork", least=1),
+        "kernel": Key(
+            "whole",
+            None,
+            "side of a convolution's square patches; width is then the number of filters",
+            least=1,
+        ),
+        "stride": Key("whole", 1, "distance between neighbouring patches of a convolution", least=1),
+        "pool": Key(
+            "whole", 1, "average pooling of the layer's inputs, pool × pool, before its weights", least=1
+        ),
+        "shape": Key(
+            "wholes",
+            None,
+            "(channels, height, width) of the layer's inputs as images; needed by the first layer with "
+            "kernel or pool, later ones take it from the layer below",
+        ),
     },
     "dictionary": {
         "source": Key(
@@ -155,12 +175,18 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
+def _whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def _fits(key: Key, value: Any) -> bool:
     match key.kind:
         case "text":
             return isinstance(value, str)
         case "whole":
-            return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+            return _whole(value)
+        case "wholes":
+            return isinstance(value, (list, tuple)) and bool(value) and all(_whole(v) for v in value)
         case "number":
             return _number(value) and bool(np.isfinite(value))
         case "numbers":
@@ -178,6 +204,7 @@ EXPECTED = {
     "number": "a finite number",
     "flag": "true or false",
     "numbers": "a finite number or a list of them",
+    "wholes": "a list of whole numbers",
     "table": "a table",
 }
 
@@ -216,19 +243,21 @@ def read_section(section: str, given: Any) -> dict[str, Any]:
             raise ProblemFileError(
                 f"{dot}{name}: expected one of {', '.join(key.choices)}, got {value!r}{hint}"
             )
-        if key.kind == "numbers" and key.above is not None and np.min(value) <= key.above:
-            raise ProblemFileError(f"{dot}{name}: expected more than {key.above:g}, got {value!r}")
-        if key.kind == "numbers":
-            values[name] = _plain(key, value)
-            continue
-        if key.least is not None and value < key.least:
-            raise ProblemFileError(f"{dot}{name}: expected at least {key.least:g}, got {value!r}")
-        if key.above is not None and value <= key.above:
-            raise ProblemFileError(f"{dot}{name}: expected more than {key.above:g}, got {value!r}")
-        if key.below is not None and value >= key.below:
-            raise ProblemFileError(f"{dot}{name}: expected less than {key.below:g}, got {value!r}")
+        _check_range(f"{dot}{name}", key, value)
         values[name] = _plain(key, value)
     return values
+
+
+def _check_range(name: str, key: Key, value: Any) -> None:
+    """Raise a ProblemFileError unless a number, or every number of a list, is in the key's range."""
+    if key.least is not None and np.min(value) < key.least:
+        raise ProblemFileError(f"{name}: expected at least {key.least:g}, got {value!r}")
+    if key.above is not None and np.min(value) <= key.above:
+        raise ProblemFileError(f"{name}: expected more than {key.above:g}, got {value!r}")
+    if key.below is not None and np.max(value) >= key.below:
+        raise ProblemFileError(f"{name}: expected less than {key.below:g}, got {value!r}")
+    if key.most is not None and np.max(value) > key.most:
+        raise ProblemFileError(f"{name}: expected at most {key.most:g}, got {value!r}")
 
 
 def _plain(key: Key, value: Any) -> Any:
@@ -240,5 +269,7 @@ def _plain(key: Key, value: Any) -> Any:
             return float(value)
         case "numbers":
             return [float(v) for v in value] if isinstance(value, (list, tuple)) else float(value)
+        case "wholes":
+            return [int(v) for v in value]
         case _:
             return value

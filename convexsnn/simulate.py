@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from convexsnn.arrays import BoolArray, FloatArray, real_array
-from convexsnn.networks import Layer, Network
+from convexsnn.networks import FILTERED, Layer, Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,15 +22,16 @@ class Trace:
     network : Network
     inputs : (n, T, d) array, in the type that the simulation ran in
     spikes : tuple of (n, T, m) bool arrays, one a layer
-    features : (n, m) or (n, T, m) bool array
-        The readout of the last hidden layer, at the last step or at all.
+    features : (n, m) or (n, T, m) array
+        The readout of the last hidden layer, at the last step or at all: bits, or filtered spikes where the
+        readout is "rate" or "output_membrane".
     outputs : (n, C) or (n, T, C) array
     """
 
     network: Network
     inputs: FloatArray
     spikes: tuple[BoolArray, ...]
-    features: BoolArray
+    features: npt.NDArray[Any]
     outputs: FloatArray
 
     @cached_property
@@ -66,10 +68,7 @@ def run_layer(
     for start in range(0, n, BLOCK):
         block = slice(start, min(start + BLOCK, n))
         by_step = np.ascontiguousarray(inputs[block].swapaxes(0, 1), dtype).reshape(-1, d)  # (T · block, d)
-        drive = np.matmul(by_step, layer.weights.T, out=drives[: len(by_step)])
-        drive = drive.reshape(steps, -1, layer.units)
-        if layer.bias is not None:
-            drive += layer.bias
+        drive = layer.drive(by_step, out=drives[: len(by_step)]).reshape(steps, -1, layer.units)
         carry: FloatArray | float = 0.0
         for t in range(steps):
             if layer.recurrent is not None and t > 0:
@@ -86,6 +85,23 @@ def readout(layer: Layer, membranes: FloatArray | None, spikes: BoolArray, kind:
         return spikes
     assert membranes is not None
     return layer.neuron.after_reset(membranes, spikes) >= 0
+
+
+def filtered_spikes(network: Network, spikes: BoolArray, dtype: npt.DTypeLike = np.float64) -> FloatArray:
+    """Return φ of the readouts "rate" and "output_membrane": `spikes` (n, T, m) -> (n, m) or (n, T, m)."""
+    n, steps, m = spikes.shape
+    rate, every = network.readout == "rate", network.supervise == "all"
+    leak = 1.0 if rate else network.readout_leak
+    kept = np.empty((n, steps, m) if every else (n, m), dtype)
+    total = np.zeros((n, m), dtype)
+    for t in range(steps):
+        total *= leak
+        total += spikes[:, t]
+        if every:
+            kept[:, t] = total / (t + 1) if rate else total
+    if not every:
+        kept[:] = total / steps if rate else total
+    return kept
 
 
 def simulate(
@@ -105,7 +121,7 @@ def simulate(
     ShapeError
         `inputs` is not a finite (n, T, d) array with the d of the first layer.
     """
-    d = network.layers[0].weights.shape[1]
+    d = network.layers[0].inputs
     shown = real_array("inputs", inputs, ("n", "T", ("d", d)), dtype=dtype)
     signal: FloatArray | BoolArray = shown
     spikes = []
@@ -113,8 +129,12 @@ def simulate(
         is_read = layer is network.layers[-1] and network.readout == "membrane"
         membranes, signal = run_layer(layer, signal, dtype, record_membranes=is_read)
         spikes.append(signal)
-    features = readout(layer, membranes, spikes[-1], network.readout)
-    if network.supervise == "last":
-        features = features[:, -1]
+    features: npt.NDArray[Any]
+    if network.readout in FILTERED:
+        features = filtered_spikes(network, spikes[-1], dtype)
+    else:
+        features = readout(layer, membranes, spikes[-1], network.readout)
+        if network.supervise == "last":
+            features = features[:, -1]
     outputs = features.astype(dtype) @ network.output_weights.astype(dtype)
     return Trace(network, shown, tuple(spikes), features, outputs)

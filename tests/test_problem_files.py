@@ -17,6 +17,7 @@ WRONG = {
     "whole": [1.5, "a", True],
     "number": ["a", True, float("nan"), float("inf")],
     "numbers": ["a", [], [0.5, "a"], True, [float("nan")]],
+    "wholes": [3, "a", [], [1.5, 2, 3], [1, True, 2]],
     "flag": [1, "true"],
     "table": [3, "a"],
 }

@@ -20,9 +20,17 @@ from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary import Definition, SpikeDictionary, collect, draw_subnetworks, subnetworks_from_file
 from convexsnn.dictionary.cells import exact_dictionary
 from convexsnn.dictionary.spikes import distinct_samples
-from convexsnn.errors import ProblemFileError, ShapeError
+from convexsnn.errors import LoweringError, ProblemFileError, ShapeError
 from convexsnn.lowering.lowering import Lowered, Lowering
-from convexsnn.networks import LIF, Layer, Network, RecurrentThreshold
+from convexsnn.networks import (
+    FILTERED,
+    LIF,
+    Layer,
+    LayerSpec,
+    Network,
+    NetworkSpec,
+    RecurrentThreshold,
+)
 from convexsnn.networks.neurons import Neuron
 from convexsnn.problem import Problem
 from convexsnn.programs import L1, Group, L1Program, Penalty, Point
@@ -34,9 +42,30 @@ START_COUNT = 200
 
 
 def definition_of(problem: Problem) -> Definition:
-    """Return the definition of a problem's patterns."""
+    """Return the definition of a problem's patterns.
+
+    Raises
+    ------
+    LoweringError
+        The network has a readout or a layer that is no pattern of bits; the message has the key.
+    """
+    _check_patterns(problem.network)
     spec = problem.dictionary
     return Definition(spec.margin, spec.weight_box, problem.network.readout, problem.network.supervise)
+
+
+def _check_patterns(network: NetworkSpec) -> None:
+    """Refuse what only ADMM trains: its columns are no patterns, or its units share their weights."""
+    refused = [("network.readout", network.readout)] if network.readout in FILTERED else []
+    for k, layer in enumerate(network.layers, start=1):
+        for name in ("kernel", "pool"):
+            value = getattr(layer, name)
+            if value != getattr(LayerSpec, name):
+                refused.append((f"network.layers[{k}].{name}", value))
+    for key, value in refused:
+        raise LoweringError(
+            f'{key}: {value!r} has no convex program over spike patterns; it is for training.method = "admm"'
+        )
 
 
 def dual_at_zero(problem: Problem) -> FloatArray:

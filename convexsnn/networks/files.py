@@ -3,8 +3,11 @@
 layer1_neuron, layer1_reset     text, as in a problem file
 layer1_weights (m, d), layer1_threshold (), layer1_leak () or (m,), layer1_own_weight () or (m,),
 layer1_bias (m,), layer1_recurrent (m, m)                      the last four where the layer has them
+layer1_window (6,)              channels, height, width, pool, kernel or 0, stride; where it has one: then
+                                weights are (filters, patch), bias (filters,)
 layer2_… and so on
 output_weights (m, C), readout, supervise                      absent in a file of hidden layers alone
+readout_leak ()                                                0.9 if absent
 """
 
 from __future__ import annotations
@@ -18,10 +21,12 @@ import numpy as np
 
 from convexsnn.arrays import read_npz, write_npz
 from convexsnn.errors import ConvexSNNError, ProblemFileError
-from convexsnn.networks.network import Layer, LayerSpec, Network
+from convexsnn.networks.layers import Layer, LayerSpec
+from convexsnn.networks.network import Network
 from convexsnn.networks.neurons import LIF, RecurrentThreshold
+from convexsnn.networks.windows import Window
 
-KEYS = {"neuron", "weights", "threshold", "leak", "reset", "own_weight", "bias", "recurrent"}
+KEYS = {"neuron", "weights", "threshold", "leak", "reset", "own_weight", "bias", "recurrent", "window"}
 
 
 def layer_arrays(layers: tuple[Layer, ...], prefix: str = "") -> dict[str, np.ndarray]:
@@ -41,6 +46,8 @@ def layer_arrays(layers: tuple[Layer, ...], prefix: str = "") -> dict[str, np.nd
             arrays[key + "bias"] = layer.bias
         if layer.recurrent is not None:
             arrays[key + "recurrent"] = layer.recurrent
+        if (look := layer.window) is not None:
+            arrays[key + "window"] = [*look.shape, look.pool, look.kernel or 0, look.stride]
     return {name: np.asarray(value) for name, value in arrays.items()}
 
 
@@ -67,7 +74,8 @@ def layers_from_arrays(arrays: Mapping[str, np.ndarray], prefix: str = "") -> tu
             neuron = spec.make_neuron(
                 own["leak"] if is_lif else 0.0, own["own_weight"] if is_recurrent else 0.0
             )
-            layers.append(Layer(own["weights"], neuron, own.get("bias"), own.get("recurrent")))
+            window = _window(own["window"]) if "window" in own else None
+            layers.append(Layer(own["weights"], neuron, own.get("bias"), own.get("recurrent"), window))
         except KeyError as error:
             raise ProblemFileError(f"{key}{error.args[0]}: missing") from error
         except (ConvexSNNError, TypeError, ValueError) as error:
@@ -85,11 +93,19 @@ def layers_from_arrays(arrays: Mapping[str, np.ndarray], prefix: str = "") -> tu
     return tuple(layers)
 
 
+def _window(array: np.ndarray) -> Window:
+    if array.shape != (6,) or array.dtype.kind not in "iu":
+        raise ProblemFileError(f"window: expected 6 whole numbers, got {array.dtype} {array.shape}")
+    channels, height, width, pool, kernel, stride = array.tolist()
+    return Window((channels, height, width), pool, kernel or None, stride)
+
+
 def save_network(path: str | os.PathLike[str], network: Network) -> None:
     """Write a network to `path` (``.npz``), whole or not at all."""
     arrays = layer_arrays(network.layers)
     arrays["output_weights"] = network.output_weights
-    arrays["readout"], arrays["supervise"] = np.asarray(network.readout), np.asarray(network.supervise)
+    for name in ("readout", "supervise", "readout_leak"):
+        arrays[name] = np.asarray(getattr(network, name))
     write_npz(path, arrays)
 
 
@@ -107,6 +123,7 @@ def load_network(path: str | os.PathLike[str]) -> Network:
             if name not in arrays:
                 raise ProblemFileError(f"{name}: missing")
         readout, supervise = str(arrays["readout"]), str(arrays["supervise"])
-        return Network(layers_from_arrays(arrays), arrays["output_weights"], readout, supervise)
+        leak: Any = arrays["readout_leak"][()] if "readout_leak" in arrays else Network.readout_leak
+        return Network(layers_from_arrays(arrays), arrays["output_weights"], readout, supervise, leak)
     except ConvexSNNError as error:
         raise ProblemFileError(f"{path}: {error}") from error

@@ -53,7 +53,7 @@ class ConeForm:
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
+class ConeRows:
     """Rows A x + s = b of one kind: `parts` holds A by variable, "z" standing for D W."""
 
     name: str
@@ -69,23 +69,23 @@ def _picked(positions: Any, values: Any, shape: tuple[int, int]) -> Matrix:
     return sparse.csc_array((values.ravel(), (rows.ravel(), columns.ravel())), shape=shape)
 
 
-def _loss_rows(
+def loss_rows(
     loss: Loss, y: FloatArray, cost: FloatArray
-) -> tuple[list[_Rows], dict[str, tuple[FloatArray, float]]]:
+) -> tuple[list[ConeRows], dict[str, tuple[FloatArray, float]]]:
     """Return the rows of a loss and its variables' costs: name -> (linear, quadratic / linear scale)."""
     count, eye = y.size, sparse.eye_array(y.size, format="csc")
     flat = by_output(y)
     if isinstance(loss, Squared):
-        return [_Rows("residual", "zero", {"z": eye, "r": -eye}, flat)], {"r": (cost, 1.0)}
+        return [ConeRows("residual", "zero", {"z": eye, "r": -eye}, flat)], {"r": (cost, 1.0)}
     if isinstance(loss, (Hinge, SquaredHinge)):
         rows = [
-            _Rows(
+            ConeRows(
                 "margin",
                 "nonnegative",
                 {"z": -sparse.diags_array(flat, format="csc"), "xi": -eye},
                 -np.ones(count),
             ),
-            _Rows("slack", "nonnegative", {"xi": -eye}, np.zeros(count)),
+            ConeRows("slack", "nonnegative", {"xi": -eye}, np.zeros(count)),
         ]
         return rows, {"xi": (cost, 1.0 if isinstance(loss, SquaredHinge) else 0.0)}
     i = np.arange(count)
@@ -94,11 +94,11 @@ def _loss_rows(
         shape = (3 * count, count)
         t, e = _picked((3 * i, i), 1.0, shape), _picked((3 * i + 2, i), -1.0, shape)
         return [
-            _Rows("exp(-t)", "exponential", {"t": t, "e0": e}, b, 3),
-            _Rows(
+            ConeRows("exp(-t)", "exponential", {"t": t, "e0": e}, b, 3),
+            ConeRows(
                 "exp(-yz-t)", "exponential", {"t": t, "e1": e, "z": _picked((3 * i, i), flat, shape)}, b, 3
             ),
-            _Rows("sum", "nonnegative", {"e0": eye, "e1": eye}, np.ones(count)),
+            ConeRows("sum", "nonnegative", {"e0": eye, "e1": eye}, np.ones(count)),
         ], {"t": (cost, 0.0), "e0": (0.0 * cost, 0.0), "e1": (0.0 * cost, 0.0)}
     if isinstance(loss, Softmax):  # Σ_c exp(z_c − z_y − t) <= 1
         n = len(y)
@@ -106,7 +106,7 @@ def _loss_rows(
         shape = (3 * count, count)
         z = _picked((3 * i, of_label), 1.0, shape) - _picked((3 * i, i), 1.0, shape)
         return [
-            _Rows(
+            ConeRows(
                 "exp(z-zy-t)",
                 "exponential",
                 {
@@ -117,26 +117,26 @@ def _loss_rows(
                 np.tile([0.0, 1.0, 0.0], count),
                 3,
             ),
-            _Rows("sum", "nonnegative", {"e": _picked((row, i), 1.0, (n, count))}, np.ones(n)),
+            ConeRows("sum", "nonnegative", {"e": _picked((row, i), 1.0, (n, count))}, np.ones(n)),
         ], {"t": (cost[:n], 0.0), "e": (0.0 * cost, 0.0)}
     raise UnsupportedError(f"loss {loss.name}: has no conic form")
 
 
-def _penalty_rows(penalty: Penalty, columns: int, outputs: int) -> list[_Rows]:
+def _penalty_rows(penalty: Penalty, columns: int, outputs: int) -> list[ConeRows]:
     """Return the rows of ‖W‖ <= Σ bound."""
     entries = columns * outputs
     eye = sparse.eye_array(entries, format="csc")
     if not isinstance(penalty, Group):
         return [
-            _Rows("W <= bound", "nonnegative", {"W": eye, "bound": -eye}, np.zeros(entries)),
-            _Rows("-W <= bound", "nonnegative", {"W": -eye, "bound": -eye}, np.zeros(entries)),
+            ConeRows("W <= bound", "nonnegative", {"W": eye, "bound": -eye}, np.zeros(entries)),
+            ConeRows("-W <= bound", "nonnegative", {"W": -eye, "bound": -eye}, np.zeros(entries)),
         ]
     groups, blocks = np.tile(penalty.index, outputs), []
     for g in range(int(groups.max()) + 1):
         members = np.flatnonzero(groups == g)
         size = len(members) + 1
         blocks.append(
-            _Rows(
+            ConeRows(
                 f"group {g}",
                 "second_order",
                 {
@@ -160,7 +160,7 @@ def cone_form(
 ) -> ConeForm:
     """Return the program in conic form."""
     columns, outputs = dictionary.shape[1], targets.shape[1]
-    blocks, costs = _loss_rows(loss, targets, by_output(np.broadcast_to(row_scale, targets.shape)))
+    blocks, costs = loss_rows(loss, targets, by_output(np.broadcast_to(row_scale, targets.shape)))
     blocks = sorted(
         blocks + _penalty_rows(penalty, columns, outputs), key=lambda rows: CONES.index(rows.cone)
     )

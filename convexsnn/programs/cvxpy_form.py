@@ -13,6 +13,27 @@ from convexsnn.programs.losses import Loss
 from convexsnn.programs.penalties import Group, Penalty
 
 
+def cvxpy_loss(Z: Any, targets: FloatArray, loss: Loss, row_scale: FloatArray) -> Any:
+    """Return Σ row_scale ℓ(Z, targets) as a cvxpy expression; Z (R, C) is one, `row_scale` is (R, 1)."""
+    import cvxpy as cp
+
+    margin = cp.multiply(targets, Z)
+    match loss.name:
+        case "squared":
+            return cp.sum_squares(cp.multiply(np.sqrt(row_scale / 2), Z - targets))
+        case "hinge":
+            return cp.sum(cp.multiply(row_scale, cp.pos(1 - margin)))
+        case "squared_hinge":
+            return cp.sum_squares(cp.multiply(np.sqrt(row_scale / 2), cp.pos(1 - margin)))
+        case "logistic":
+            return cp.sum(cp.multiply(row_scale, cp.logistic(-margin)))
+        case "softmax":
+            lifted = cp.log_sum_exp(Z, axis=1) - cp.sum(margin, axis=1)
+            return cp.sum(cp.multiply(row_scale[:, 0], lifted))
+        case _:
+            raise UnsupportedError(f"loss {loss.name}: has no cvxpy form")
+
+
 def cvxpy_problem(
     dictionary: PackedBits,
     targets: FloatArray,
@@ -27,21 +48,7 @@ def cvxpy_problem(
     columns, outputs = dictionary.shape[1], targets.shape[1]
     W = cp.Variable((columns, outputs), name="W")
     Z = cp.Variable(targets.shape, name="Z")
-    margin = cp.multiply(targets, Z)
-    match loss.name:
-        case "squared":
-            total = cp.sum_squares(cp.multiply(np.sqrt(row_scale / 2), Z - targets))
-        case "hinge":
-            total = cp.sum(cp.multiply(row_scale, cp.pos(1 - margin)))
-        case "squared_hinge":
-            total = cp.sum_squares(cp.multiply(np.sqrt(row_scale / 2), cp.pos(1 - margin)))
-        case "logistic":
-            total = cp.sum(cp.multiply(row_scale, cp.logistic(-margin)))
-        case "softmax":
-            lifted = cp.log_sum_exp(Z, axis=1) - cp.sum(margin, axis=1)
-            total = cp.sum(cp.multiply(row_scale[:, 0], lifted))
-        case _:
-            raise UnsupportedError(f"loss {loss.name}: has no cvxpy form")
+    total = cvxpy_loss(Z, targets, loss, row_scale)
     if isinstance(penalty, Group):
         members = [np.flatnonzero(penalty.index == g) for g in range(int(penalty.index.max()) + 1)]
         if all(len(rows) == 1 for rows in members):

@@ -28,6 +28,8 @@ from scipy.special import entr, expit, logsumexp, softmax, xlog1py
 from convexsnn.arrays import FloatArray
 from convexsnn.errors import ShapeError, UnsupportedError
 
+NEWTON_STEPS, HALVINGS = 50, 40
+
 
 @dataclass(frozen=True)
 class QuadraticRows:
@@ -83,6 +85,48 @@ class Loss(ABC):
     def check(self, y: FloatArray) -> None:  # noqa: B027 (any real target will do unless a loss says no)
         """Raise a ShapeError where targets are not of the kind this loss takes."""
 
+    def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+        """Return the minimiser of ℓ(z, y) + ½ τ ‖z − v‖² of every row, (R, C); `weight` τ > 0 is (R, 1).
+
+        By Newton's method, each row's step halved until it falls; a quadratic takes one step.
+        """
+        z = np.array(v)
+        for _ in range(NEWTON_STEPS):
+            slope = weight * (z - v) - self.residual(z, y)
+            inverse = 1.0 / (self.curvature(z, y) + weight)
+            step, q = inverse * slope, self.coupling(z, y)
+            if q is not None:  # (diag(h) + τ − q q')⁻¹ by Sherman and Morrison
+                along = inverse * q
+                rest = 1.0 - np.sum(q * along, axis=1, keepdims=True)
+                step += along * (np.sum(along * slope, axis=1, keepdims=True) / rest)
+            expected = np.sum(slope * step, axis=1)
+            if expected.max(initial=0.0) <= 1e-28 * (1.0 + float(np.square(z).max(initial=0.0))):
+                break
+            z = self._shortened(z, step, expected, v, y, weight)
+        return z
+
+    def _shortened(
+        self,
+        z: FloatArray,
+        step: FloatArray,
+        expected: FloatArray,
+        v: FloatArray,
+        y: FloatArray,
+        w: FloatArray,
+    ) -> FloatArray:
+        """Return z − t step, each row's t halved from 1 until the row falls by a share of what is expected."""
+
+        def value(z: FloatArray) -> FloatArray:
+            return self.value(z, y) + 0.5 * w[:, 0] * np.sum((z - v) ** 2, axis=1)
+
+        before, length = value(z), np.ones((len(z), 1))
+        for _ in range(HALVINGS):
+            high = value(z - length * step) > before - 0.1 * length[:, 0] * expected + 1e-14 * abs(before)
+            if not high.any():
+                break
+            length[high] *= 0.5
+        return z - length * step
+
     def quadratic_rows(self, y: FloatArray) -> QuadraticRows:
         """Return the loss as rows of a quadratic program, or raise UnsupportedError."""
         raise UnsupportedError(f"loss {self.name}: not quadratic, has no QP form; use to_cone or to_cvxpy")
@@ -132,6 +176,10 @@ class Hinge(MarginLoss):
 
     def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return y * (y * z < 1.0)
+
+    def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:  # noqa: D102
+        margin = y * v  # on the flat part it stays, on the slope it moves by 1/τ, between them it ends at 1
+        return y * np.where(margin >= 1.0, margin, np.minimum(margin + 1.0 / weight, 1.0))
 
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         p = v * y

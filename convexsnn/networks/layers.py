@@ -1,0 +1,226 @@
+"""Layers: units that see the same inputs, and the architecture of such a layer without its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from convexsnn.arrays import BoolArray, FloatArray, choice, real_array, whole
+from convexsnn.errors import ShapeError
+from convexsnn.networks.neurons import LIF, NEURONS, Neuron, RecurrentThreshold
+from convexsnn.networks.windows import Window, image_shape
+
+GATHERED = 2**18  # numbers in the patches of a block of rows: they stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """Architecture of one hidden layer, without its weights.
+
+    `leak` is the grid from which each unit takes its own; it and `reset` matter to LIF units alone.
+    With `kernel` or `pool` the layer looks through a `Window`, and `width` is the number of filters.
+    """
+
+    neuron: str = "lif"
+    leak: tuple[float, ...] = (0.9,)
+    threshold: float | None = None
+    reset: str = "subtract"
+    bias: bool = False
+    recurrent: bool = False
+    width: int = 1
+    kernel: int | None = None
+    stride: int = 1
+    pool: int = 1
+    shape: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        choice("neuron", self.neuron, tuple(NEURONS))
+        if self.threshold is None:
+            object.__setattr__(self, "threshold", 1.0 if self.neuron == "lif" else 0.0)
+        if not self.leak:
+            raise ShapeError("leak: the grid is empty")
+        if self.width < 1:
+            raise ShapeError(f"width: expected at least 1, got {self.width}")
+        if self.recurrent and self.neuron == "recurrent_threshold":
+            raise ShapeError(
+                "recurrent: true already holds each unit's weight on its own last spike; "
+                'use neuron = "threshold" with it'
+            )
+        self.make_neuron(np.asarray(self.leak), np.zeros(1))
+        self._check_window()
+
+    def _check_window(self) -> None:
+        whole("stride", self.stride)
+        whole("pool", self.pool)
+        if self.shape is not None:
+            object.__setattr__(self, "shape", image_shape(self.shape))
+        if self.kernel is None:
+            if self.stride > 1:
+                raise ShapeError(f"stride: expected 1 without kernel, got {self.stride}")
+            return
+        whole("kernel", self.kernel)
+        if len(self.leak) > 1:
+            raise ShapeError(f"leak: expected one for all units of a convolution, got {list(self.leak)}")
+
+    @property
+    def looks(self) -> bool:
+        """Whether the layer looks through a window: patches, or a pooled image."""
+        return self.kernel is not None or self.pool > 1
+
+    def make_neuron(self, leak: npt.ArrayLike, own_weight: npt.ArrayLike) -> Neuron:
+        """Return the neuron of units with these leaks (m,) or own weights (m,), whichever it uses."""
+        assert self.threshold is not None
+        if self.neuron == "lif":
+            return LIF(self.threshold, leak, self.reset)  # type: ignore[arg-type]
+        if self.neuron == "recurrent_threshold":
+            return RecurrentThreshold(self.threshold, own_weight)  # type: ignore[arg-type]
+        return NEURONS[self.neuron](self.threshold)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer of m units on d inputs.
+
+    Parameters
+    ----------
+    weights : (m, d) array; with a window (filters, patch)
+    neuron : Neuron
+        Per-unit parameters, where it has any, are (m,).
+    bias : (m,) array, with a window (filters,); optional
+    recurrent : (m, m) array, optional
+        Entry (j, k): weight of unit k's last spike on unit j.
+    window : Window, optional
+        Each filter is a unit at every position of the window; units are in the order (filter, position).
+    """
+
+    weights: FloatArray
+    neuron: Neuron
+    bias: FloatArray | None = None
+    recurrent: FloatArray | None = None
+    window: Window | None = None
+
+    def __post_init__(self) -> None:
+        dtype = np.float32 if getattr(self.weights, "dtype", None) == np.float32 else np.float64
+        rows, patch = ("m", "d") if self.window is None else ("filters", ("patch", self.window.patch))
+        weights = real_array("weights", self.weights, (rows, patch), dtype=dtype)
+        object.__setattr__(self, "weights", weights)
+        m = self.units
+        for name, axes in (("bias", ((rows, len(weights)),)), ("recurrent", (("m", m), ("m", m)))):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, real_array(name, getattr(self, name), axes, dtype=dtype))
+        for name in ("leak", "own_weight"):
+            value = getattr(self.neuron, name, 0.0)
+            if not isinstance(value, float) and value.shape != (m,):
+                raise ShapeError(f"{name}: expected one value or (m={m},), got {value.shape}")
+
+    @property
+    def units(self) -> int:
+        """Number of units m: of rows of weights, with a window times its positions."""
+        return len(self.weights) * (1 if self.window is None else self.window.positions)
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs d."""
+        return int(self.weights.shape[1]) if self.window is None else self.window.inputs
+
+    def matrix(self) -> FloatArray | csr_array:
+        """Return the weight of every input on every unit, (m, d); sparse with a window."""
+        return self.weights if self.window is None else self.window.matrix(self.weights)
+
+    def drive(self, signal: FloatArray, out: FloatArray | None = None) -> FloatArray:
+        """Return the weighted input of every unit, bias included.
+
+        Parameters
+        ----------
+        signal : (rows, d) array
+        out : (rows, m) array, optional
+            Where to write, as in numpy.
+
+        Returns
+        -------
+        (rows, m) array
+        """
+        if self.window is not None:
+            return self._windowed_drive(self.window, signal, out)
+        drive = np.matmul(signal, self.weights.T, out=out)
+        if self.bias is not None:
+            drive += self.bias
+        return drive
+
+    def _windowed_drive(self, window: Window, signal: FloatArray, out: FloatArray | None) -> FloatArray:
+        drive = np.empty((len(signal), self.units), self.weights.dtype) if out is None else out
+        by_filter = drive.reshape(len(signal), -1, window.positions)
+        at_a_time = max(1, GATHERED // (window.positions * window.patch))
+        for start in range(0, len(signal), at_a_time):
+            rows = slice(start, start + at_a_time)
+            patches = window.gather(signal[rows])
+            products = patches.reshape(-1, window.patch) @ self.weights.T  # one product for all positions
+            by_filter[rows] = products.reshape(len(patches), window.positions, -1).swapaxes(1, 2)
+        if self.bias is not None:
+            by_filter += self.bias[:, None]
+        return drive
+
+    def _check_separable(self) -> None:
+        if self.window is not None:
+            raise ShapeError("window: a convolution's units share their weights and cannot be taken apart")
+
+    def select(self, units: Any) -> Layer:
+        """Return the layer with some of its units only; not for a recurrent layer, whose units interact."""
+        self._check_separable()
+        if self.recurrent is not None:
+            raise ShapeError("recurrent: units of a recurrent layer cannot be taken alone")
+        bias = None if self.bias is None else self.bias[units]
+        return Layer(self.weights[units], self.neuron.unit(units), bias)
+
+    def unit_inputs(self, inputs: FloatArray, spikes: BoolArray) -> FloatArray:
+        """Return all that a unit's weights multiply: inputs, 1 for a bias, the layer's last spikes.
+
+        `inputs` (n, T, d), `spikes` (n, T, m) -> (n, T, d [+ 1] [+ m]).
+        """
+        self._check_separable()
+        parts = [inputs]
+        if self.bias is not None:
+            parts.append(np.ones((*inputs.shape[:2], 1)))
+        if self.recurrent is not None:
+            before = np.zeros(spikes.shape)
+            before[:, 1:] = spikes[:, :-1]
+            parts.append(before)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+    def unit_weights(self) -> FloatArray:
+        """Return the trained weights of every unit, (m, d'), in the order of `Neuron.affine_rows`."""
+        self._check_separable()
+        parts = [self.weights]
+        if self.bias is not None:
+            parts.append(self.bias[:, None])
+        if self.recurrent is not None:
+            parts.append(self.recurrent)
+        if isinstance(self.neuron, RecurrentThreshold):
+            parts.append(np.broadcast_to(np.reshape(self.neuron.own_weight, (-1, 1)), (self.units, 1)))
+        return np.concatenate(parts, axis=1)
+
+    def with_unit_weights(self, weights: FloatArray) -> Layer:
+        """Return the layer with other trained weights, (m, d') as `unit_weights` returns them."""
+        self._check_separable()
+        stops = np.cumsum(
+            [self.inputs, int(self.bias is not None), self.units * (self.recurrent is not None)]
+        )
+        neuron = self.neuron
+        if isinstance(neuron, RecurrentThreshold):
+            neuron = replace(neuron, own_weight=weights[:, -1])
+        return Layer(
+            weights[:, : stops[0]],
+            neuron,
+            None if self.bias is None else weights[:, stops[0]],
+            None if self.recurrent is None else weights[:, stops[1] : stops[2]],
+        )
+
+    def astype(self, dtype: npt.DTypeLike) -> Layer:
+        """Return the layer in another floating-point type."""
+        bias = None if self.bias is None else self.bias.astype(dtype)
+        recurrent = None if self.recurrent is None else self.recurrent.astype(dtype)
+        return Layer(self.weights.astype(dtype), self.neuron.astype(dtype), bias, recurrent, self.window)

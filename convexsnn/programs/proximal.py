@@ -1,0 +1,198 @@
+"""The block of the outputs: a loss and what holds its argument near a given point.
+
+    primal   min over q ∈ ℝ^{R×C} of  Σ_i a_i ℓ(q_i, y_i) + ½ ρ ‖q − v‖²
+    dual     max over u of  −Σ_i a_i ℓ*(−u_i / a_i) − Σ_i (u_i·v_i + ‖u_i‖² / (2 ρ))
+
+With u = ρ (q − v), moved into the loss's dual domain, any point has a certified gap. In closed form this is
+the loss's proximal operator (Parikh & Boyd, "Proximal algorithms", 2014).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from convexsnn.arrays import FloatArray, positive, real_array
+from convexsnn.errors import ShapeError
+from convexsnn.programs.cone_form import CONES, ConeForm, loss_rows
+from convexsnn.programs.cvxpy_form import cvxpy_loss
+from convexsnn.programs.losses import Loss
+from convexsnn.programs.mps import write_model
+from convexsnn.programs.point import Certificate, Point, relative_gap
+from convexsnn.programs.program import Program
+from convexsnn.programs.qp_form import QPForm, by_output
+
+KINDS = {"logistic": "exponential", "softmax": "exponential"}
+
+
+@dataclass(frozen=True, eq=False)
+class OutputBlock(Program):
+    """Outputs of a splitting: a loss plus a quadratic.
+
+    Parameters
+    ----------
+    loss : Loss
+    targets, center : (R, C) arrays
+        y as the loss takes it, and v.
+    sample_weights : (R,) array
+        a > 0.
+    penalty : float
+        ρ > 0.
+
+    Raises
+    ------
+    ShapeError
+        Shapes that do not fit, targets that the loss does not take, ρ or a weight not positive.
+    """
+
+    name: str
+    formula: str
+    loss: Loss
+    targets: FloatArray
+    sample_weights: FloatArray
+    center: FloatArray
+    penalty: float
+
+    def __post_init__(self) -> None:
+        rows, outputs = np.shape(self.targets)
+        self.loss.check(self.targets)
+        for name, axes in (("center", (("R", rows), ("C", outputs))), ("sample_weights", (("R", rows),))):
+            object.__setattr__(self, name, real_array(name, getattr(self, name), axes))
+        if self.sample_weights.min() <= 0:
+            raise ShapeError(f"sample_weights: {self.sample_weights.min():g}; every weight must be positive")
+        positive("penalty", self.penalty)
+
+    @property
+    def kind(self) -> str:
+        """What a solver must be able to do: "qp" or "exponential"."""
+        return KINDS.get(self.loss.name, "qp")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(R, C), the shape of q."""
+        return self.targets.shape[0], self.targets.shape[1]
+
+    def minimize(self, start: FloatArray | None = None, tolerance: float = 1e-10) -> FloatArray:
+        """Return the minimiser (R, C) by the loss's proximal operator; it needs neither start nor tolerance."""
+        return self.loss.prox(self.center, self.targets, self.penalty / self.sample_weights[:, None])
+
+    def objective(self, rows: FloatArray) -> float:
+        """Return the objective at q (R, C)."""
+        losses = self.sample_weights @ self.loss.value(rows, self.targets)
+        return float(losses + 0.5 * self.penalty * np.sum((rows - self.center) ** 2))
+
+    def describe(self) -> str:
+        """Return the block's mathematics with its sizes."""
+        rows, outputs = self.shape
+        lines = f"  ℓ(z, y) = {self.loss.formula}  ({self.loss.name})"
+        return f"{self.name}\n{self.formula}\n{lines}\n  {rows} rows of {outputs} unknowns, ρ = {self.penalty:.6g}"
+
+    def _table(self, point: Point) -> FloatArray:
+        return real_array("weights", point.weights, (("R", self.shape[0]), ("C", self.shape[1])))
+
+    def primal_objective(self, point: Point) -> float:
+        """Return the objective at a point's weights q."""
+        return self.objective(self._table(point))
+
+    def feasible_dual(self, point: Point) -> Point:
+        """Return the point with u = ρ (q − v), moved into the loss's dual domain."""
+        q, a = self._table(point), self.sample_weights[:, None]
+        return Point(q, a * self.loss.project(self.penalty * (q - self.center) / a, self.targets))
+
+    def dual_objective(self, point: Point) -> float:
+        """Return the dual objective at a point's dual; −inf outside the loss's dual domain."""
+        if point.dual is None:
+            raise ShapeError("dual: the point has none; feasible_dual makes one from its weights")
+        u = real_array("dual", point.dual, (("R", self.shape[0]), ("C", self.shape[1])))
+        losses = self.sample_weights @ self.loss.dual_value(u / self.sample_weights[:, None], self.targets)
+        return float(losses - np.sum(u * self.center + u**2 / (2.0 * self.penalty)))
+
+    def certify(self, point: Point) -> Certificate:
+        """Return objective, lower bound and gap of a point."""
+        whole = self.feasible_dual(point)
+        objective, bound = self.primal_objective(whole), self.dual_objective(whole)
+        return Certificate(objective, bound, relative_gap(objective, bound), np.asarray(whole.dual))
+
+    def _cost(self) -> FloatArray:
+        return by_output(np.broadcast_to(self.sample_weights[:, None], self.shape))
+
+    def to_qp(self) -> QPForm:
+        """Return the block as a QP in q and slacks; UnsupportedError for logistic and softmax."""
+        rows, count = self.loss.quadratic_rows(self.targets), self.targets.size
+        eye = sparse.eye_array(count, format="csc")
+        free, cost = np.full(count, np.inf), self._cost()
+        return OutputsQP(
+            P=sparse.diags_array(
+                np.concatenate([np.full(count, self.penalty), rows.quadratic * cost]), format="csc"
+            ).tocsc(),
+            q=np.concatenate([-self.penalty * by_output(self.center), rows.linear * cost]),
+            A=sparse.hstack([sparse.diags_array(by_output(rows.sign)), rows.side * eye], format="csc"),
+            row_lower=by_output(rows.lower),
+            row_upper=by_output(rows.upper),
+            lower=np.concatenate([-free, -free if rows.slack_is_free else 0.0 * cost]),
+            upper=np.concatenate([free, free]),
+            variables={"q": slice(0, count), "slack": slice(count, 2 * count)},
+            rows={"loss": slice(0, count)},
+            outputs_to_rows=None,
+            shape=self.shape,
+        )
+
+    def to_cone(self) -> ConeForm:
+        """Return the block in conic form."""
+        blocks, costs = loss_rows(self.loss, self.targets, self._cost())
+        blocks = sorted(blocks, key=lambda rows: CONES.index(rows.cone))
+        center, count = by_output(self.center), self.targets.size
+        terms = {"z": (-self.penalty * center, np.full(count, self.penalty))}
+        terms |= {k: (linear * (q == 0), linear * q) for k, (linear, q) in costs.items()}
+        cones: list[tuple[str, int]] = []
+        for rows in blocks:
+            size = len(rows.b) if rows.cone in ("zero", "nonnegative") else rows.size
+            cones += [(rows.cone, size)] * (len(rows.b) // size)
+        return OutputsCone(
+            P=sparse.diags_array(np.concatenate([square for _, square in terms.values()]), format="csc"),
+            q=np.concatenate([linear for linear, _ in terms.values()]),
+            A=sparse.block_array([[rows.parts.get(k) for k in terms] for rows in blocks], format="csc"),
+            b=np.concatenate([rows.b for rows in blocks]),
+            cones=tuple(cones),
+            variables={"q": slice(0, count)},
+            rows={},
+            outputs_to_rows=None,
+            shape=self.shape,
+        )
+
+    def to_cvxpy(self) -> Any:
+        """Return a cvxpy.Problem in the variable ``W``, which is q."""
+        import cvxpy as cp
+
+        q = cp.Variable(self.shape, name="W")
+        near = 0.5 * self.penalty * cp.sum_squares(q - self.center)
+        total = cvxpy_loss(q, self.targets, self.loss, self.sample_weights[:, None])
+        return cp.Problem(cp.Minimize(total + near))
+
+    def to_mps(self, path: str | os.PathLike[str]) -> None:
+        """Write the QP form to `path`, .mps or .lp; UnsupportedError as `to_qp`."""
+        write_model(self.to_qp(), path)
+
+
+def _outputs(x: FloatArray, shape: tuple[int, int]) -> Point:
+    return Point(x[: shape[0] * shape[1]].reshape(shape[1], shape[0]).T)
+
+
+class OutputsQP(QPForm):
+    """A QP whose first variables are outputs (R, C), one output after the other."""
+
+    def recover(self, x: FloatArray, row_dual: FloatArray | None = None) -> Point:
+        """Return the outputs as a point; its bound needs no dual."""
+        return _outputs(x, self.shape)
+
+
+class OutputsCone(ConeForm):
+    """A conic program whose first variables are outputs (R, C), one output after the other."""
+
+    def recover(self, x: FloatArray, cone_dual: FloatArray | None = None) -> Point:
+        """Return the outputs as a point; its bound needs no dual."""
+        return _outputs(x, self.shape)
