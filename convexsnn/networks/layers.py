@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from convexsnn.arrays import BoolArray, FloatArray, choice, real_array, whole
 from convexsnn.errors import ShapeError
 from convexsnn.networks.neurons import LIF, NEURONS, Neuron, RecurrentThreshold
 from convexsnn.networks.windows import Window, image_shape
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 GATHERED = 2**18  # numbers in the patches of a block of rows: they stay in the processor's cache
 

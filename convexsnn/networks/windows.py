@@ -10,14 +10,16 @@ An image is (channel, row, column), flattened. With p × p pooling and k × k pa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array, csr_array
 
 from convexsnn.arrays import FloatArray, whole
 from convexsnn.errors import ShapeError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ class Window:
         ShapeError
             `weights` is not (filters, patch).
         """
+        from scipy.sparse import csr_array
+
         if weights.ndim != 2 or weights.shape[1] != self.patch:
             raise ShapeError(f"weights: expected (filters, patch={self.patch}), got {weights.shape}")
         filters, (c, h, w) = len(weights), self.pooled
@@ -175,6 +179,8 @@ class Window:
 
     def _pooling(self, dtype: npt.DTypeLike) -> csr_array:
         """Return the matrix of the pooling, (pooled pixels, inputs)."""
+        from scipy.sparse import coo_array
+
         (c, h, w), p = self.pooled, self.pool
         pixels = np.arange(self.inputs).reshape(self.shape)[:, : h * p, : w * p].ravel()
         squares = np.arange(c * h * w).reshape(c, h, w).repeat(p, axis=1).repeat(p, axis=2).ravel()
