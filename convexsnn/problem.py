@@ -1,6 +1,6 @@
 """A problem: data, network, dictionary, training, and the answer where it is known.
 
-Read from a TOML file whose keys are listed in `convexsnn.schema`, or made from arrays with
+Read from a TOML file whose keys are listed in `convexsnn.keys`, or made from arrays with
 `Problem.from_arrays`, which takes the same keys.
 """
 
@@ -20,81 +20,20 @@ import numpy.typing as npt
 
 from convexsnn.arrays import FloatArray, read_npz, real_array, write_npz
 from convexsnn.errors import ConvexSNNError, ProblemFileError, ShapeError
+from convexsnn.keys import SCHEMA
 from convexsnn.networks import LayerSpec, NetworkSpec
 from convexsnn.networks.network import windows
-from convexsnn.schema import SCHEMA, read_section
+from convexsnn.schema import read_section
+from convexsnn.specs import AdmmSpec, DictionarySpec, SolverSpec, TrainingSpec
 from convexsnn.targets import TargetCode, target_code
 from convexsnn.tasks import generate, nearest
 
-LATER_KEYS = {"network": ("readout_leak",), "network.layers": ("kernel", "stride", "pool", "shape")}
+LATER_KEYS = {
+    "network": ("readout_leak",),
+    "network.layers": ("kernel", "stride", "pool", "shape"),
+    "training": ("method",),
+}
 DATA_NAMES = ("inputs", "targets", "test_inputs", "test_targets", "sample_weights")
-
-
-@dataclass(frozen=True)
-class DictionarySpec:
-    """Where the dictionary's hidden weights come from; the keys of ``[dictionary]``."""
-
-    source: str = "gaussian"
-    weight_box: float = 10.0
-    margin: float = 1e-6
-    count: int | None = None
-    seed: int = 0
-    variant: str = "standard"
-    scale: float | Sequence[float] = 1.0
-    limit: int = 1_000_000
-    oracle: str = "auto"
-    cascade: bool = False
-    file: str | None = None
-    max_margin: bool = True
-
-
-@dataclass(frozen=True)
-class TrainingSpec:
-    """Loss, regularisation and penalty; the keys of ``[training]``."""
-
-    loss: str = "squared"
-    task: str = "regression"
-    regularization: float | None = None
-    regularization_fraction: float | None = None
-    penalty: str = "l1"
-
-
-@dataclass(frozen=True)
-class AdmmSpec:
-    """How ADMM trains; the keys of ``[admm]``."""
-
-    variant: str = "lifted"
-    iterations: int = 100
-    batch: int | None = None
-    seed: int = 0
-    order: str = "reversed"
-    penalty: float = 1.0
-    decay: float | None = None
-    spike_penalty: float = 1.0
-    balance: bool = False
-    multiplier_warm_up: int = 0
-    sweeps: int = 1
-    spike_update: str = "exact"
-    membrane_update: str = "joint"
-    block_tolerance: float = 1e-3
-    damping: float = 1.0
-    step: float = 1.0
-    ridge: float = 1e-6
-    initialization: str = "balanced"
-    rate: float = 0.2
-    precision: str = "float64"
-    validation: float = 0.0
-    patience: int | None = None
-    tolerance: float = 1e-4
-
-
-@dataclass(frozen=True)
-class SolverSpec:
-    """Which solver and how far; the keys of ``[solver]``."""
-
-    name: str = "auto"
-    tolerance: float = 1e-6
-    time_limit: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +79,14 @@ class Problem:
             "target_code",
             target_code(self.targets, n=n, steps=supervised, loss=training.loss, task=training.task),
         )
-        if (training.regularization is None) == (training.regularization_fraction is None):
+        if training.method == "admm":
+            for name in ("regularization", "regularization_fraction"):
+                if getattr(training, name) is not None:
+                    raise ProblemFileError(
+                        f'training.{name}: {getattr(training, name)} with method = "admm", which has '
+                        "admm.ridge and admm.damping instead"
+                    )
+        elif (training.regularization is None) == (training.regularization_fraction is None):
             raise ProblemFileError(
                 "training.regularization: give it, or regularization_fraction, and not both "
                 f"(got {training.regularization} and {training.regularization_fraction})"
@@ -184,6 +130,7 @@ class Problem:
         network: Mapping[str, Any] | None = None,
         dictionary: Mapping[str, Any] | None = None,
         solver: Mapping[str, Any] | None = None,
+        admm: Mapping[str, Any] | None = None,
         name: str = "arrays",
         test_inputs: npt.ArrayLike | None = None,
         test_targets: npt.ArrayLike | None = None,
@@ -202,6 +149,7 @@ class Problem:
             "dictionary": dictionary or {},
             "training": training,
             "solver": solver or {},
+            "admm": admm or {},
         }
         arrays = dict(
             zip(DATA_NAMES, (inputs, targets, test_inputs, test_targets, sample_weights), strict=True)
@@ -212,6 +160,11 @@ class Problem:
     def rows(self) -> int:
         """Number of supervised rows: n, or n·T where every step is supervised."""
         return len(self.inputs) * (self.inputs.shape[1] if self.network.supervise == "all" else 1)
+
+    @property
+    def uses_admm(self) -> bool:
+        """Whether ADMM trains the network, or the dictionary's hidden layers."""
+        return self.training.method == "admm" or self.dictionary.source == "admm"
 
     def encoded_targets(self) -> FloatArray:
         """Return the training targets as the loss takes them, (R, C)."""
@@ -244,6 +197,7 @@ class Problem:
             "dictionary": given(self.dictionary),
             "training": given(self.training),
             "solver": given(self.solver),
+            **({"admm": given(self.admm)} if self.uses_admm else {}),
             "expected": {k: v for k, v in self.expected.items() if v is not None},
         }
 
@@ -253,6 +207,8 @@ class Problem:
         stated = {k: _without_later_defaults(k, tables[k]) for k in ("network", "training")}
         layers = stated["network"]["layers"]
         stated["network"]["layers"] = [_without_later_defaults("network.layers", layer) for layer in layers]
+        if self.training.method == "admm":
+            stated["admm"] = tables["admm"]
         stated["definition"] = {k: tables["dictionary"][k] for k in ("weight_box", "margin")}
         digest = hashlib.sha256(json.dumps(stated, sort_keys=True).encode())
         for name in ("inputs", "targets", "sample_weights"):
@@ -320,6 +276,7 @@ def _from_tables(tables: Mapping[str, Any], arrays: Mapping[str, Any], folder: P
         dictionary=DictionarySpec(**read["dictionary"]),
         training=TrainingSpec(**training),
         solver=SolverSpec(**read["solver"]),
+        admm=AdmmSpec(**read["admm"]),
         expected=read["expected"],
         folder=folder,
         **head,

@@ -9,7 +9,7 @@ from small_problem_files import DATA, TABLES, changed, data_with, from_arrays, w
 
 from convexsnn.errors import ConvexSNNError, NotInstalled, ProblemFileError, ShapeError
 from convexsnn.problem import library, load_problem
-from convexsnn.schema import REQUIRED, SCHEMA
+from convexsnn.keys import REQUIRED, SCHEMA
 
 KEYS = [(section, key) for section, keys in SCHEMA.items() for key in keys]
 WRONG = {

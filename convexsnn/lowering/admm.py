@@ -27,13 +27,16 @@ from convexsnn.lowering.split import HiddenLayer, Split, Splitting
 from convexsnn.lowering.weights import Sums, Weights
 from convexsnn.networks import LIF, Layer, LayerSpec, Network, readout_kernel
 from convexsnn.networks.network import windows
-from convexsnn.problem import AdmmSpec, Problem
+from convexsnn.problem import Problem
+from convexsnn.specs import AdmmSpec
+from convexsnn.programs.box_qp import STEPS
 from convexsnn.programs.losses import LOSSES
 from convexsnn.programs.quadratic import Quadratic, QuadraticBlock
 from convexsnn.simulate import run_layer
 
 CALIBRATED = 500  # samples on which the firing rates of a start are set
 DOUBLINGS, BISECTIONS = 40, 30
+LIFTED = 3e-4, 10.0  # ρ over ρ of the layer above, and σ over ρ, where nothing else is asked for
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ def splitting_of(problem: Problem, weights: Weights) -> Splitting:
     check_admm(problem)
     spec, steps, network = problem.admm, problem.inputs.shape[1], problem.network
     variant = VARIANTS[spec.variant]
-    decay = spec.decay if spec.decay is not None else (DECAY if variant.constraint == "lifted" else 1.0)
+    decay, ratio = LIFTED if variant.constraint == "lifted" else (1.0, 1.0)
+    decay, ratio = spec.decay or decay, spec.spike_penalty or ratio
     rho, hidden = spec.penalty, []
     for layer in reversed(weights.layers):
         rho *= decay
@@ -100,7 +104,7 @@ def splitting_of(problem: Problem, weights: Weights) -> Splitting:
         leak: Any = neuron.leak if isinstance(neuron, LIF) else 0.0
         taken = {"subtract": leak, "subtract_after": 1.0, "none": 0.0}[getattr(neuron, "reset", "none")]
         hidden.append(
-            HiddenLayer(leak, taken * neuron.threshold, neuron.threshold, rho, rho * spec.spike_penalty)
+            HiddenLayer(leak, taken * neuron.threshold, neuron.threshold, rho, rho * ratio)
         )
     kernel = readout_kernel(network.readout, steps, network.readout_leak)
     leak = {"rate": 1.0, "spike": 0.0}.get(network.readout, network.readout_leak)
@@ -114,12 +118,10 @@ def splitting_of(problem: Problem, weights: Weights) -> Splitting:
         variant.every_output,
         variant.constraint,
         spec.spike_update == "clamped",
-        spec.membrane_update == "joint",
+        spec.membrane_update or ("linearized" if variant.constraint == "lifted" else "joint"),
         spec.block_tolerance,
+        spec.spike_steps or STEPS,
     )
-
-
-DECAY = 0.003  # of the penalties from a layer to the one below, where nothing else is asked for
 
 
 def initial_weights(problem: Problem) -> Weights:

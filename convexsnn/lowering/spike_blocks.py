@@ -47,7 +47,10 @@ def move_spikes(split: Split, k: int) -> int:
         if split.splitting.clamped:
             new = np.clip(block.unbounded().minimize(), 0.0, 1.0)
         else:
-            new, products = box_qp(block.quadratic, block.linear, 0.0, 1.0, old, split.splitting.tolerance)
+            shared = split.splitting
+            new, products = box_qp(
+                block.quadratic, block.linear, 0.0, 1.0, old, shared.tolerance, shared.steps
+            )
             taken += products
         split.spikes[k][:, where] = new.reshape(split.spikes[k][:, where].shape)
     if k + 1 < len(split.drives):

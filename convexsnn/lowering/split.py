@@ -16,7 +16,8 @@ fitted from sums over samples, `Sums`, so that samples may lie in any number of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,10 +57,10 @@ class Splitting:
     constraint : "squared" or "lifted"
     clamped : bool
         Spikes by least squares, then clamped to [0, 1], instead of the exact box.
-    joint : bool
-        Membranes of all steps at once, instead of one after the other.
-    tolerance : float
-        Of the box programs, in spikes.
+    membranes : "joint", "step" or "linearized"
+        All steps at once, one after the other, or all at once with the spike constraint linearized.
+    tolerance, steps : float, int
+        Where the box programs end: largest move of a spike, most products.
     """
 
     layers: tuple[HiddenLayer, ...]
@@ -71,8 +72,17 @@ class Splitting:
     every_output: bool = False
     constraint: str = "lifted"
     clamped: bool = False
-    joint: bool = True
+    membranes: str = "joint"
     tolerance: float = 1e-6
+    steps: int = 20_000
+
+    def scaled(self, factor: float) -> Splitting:
+        """Return the splitting with every penalty times `factor`."""
+        layers = tuple(
+            replace(one, coupling=one.coupling * factor, spike_penalty=one.spike_penalty * factor)
+            for one in self.layers
+        )
+        return replace(self, layers=layers, output_penalty=self.output_penalty * factor)
 
 
 def lagged(values: FloatArray) -> FloatArray:
@@ -179,8 +189,11 @@ class Split:
         last = residual[:, -1] if self.splitting.every_output else residual
         self.multipliers += self.splitting.output_penalty * last
 
-    def lagrangian(self) -> float:
-        """Return the augmented Lagrangian of these samples; the ridge on weights is not in it."""
+    def lagrangian(self, squares: Sequence[float] | None = None) -> float:
+        """Return the augmented Lagrangian of these samples; the ridge on weights is not in it.
+
+        `squares` are Σ ε² of the hidden layers, where they are known.
+        """
         split, residual = self.splitting, self.output_residual()
         last = residual[:, -1] if split.every_output else residual
         final = self.outputs[:, -1] if split.every_output else self.outputs
@@ -189,7 +202,8 @@ class Split:
         for k, layer in enumerate(split.layers):
             cost = spike_cost(self.membranes[k], self.spikes[k], layer.threshold, split.constraint)
             total += layer.spike_penalty * float(cost.sum(dtype=np.float64))
-            total += 0.5 * layer.coupling * float(np.sum(self.residual(k) ** 2, dtype=np.float64))
+            square = squares[k] if squares else float(np.sum(self.residual(k) ** 2, dtype=np.float64))
+            total += 0.5 * layer.coupling * square
         return total
 
     def violation(self) -> tuple[float, float]:
@@ -247,11 +261,14 @@ class Split:
 
     def chain_block(self, k: int) -> ChainBlock:
         """Return the program of layer k's membranes, all steps at once."""
-        layer = self.splitting.layers[k]
+        layer, constraint, present = self.splitting.layers[k], self.splitting.constraint, None
         formula = "  min over z of  Σ_t ρ/2 ‖z_t − β z_{t−1} − c_t‖² + φ(a_t, z_t)"
+        if self.splitting.membranes == "linearized":
+            constraint, present = "linearized", self.membranes[k] >= layer.threshold
+            formula = "  min over z of  Σ_t ρ/2 ‖z_t − β z_{t−1} − c_t‖² + σ (1{z⁰_t >= θ} − a_t)·z_t"
         return ChainBlock(
             f"membranes, layer {k + 1}", formula, self.drive(k) + self.fed_back(k), self.spikes[k], layer.leak,
-            layer.threshold, layer.coupling, layer.spike_penalty, self.splitting.constraint,
+            layer.threshold, layer.coupling, layer.spike_penalty, constraint, present,
         )  # fmt: skip
 
     def membrane_block(self, k: int, t: int) -> MembraneBlock:

@@ -137,6 +137,10 @@ class ChainBlock:
     drive, spikes : (n, T, m) arrays
         c and a.
     leak : float or (m,) array
+    constraint : "squared", "lifted" or "linearized"
+        The last has σ (1{z⁰ >= θ} − a) z for φ, the slope of "lifted" at present membranes z⁰.
+    present : (n, T, m) bool array
+        1{z⁰ >= θ}, for "linearized".
     """
 
     name: str
@@ -148,11 +152,12 @@ class ChainBlock:
     coupling: float
     spike_penalty: float
     constraint: str = "squared"
+    present: BoolArray | None = None
 
     def describe(self) -> str:
         """Return the block's mathematics with its sizes."""
         n, steps, m = self.drive.shape
-        how = "one spike a step: exact by dynamic programming" if self.constraint == "squared" else "convex"
+        how = "a binary each step, exact by a shortest path" if self.constraint == "squared" else "convex"
         return (
             f"{self.name}\n{self.formula}\n  {n * m} chains of {steps} steps, {how}; "
             f"ρ = {self.coupling:.6g}, σ = {self.spike_penalty:.6g}, {self.constraint}"
@@ -166,19 +171,36 @@ class ChainBlock:
 
     def objective(self, membranes: FloatArray) -> float:
         """Return the objective at membranes (n, T, m)."""
-        cost = spike_cost(membranes, self.spikes, self.threshold, self.constraint)
+        if self.present is not None:
+            cost = (self.present - self.spikes) * membranes
+        else:
+            cost = spike_cost(membranes, self.spikes, self.threshold, self.constraint)
         near = 0.5 * self.coupling * np.sum(self.residual(membranes) ** 2, dtype=np.float64)
         return float(near + self.spike_penalty * cost.sum(dtype=np.float64))
 
     def minimize(self) -> FloatArray:
         """Return the exact joint minimiser (n, T, m)."""
+        if self.present is not None:
+            return self._linearized(self.present)
         solve = chain_membranes if self.constraint == "squared" else lifted_membranes
         return solve(
             self.drive, self.spikes, self.leak, self.threshold, self.coupling, self.spike_penalty
         )
 
+    def _linearized(self, present: BoolArray) -> FloatArray:
+        """Return the minimiser where nothing bounds z: residuals backwards in time, membranes forwards."""
+        dtype = self.drive.dtype
+        leak = np.asarray(self.leak, dtype)
+        z = (self.spikes - present) * dtype.type(self.spike_penalty / self.coupling)
+        for t in range(z.shape[1] - 2, -1, -1):
+            z[:, t] += leak * z[:, t + 1]
+        z += self.drive
+        for t in range(1, z.shape[1]):
+            z[:, t] += leak * z[:, t - 1]
+        return z
+
     def branch(self, pattern: BoolArray) -> QuadraticBlock:
-        """Return the convex program of all chains held to one spike pattern (T,).
+        """Return the convex program of all chains held to one spike pattern (T,); linearized, to none.
 
         Raises
         ------
@@ -192,9 +214,13 @@ class ChainBlock:
         bidiagonal[np.arange(1, steps), np.arange(steps - 1)] = -np.ravel(self.leak)[0]
         c, a = (x.swapaxes(1, 2).reshape(-1, steps) for x in (self.drive, self.spikes))
         fires = np.broadcast_to(np.asarray(pattern, bool), a.shape)
-        slope, constant = _side(fires, a, self.threshold, self.spike_penalty, self.constraint)
-        low = np.where(pattern, self.threshold, -np.inf)
-        high = np.where(pattern, np.inf, below(self.threshold, dtype))
+        if self.present is not None:
+            now = self.present.swapaxes(1, 2).reshape(-1, steps)
+            slope, constant = self.spike_penalty * (now - a), np.zeros(1)
+        else:
+            slope, constant = _side(fires, a, self.threshold, self.spike_penalty, self.constraint)
+        low = np.where(pattern, self.threshold, -np.inf) if self.present is None else -np.inf
+        high = np.where(pattern, np.inf, below(self.threshold, dtype)) if self.present is None else np.inf
         return QuadraticBlock(
             f"{self.name}, spikes {''.join(str(int(s)) for s in pattern)}",
             self.formula,

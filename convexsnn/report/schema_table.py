@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from convexsnn.schema import EXPECTED, REQUIRED, SCHEMA
+from convexsnn.keys import REQUIRED, SCHEMA
+from convexsnn.schema import EXPECTED
 
 
 def schema_table() -> str:

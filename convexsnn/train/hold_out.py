@@ -11,6 +11,20 @@ from convexsnn.errors import ShapeError
 from convexsnn.problem import Problem
 
 
+def held_out_rows(n: int, share: float, seed: int) -> IntArray:
+    """Return the sorted indices of a share of n samples, drawn by `seed`; none for a share of 0.
+
+    Raises
+    ------
+    ShapeError
+        A positive share that is no sample or all.
+    """
+    held = round(share * n)
+    if share and not 0 < held < n:
+        raise ShapeError(f"validation: {share:g} of {n} samples is {held}; both parts need one at least")
+    return np.sort(np.random.default_rng(seed).permutation(n)[:held])
+
+
 def hold_out(problem: Problem, share: float, seed: int) -> tuple[Problem, IntArray]:
     """Return the problem without a share of its training samples, drawn by `seed`, and their (k,) indices.
 
@@ -20,11 +34,10 @@ def hold_out(problem: Problem, share: float, seed: int) -> tuple[Problem, IntArr
         The share is no sample or all, or a label is left without a sample to train on.
     """
     n = len(problem.inputs)
-    held = round(share * n)
-    if not 0 < held < n:
-        raise ShapeError(f"validation: {share:g} of {n} samples is {held}; both parts need one at least")
-    order = np.random.default_rng(seed).permutation(n)
-    kept, held_out = np.sort(order[held:]), np.sort(order[:held])
+    held_out = held_out_rows(n, share, seed)
+    if not len(held_out):
+        raise ShapeError(f"validation: {share:g} of {n} samples is 0; both parts need one at least")
+    kept = np.setdiff1d(np.arange(n), held_out)
     fit = replace(
         problem,
         inputs=problem.inputs[kept],

@@ -1,0 +1,362 @@
+"""ADMM training of a deep network: blocks on every sample, steps of the weights, and the simulator's word.
+
+Not convex as a whole: there is no lower bound and no gap. What is reported is the accuracy and the loss of the
+network that the weights make, as simulated; the residuals say how far the splitting is from its own constraints.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from convexsnn.arrays import IntArray
+from convexsnn.errors import ProblemFileError, SolverFailed
+from convexsnn.lowering.admm import VARIANTS, AdmmSplitting, SplitProblem
+from convexsnn.lowering.weights import Weights
+from convexsnn.networks import Network
+from convexsnn.problem import Problem
+from convexsnn.simulate import simulate
+from convexsnn.train.checkpoint import load_checkpoint, save_checkpoint
+from convexsnn.train.hold_out import held_out_rows
+from convexsnn.train.shards import Order, Reply, Score, Shard, Variables
+from convexsnn.train.weight_steps import WeightSteps
+
+FAR = 10.0  # how many times one residual is the other before the penalties change
+Progress = Callable[[str, float], object]
+
+
+@dataclass(frozen=True)
+class AdmmIteration:
+    """What one iteration ended with.
+
+    Attributes
+    ----------
+    lagrangian : float
+        Augmented Lagrangian after the sweep over all blocks, by sample.
+    primal_residual, dual_residual : float
+        Root mean squares: of the dynamics' and the spikes' violation after the sweep, and of the change of
+        all drives by the step of the weights.
+    spike_violation : float
+        Root mean square of a − 1{z >= θ}.
+    loss, train_accuracy, validation_loss, validation_accuracy
+        Of the simulated network after the iteration; losses are means over samples.
+    rates : tuple of float
+        Share of steps in which the units of each layer fire.
+    products : int
+        Products that the box programs of spikes took.
+    """
+
+    iteration: int
+    lagrangian: float
+    primal_residual: float
+    dual_residual: float
+    spike_violation: float
+    readout_residual: float
+    loss: float
+    train_accuracy: float | None
+    validation_loss: float | None
+    validation_accuracy: float | None
+    rates: tuple[float, ...]
+    penalty: float
+    products: int
+    seconds: float
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+
+class Shards(Protocol):
+    """Where the samples are: here, or on a cluster."""
+
+    def sweep(self, weights: Weights, order: Order, penalty: float, rows: IntArray | None) -> Reply:
+        """Move every block of some samples (None: all) once and return the sums."""
+
+    def score(self, weights: Weights) -> Score:
+        """Return what the simulator says of weights on all training samples."""
+
+    def variables(self) -> list[Variables | None]:
+        """Return what every shard keeps."""
+
+    def restore(self, variables: Sequence[Variables | None]) -> None:
+        """Give every shard back what it kept."""
+
+    def traffic(self) -> tuple[int, int]:
+        """Return the bytes sent and received since the last call."""
+
+
+class LocalShards:
+    """All samples in this process."""
+
+    def __init__(self, shards: Sequence[Shard], weights: Weights, problem: Problem) -> None:
+        """Take shards; their variables start at the true dynamics of `weights`."""
+        self.shards, self.network = shards, problem.network
+        self.kept = [shard.start(weights) for shard in shards]
+
+    def sweep(self, weights: Weights, order: Order, penalty: float, rows: IntArray | None) -> Reply:  # noqa: D102
+        total: Reply | None = None
+        for k, shard in enumerate(self.shards):
+            self.kept[k], reply = shard.sweep(self.kept[k], weights, order, penalty, rows)
+            total = total if reply is None else reply if total is None else total.plus(reply)
+        assert total is not None
+        return total
+
+    def score(self, weights: Weights) -> Score:  # noqa: D102
+        total, *others = (shard.score(weights, self.network) for shard in self.shards)
+        for score in others:
+            total = total.plus(score)
+        return total
+
+    def variables(self) -> list[Variables | None]:  # noqa: D102
+        return self.kept
+
+    def restore(self, variables: Sequence[Variables | None]) -> None:  # noqa: D102
+        self.kept = list(variables)
+
+    def traffic(self) -> tuple[int, int]:  # noqa: D102
+        return 0, 0
+
+
+def shards_of(lowered: SplitProblem, rows: IntArray, count: int = 1) -> list[Shard]:
+    """Cut the training samples `rows` of a problem into shards of nearly equal size."""
+    problem, made, first = lowered.problem, [], 0
+    encoded, weights = problem.encoded_targets(), problem.row_weights()
+    for part in np.array_split(rows, count):
+        whole = len(part) == len(problem.inputs)
+        inputs = problem.inputs if whole else problem.inputs[part]
+        made.append(
+            Shard(
+                lowered.splitting, inputs.astype(problem.admm.precision, copy=False), problem.targets[part],
+                encoded[part], weights[part], problem.target_code, first,
+                VARIANTS[problem.admm.variant].restarts,
+            )  # fmt: skip
+        )
+        first += len(part)
+    return made
+
+
+@dataclass
+class _State:
+    """What goes on from iteration to iteration; all of it is in a checkpoint."""
+
+    weights: Weights
+    best: Weights
+    penalty: float = 1.0
+    best_value: float = -np.inf
+    best_iteration: int = 0
+    history: tuple[AdmmIteration, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class AdmmRun:
+    """Where a training ended.
+
+    Attributes
+    ----------
+    network : Network
+        The best on held out samples, where there are any, else the last.
+    status : "stationary" or "limit"
+    stopped_by : str
+        "residuals", "validation", "time" or "iterations".
+    """
+
+    lowered: SplitProblem
+    network: Network
+    weights: Weights
+    status: str
+    stopped_by: str
+    history: tuple[AdmmIteration, ...]
+
+
+class AdmmTraining:
+    """The loop."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        time_limit: float | None = None,
+        progress: Progress | None = None,
+        checkpoint: Path | None = None,
+        place: Callable[[SplitProblem, IntArray], Shards] | None = None,
+    ) -> None:
+        """Lower a problem; `place` puts its samples on a cluster, `checkpoint` is a file to go on from."""
+        self.problem, self.spec = problem, problem.admm
+        self.deadline = None if time_limit is None else time.perf_counter() + time_limit
+        self.progress, self.checkpoint = progress, checkpoint
+        self.lowered = AdmmSplitting().lower(problem)
+        self.variant = VARIANTS[self.spec.variant]
+        count = len(problem.inputs)
+        self.held_out = held_out_rows(count, self.spec.validation, self.spec.seed)
+        rows = np.setdiff1d(np.arange(count), self.held_out)
+        self.samples, weights = len(rows), self.lowered.weights
+        size = min(self.spec.batch or self.samples, self.samples)
+        self.batches = -(-self.samples // size)
+        if place is None:
+            self.shards: Shards = LocalShards(shards_of(self.lowered, rows), weights, problem)
+        else:
+            self.shards = place(self.lowered, rows)
+        self.steps = WeightSteps(weights, self.spec, self.variant.full_fit, self.batches)
+        self.state = _State(weights, weights)
+
+    def run(self) -> AdmmRun:
+        """Train until a rule says stop.
+
+        Raises
+        ------
+        SolverFailed
+            Values that are not finite, or a layer that no longer fires; the message names the block. The
+            last checkpoint stays.
+        """
+        if self.checkpoint is not None and self.checkpoint.exists():
+            self._resume(self.checkpoint)
+        stopped = self._stopped()
+        while stopped is None:
+            self._iterate(len(self.state.history))
+            stopped = self._stopped()
+            due = len(self.state.history) % self.spec.checkpoint_every == 0 or stopped is not None
+            if self.checkpoint is not None and due:
+                save_checkpoint(self.checkpoint, self.problem, self.state, self.steps, self.shards.variables())
+        weights = self.state.best if len(self.held_out) else self.state.weights
+        network = AdmmSplitting().reconstruct(self.lowered, weights)
+        status = "stationary" if stopped == "residuals" else "limit"
+        return AdmmRun(self.lowered, network, weights, status, stopped, self.state.history)
+
+    def _stopped(self) -> str | None:
+        """Return the rule that says stop, None to go on."""
+        spec, history = self.spec, self.state.history
+        if history:
+            last = history[-1]
+            if max(last.primal_residual, last.dual_residual) <= spec.tolerance:
+                return "residuals"
+            if spec.patience and len(history) - self.state.best_iteration > spec.patience and len(self.held_out):
+                return "validation"
+        if len(history) >= spec.iterations:
+            return "iterations"
+        if self.deadline is not None and time.perf_counter() > self.deadline:
+            return "time"
+        return None
+
+    def _order(self, iteration: int, rng: np.random.Generator) -> Order:
+        layers = len(self.state.weights.layers)
+        blocks = list(range(layers, -1, -1))
+        if self.spec.order == "sequential":
+            blocks.reverse()
+        elif self.spec.order == "random":
+            blocks = rng.permutation(layers + 1).tolist()
+        moving = iteration >= self.spec.multiplier_warm_up
+        return Order(tuple(blocks), self.spec.sweeps, moving, self.steps.wanted())
+
+    def _iterate(self, iteration: int) -> None:
+        """Go once over all samples."""
+        begun, spec, state = time.perf_counter(), self.spec, self.state
+        rng = np.random.default_rng([spec.seed, iteration])  # of its own, so that a resumed run draws the same
+        order, weights = self._order(iteration, rng), state.weights
+        drawn = rng.permutation(self.samples)
+        total: Reply | None = None
+        change = 0.0
+        for k, part in enumerate(np.array_split(drawn, self.batches)):
+            rows = None if self.batches == 1 else np.sort(part)
+            order = replace(order, grams=self.steps.wanted())
+            reply = self.shards.sweep(weights, order, state.penalty, rows)
+            share = (iteration * self.batches + k) / (spec.iterations * self.batches)
+            step = spec.step * (1.0 - share if spec.schedule == "linear" else 1.0)
+            weights, moved = self.steps.move(weights, reply, step)
+            change += moved / self.batches
+            reply.sums = []
+            total = reply if total is None else total.plus(reply)
+        assert total is not None
+        self._record(iteration, weights, total, change, begun)
+
+    def _record(self, iteration: int, weights: Weights, reply: Reply, change: float, begun: float) -> None:
+        """Let the simulator judge new weights; keep them, and what the iteration was like."""
+        state, score = self.state, self.shards.score(weights)
+        silent = np.flatnonzero(score.spikes == 0)
+        if len(silent):
+            raise SolverFailed(
+                f"admm: network.layers[{silent[0] + 1}]: a dead layer after iteration {iteration + 1}, no unit fires "
+                "on any sample; take smaller steps (admm.step, admm.damping), or a start with a higher admm.rate"
+            )
+        classifies = self.problem.training.task == "classification"
+        held_out = self._held_out_loss_and_accuracy(weights)
+        sent, received = self.shards.traffic()
+        primal = np.sqrt((reply.dynamics + reply.missed) / (2 * reply.entries))
+        one = AdmmIteration(
+            iteration + 1,
+            reply.lagrangian / reply.samples,
+            float(primal),
+            float(np.sqrt(change)),
+            float(np.sqrt(reply.missed / reply.entries)),
+            float(np.sqrt(reply.readout / reply.samples)),
+            score.loss / score.samples,
+            score.accuracy if classifies else None,
+            *held_out,
+            tuple((score.spikes / score.entries).tolist()),
+            state.penalty,
+            reply.products,
+            time.perf_counter() - begun,
+            sent,
+            received,
+        )
+        state.weights, state.history = weights, (*state.history, one)
+        value = -(one.validation_loss or 0.0) if one.validation_accuracy is None else one.validation_accuracy
+        if value > state.best_value:
+            state.best, state.best_value, state.best_iteration = weights, value, iteration + 1
+        self._balance(one)
+        if self.progress is not None:
+            words = f"iteration {one.iteration}, primal {one.primal_residual:.2g}, dual {one.dual_residual:.2g}"
+            if classifies:
+                words += f", accuracy {one.train_accuracy:.3f}"
+            self.progress(words, one.iteration / self.spec.iterations)
+
+    def _held_out_loss_and_accuracy(self, weights: Weights) -> tuple[float | None, float | None]:
+        """Return the simulated network's mean loss and accuracy on held out samples."""
+        if not len(self.held_out):
+            return None, None
+        problem, rows = self.problem, self.held_out
+        network = weights.network(problem.network)
+        outputs = simulate(network, problem.inputs[rows], dtype=self.spec.precision).outputs.astype(np.float64)
+        loss = self.lowered.splitting.loss.value(outputs, problem.encoded_targets()[rows])
+        shares = problem.target_code.accuracies(outputs, "targets", problem.targets[rows])
+        return float(loss.mean()), None if shares is None else float(np.mean(shares))
+
+    def _balance(self, last: AdmmIteration) -> None:
+        """Double or halve the penalties where one residual is far above the other."""
+        if not self.spec.balance:
+            return
+        if last.primal_residual > FAR * last.dual_residual:
+            self.state.penalty *= 2.0
+        elif last.dual_residual > FAR * last.primal_residual:
+            self.state.penalty /= 2.0
+
+    def _resume(self, path: Path) -> None:
+        """Go on from a checkpoint of the same problem.
+
+        Raises
+        ------
+        ProblemFileError
+            Damaged, or of another problem.
+        """
+        found = load_checkpoint(path, self.problem, self.state.weights)
+        self.state = _State(
+            found.weights,
+            found.best,
+            found.penalty,
+            found.best_value,
+            found.best_iteration,
+            tuple(AdmmIteration(**{**row, "rates": tuple(row["rates"])}) for row in found.history),
+        )
+        try:
+            self.steps.restore(found.steps)
+        except KeyError as error:
+            raise ProblemFileError(f"{path}: damaged checkpoint: no array {error}") from error
+        if not self.variant.restarts:
+            self.shards.restore(found.variables)
+
+
+def history_rows(history: Sequence[AdmmIteration]) -> list[dict[str, Any]]:
+    """Return iterations as plain numbers, ready for JSON."""
+    return [{**asdict(one), "rates": list(one.rates)} for one in history]
