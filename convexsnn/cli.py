@@ -104,18 +104,28 @@ def inspect(
     column: Annotated[
         int | None, typer.Option("--column", help="Explain this column of the form (qp if none is given).")
     ] = None,
+    splitting: Annotated[
+        bool, typer.Option("--splitting", help="Show the blocks that ADMM would train the network by.")
+    ] = False,
 ) -> None:
     """Show a problem's formulation with its own numbers, without solving it."""
     from convexsnn.errors import ShapeError
+    from convexsnn.lowering import AdmmSplitting
     from convexsnn.problem import load_problem
     from convexsnn.programs import FORMS
     from convexsnn.report.forms import explained, form_text
     from convexsnn.report.formulation import formulation
+    from convexsnn.report.splitting import splitting_text
     from convexsnn.train import lower
 
     if form is not None and form not in FORMS:
         raise ShapeError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
     loaded = load_problem(problem)
+    if splitting:
+        given = [f"--{name}" for name, value in (("form", form), ("row", row), ("column", column)) if value is not None]
+        if given:
+            raise ShapeError(f"splitting: has no {', '.join(given)}; its blocks are shown whole")
+        return print(splitting_text(AdmmSplitting().lower(loaded)))
     with _progress(quiet=False) as progress:
         if progress:
             progress("dictionary", 0.0)

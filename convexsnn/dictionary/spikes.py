@@ -10,8 +10,9 @@ Two definitions of what belongs in it, and every dictionary says which:
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -231,7 +232,38 @@ def patterns_of(
     return PackedBits(np.concatenate(packed), rows), np.minimum(np.concatenate(margins), below)
 
 
-def collect(inputs: FloatArray, subnetworks: Sequence[Subnetwork], definition: Definition) -> SpikeDictionary:
+Run = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterable[Any]]
+
+
+def _here(work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterable[Any]:
+    return (work(*task) for task in tasks)
+
+
+def _patterns_by_block(
+    subnetworks: Sequence[Subnetwork], samples: FloatArray, definition: Definition, run: Run, block: int | None
+) -> list[tuple[PackedBits, FloatArray]]:
+    """Return `patterns_of` of every subnetwork, put together from blocks of samples."""
+    size = len(samples) if block is None else max(8, block // 8 * 8)  # whole bytes of packed rows
+    parts = [samples[k : k + size] for k in range(0, len(samples), size)]
+    tasks = [(subnetwork, part, definition) for subnetwork in subnetworks for part in parts]
+    found = iter(run(patterns_of, tasks))
+    whole = []
+    for _ in subnetworks:
+        blocks = [next(found) for _ in parts]
+        rows = sum(bits.rows for bits, _ in blocks)
+        packed = np.concatenate([bits.packed for bits, _ in blocks], axis=1)
+        whole.append((PackedBits(packed, rows), np.min([margin for _, margin in blocks], axis=0)))
+    return whole
+
+
+def collect(
+    inputs: FloatArray,
+    subnetworks: Sequence[Subnetwork],
+    definition: Definition,
+    *,
+    run: Run = _here,
+    block: int | None = None,
+) -> SpikeDictionary:
     """Simulate subnetworks and keep the distinct patterns of their last units.
 
     Of equal patterns the witness with the largest margin stays; patterns of zeros go, and those of
@@ -240,6 +272,10 @@ def collect(inputs: FloatArray, subnetworks: Sequence[Subnetwork], definition: D
     Parameters
     ----------
     inputs : (n, T, d) array
+    run : callable, optional
+        Maps a function over argument tuples, elsewhere if it likes; here, one after the other, if not given.
+    block : int, optional
+        Samples of one task; all if not given.
 
     Raises
     ------
@@ -250,8 +286,7 @@ def collect(inputs: FloatArray, subnetworks: Sequence[Subnetwork], definition: D
         raise LoweringError("dictionary: no unit of this network can have a pattern with a spike in it")
     samples, rows = distinct_rows(inputs, definition.supervise)
     bits, margins, stacks, units = [], [], [], []
-    for k, subnetwork in enumerate(subnetworks):
-        columns, margin = patterns_of(subnetwork, samples, definition)
+    for k, (columns, margin) in enumerate(_patterns_by_block(subnetworks, samples, definition, run, block)):
         bits.append(columns.packed)
         margins.append(margin)
         units.append(np.arange(len(margin)))

@@ -1,6 +1,23 @@
 """From problems to programs and from points back to networks; nothing here knows a solver."""
 
-from convexsnn.lowering.convexify import Convexification, build_dictionary, definition_of, dual_at_zero
+from convexsnn.lowering.admm import AdmmSplitting, SplitProblem
+from convexsnn.lowering.convexify import (
+    Convexification,
+    build_dictionary,
+    definition_of,
+    dual_at_zero,
+    witnesses_of,
+)
 from convexsnn.lowering.lowering import Lowered, Lowering
 
-__all__ = ["Convexification", "Lowered", "Lowering", "build_dictionary", "definition_of", "dual_at_zero"]
+__all__ = [
+    "AdmmSplitting",
+    "Convexification",
+    "Lowered",
+    "Lowering",
+    "SplitProblem",
+    "build_dictionary",
+    "definition_of",
+    "dual_at_zero",
+    "witnesses_of",
+]

@@ -30,6 +30,7 @@ from convexsnn.networks import (
     Network,
     NetworkSpec,
     RecurrentThreshold,
+    Subnetwork,
 )
 from convexsnn.networks.neurons import Neuron
 from convexsnn.problem import Problem
@@ -112,6 +113,24 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
     return collect(problem.inputs, subnetworks, definition)
 
 
+def witnesses_of(problem: Problem, layers: tuple[Layer, ...]) -> SpikeDictionary:
+    """Return the dictionary of given hidden layers, of the problem's architecture.
+
+    Raises
+    ------
+    LoweringError
+        A weight is outside the box, or no pattern keeps the margin.
+    """
+    box = problem.dictionary.weight_box
+    for k, layer in enumerate(layers, start=1):
+        largest = float(np.abs(layer.unit_weights()).max())
+        if largest > box:
+            raise LoweringError(
+                f"dictionary.weight_box: {box:g}, but a weight of layer {k} is {largest:g}; raise it"
+            )
+    return collect(problem.inputs, (Subnetwork(layers),), definition_of(problem))
+
+
 @dataclass(frozen=True)
 class Convexification(Lowering):
     """The convex program of a parallel network over a dictionary."""
@@ -124,8 +143,13 @@ class Convexification(Lowering):
         LoweringError, ProblemFileError
             As `build_dictionary`.
         """
-        dictionary = dictionary or build_dictionary(problem)
         training = problem.training
+        if training.method != "convex":
+            raise LoweringError(
+                f"training.method: {training.method!r} has no convex program; its blocks are shown by "
+                "convexsnn inspect --splitting"
+            )
+        dictionary = dictionary or build_dictionary(problem)
         penalty: Penalty = L1()
         if training.penalty == "group":
             penalty = Group(np.arange(dictionary.patterns))

@@ -33,9 +33,11 @@ class Matrix(Protocol):
 
 
 @njit(cache=True, nogil=True)
-def _step(product, linear, low, high, rate, ahead, x, momentum, moved, start, stop):  # type: ignore[no-untyped-def]
+def _step(product, linear, low, high, rate, ahead, x, momentum, moved, tolerance, start, stop):  # type: ignore[no-untyped-def]
     """Take one projected step of the rows start..stop from `ahead`; new x, new `ahead`, largest move."""
     for i in range(start, stop):
+        if moved[i] <= tolerance:  # done: what a row comes to must not depend on its neighbours
+            continue
         largest, uphill = 0.0, 0.0
         for j in range(x.shape[1]):
             old = ahead[i, j]
@@ -89,13 +91,13 @@ def box_qp(
     x = np.array(np.broadcast_to(np.clip(0.0 if start is None else start, low, high), (n, k)), dtype)
     rate = dtype.type(1.0 / max(quadratic.largest, 1e-300))
     open_rows, found, taken = np.arange(n), x, 0
-    ahead, momentum, b = x.copy(), np.ones(n), linear
+    ahead, momentum, b, moved = x.copy(), np.ones(n), linear, np.full(n, np.inf)
     with ThreadPoolExecutor(2) as pool:
         while taken < steps:
-            product, moved = quadratic.times(ahead), np.zeros(len(x))
+            product = quadratic.times(ahead)
             taken += 1
             parts = [
-                pool.submit(_step, product, b, low, high, rate, ahead, x, momentum, moved, *part)
+                pool.submit(_step, product, b, low, high, rate, ahead, x, momentum, moved, tolerance, *part)
                 for part in _rows(len(x), x.size)
             ]
             for part in parts:
@@ -107,7 +109,7 @@ def box_qp(
             if not len(left):
                 break
             open_rows = open_rows[left]
-            x, ahead, momentum, b = x[left], ahead[left], momentum[left], b[left]
+            x, ahead, momentum, moved, b = (table[left] for table in (x, ahead, momentum, moved, b))
             low, high = (table if len(table) == 1 else table[left] for table in (low, high))
         else:
             found[open_rows] = x

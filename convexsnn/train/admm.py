@@ -23,7 +23,7 @@ from convexsnn.problem import Problem
 from convexsnn.simulate import simulate
 from convexsnn.train.checkpoint import load_checkpoint, save_checkpoint
 from convexsnn.train.hold_out import held_out_rows
-from convexsnn.train.shards import Order, Reply, Score, Shard, Variables
+from convexsnn.train.shards import Batch, Order, Reply, Score, Shard, Variables
 from convexsnn.train.weight_steps import WeightSteps
 
 FAR = 10.0  # how many times one residual is the other before the penalties change
@@ -72,7 +72,7 @@ class AdmmIteration:
 class Shards(Protocol):
     """Where the samples are: here, or on a cluster."""
 
-    def sweep(self, weights: Weights, order: Order, penalty: float, rows: IntArray | None) -> Reply:
+    def sweep(self, weights: Weights, order: Order, penalty: float, batch: Batch | None) -> Reply:
         """Move every block of some samples (None: all) once and return the sums."""
 
     def score(self, weights: Weights) -> Score:
@@ -83,6 +83,9 @@ class Shards(Protocol):
 
     def restore(self, variables: Sequence[Variables | None]) -> None:
         """Give every shard back what it kept."""
+
+    def settle(self) -> None:
+        """Make what was done so far safe against the loss of a machine."""
 
     def traffic(self) -> tuple[int, int]:
         """Return the bytes sent and received since the last call."""
@@ -96,10 +99,10 @@ class LocalShards:
         self.shards, self.network = shards, problem.network
         self.kept = [shard.start(weights) for shard in shards]
 
-    def sweep(self, weights: Weights, order: Order, penalty: float, rows: IntArray | None) -> Reply:  # noqa: D102
+    def sweep(self, weights: Weights, order: Order, penalty: float, batch: Batch | None) -> Reply:  # noqa: D102
         total: Reply | None = None
         for k, shard in enumerate(self.shards):
-            self.kept[k], reply = shard.sweep(self.kept[k], weights, order, penalty, rows)
+            self.kept[k], reply = shard.sweep(self.kept[k], weights, order, penalty, batch)
             total = total if reply is None else reply if total is None else total.plus(reply)
         assert total is not None
         return total
@@ -115,6 +118,9 @@ class LocalShards:
 
     def restore(self, variables: Sequence[Variables | None]) -> None:  # noqa: D102
         self.kept = list(variables)
+
+    def settle(self) -> None:  # noqa: D102
+        return None
 
     def traffic(self) -> tuple[int, int]:  # noqa: D102
         return 0, 0
@@ -218,6 +224,8 @@ class AdmmTraining:
             self._iterate(len(self.state.history))
             stopped = self._stopped()
             due = len(self.state.history) % self.spec.checkpoint_every == 0 or stopped is not None
+            if due:
+                self.shards.settle()
             if self.checkpoint is not None and due:
                 save_checkpoint(self.checkpoint, self.problem, self.state, self.steps, self.shards.variables())
         weights = self.state.best if len(self.held_out) else self.state.weights
@@ -240,28 +248,27 @@ class AdmmTraining:
             return "time"
         return None
 
-    def _order(self, iteration: int, rng: np.random.Generator) -> Order:
+    def _order(self, iteration: int) -> Order:
         layers = len(self.state.weights.layers)
         blocks = list(range(layers, -1, -1))
         if self.spec.order == "sequential":
             blocks.reverse()
         elif self.spec.order == "random":
-            blocks = rng.permutation(layers + 1).tolist()
+            # drawn from the iteration's number, so that a resumed run draws the same
+            blocks = np.random.default_rng([self.spec.seed, iteration, 1]).permutation(layers + 1).tolist()
         moving = iteration >= self.spec.multiplier_warm_up
         return Order(tuple(blocks), self.spec.sweeps, moving, self.steps.wanted())
 
     def _iterate(self, iteration: int) -> None:
         """Go once over all samples."""
         begun, spec, state = time.perf_counter(), self.spec, self.state
-        rng = np.random.default_rng([spec.seed, iteration])  # of its own, so that a resumed run draws the same
-        order, weights = self._order(iteration, rng), state.weights
-        drawn = rng.permutation(self.samples)
+        order, weights = self._order(iteration), state.weights
         total: Reply | None = None
         change = 0.0
-        for k, part in enumerate(np.array_split(drawn, self.batches)):
-            rows = None if self.batches == 1 else np.sort(part)
+        for k in range(self.batches):
+            batch = Batch(spec.seed, iteration, k, self.batches, self.samples) if self.batches > 1 else None
             order = replace(order, grams=self.steps.wanted())
-            reply = self.shards.sweep(weights, order, state.penalty, rows)
+            reply = self.shards.sweep(weights, order, state.penalty, batch)
             share = (iteration * self.batches + k) / (spec.iterations * self.batches)
             step = spec.step * (1.0 - share if spec.schedule == "linear" else 1.0)
             weights, moved = self.steps.move(weights, reply, step)

@@ -12,7 +12,8 @@ from convexsnn.errors import ProblemFileError
 
 CERTIFICATE = "certificate.json"
 PLOT_DATA = "path.json"
-MARKS = (CERTIFICATE, PLOT_DATA)  # a folder that holds one of them is ours to replace
+ADMM = "admm.json"
+MARKS = (CERTIFICATE, PLOT_DATA, ADMM)  # a folder that holds one of them is ours to replace
 
 
 def check_writable(folder: Path, force: bool) -> None:

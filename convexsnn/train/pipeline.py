@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from convexsnn.arrays import positive
 from convexsnn.certify import Checked, Claim, Evidence, Verification, check, load_claim, save_claim, verify
 from convexsnn.certify.certificate import status_of
 from convexsnn.dictionary import load_dictionary
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, VerificationError
-from convexsnn.lowering import Convexification, Lowered
+from convexsnn.lowering import Convexification, Lowered, witnesses_of
 from convexsnn.networks import Network, load_network, save_network
 from convexsnn.problem import Problem, load_problem
 from convexsnn.programs import Certificate, Point
 from convexsnn.programs.prune import prune
 from convexsnn.simulate import simulate
 from convexsnn.solvers import Solution, Solver, Status, check_limits, failure, get_solver, solve
+from convexsnn.train.admm_result import AdmmResult, admm_problem, train_admm
 from convexsnn.train.baseline import ridge_baseline
 from convexsnn.train.column_generation import ColumnGeneration, Generated, Iteration, Proof, certified
 from convexsnn.train.folder import write_folder
@@ -157,9 +159,20 @@ class Result:
         save_claim(folder, self.claim, Evidence(dual, self.point.weights, self.columns))
 
 
-def lower(problem: Problem) -> Lowered:
-    """Build the dictionary of a problem and state its convex program."""
-    return Convexification().lower(problem)
+def lower(problem: Problem, *, time_limit: float | None = None, progress: Progress | None = None) -> Lowered:
+    """Build the dictionary of a problem and state its convex program.
+
+    With ``dictionary.source = "admm"`` that takes an ADMM training, of `time_limit` seconds at most.
+
+    Raises
+    ------
+    LoweringError
+        The problem has no convex program, or no dictionary.
+    """
+    if problem.dictionary.source != "admm":
+        return Convexification().lower(problem)
+    trained = train_admm(admm_problem(problem), time_limit=time_limit, progress=progress)
+    return Convexification().lower(problem, witnesses_of(problem, trained.network.layers))
 
 
 def reconstruct(lowered: Lowered, point: Point) -> Network:
@@ -180,6 +193,14 @@ def _with_solver(
     return replace(problem, solver=replace(problem.solver, **asked)) if asked else problem
 
 
+def _for_admm(problem: Problem, solver: str | Solver | None, tolerance: float | None) -> Problem:
+    if solver is not None:
+        raise ShapeError(f'solver: {solver!r} with training.method = "admm", whose blocks have closed forms')
+    if tolerance is None:
+        return problem
+    return replace(problem, admm=replace(problem.admm, tolerance=positive("tolerance", tolerance)))
+
+
 def _accuracy(problem: Problem, outputs: np.ndarray, name: str) -> float | None:
     shares = problem.target_code.accuracies(outputs, name, getattr(problem, name))
     return None if shares is None else float(np.mean(shares))
@@ -198,8 +219,10 @@ def train(
     tolerance: float | None = None,
     time_limit: float | None = None,
     progress: Progress | None = None,
-) -> Result:
-    """Go the whole road and keep every station.
+    checkpoint: str | os.PathLike[str] | None = None,
+    place: Callable[..., Any] | None = None,
+) -> Result | AdmmResult:
+    """Go the whole road and keep every station; with ``training.method = "admm"`` train by ADMM.
 
     Parameters
     ----------
@@ -207,6 +230,8 @@ def train(
         In place of the problem's own; `time_limit` in seconds is for the solver.
     progress : callable, optional
         Called with what is being done and the finished share of it.
+    checkpoint, place : optional
+        For ADMM, as in `convexsnn.train.admm_result.train_admm`.
 
     Raises
     ------
@@ -220,6 +245,13 @@ def train(
         if progress:
             progress(what, share)
 
+    if problem.training.method == "admm":
+        problem = _for_admm(problem, solver, tolerance)
+        limit = time_limit if time_limit is not None else problem.solver.time_limit
+        return train_admm(problem, time_limit=limit, progress=progress, checkpoint=checkpoint, place=place)
+    for name, value in (("checkpoint", checkpoint), ("place", place)):
+        if value is not None:
+            raise ShapeError(f'{name}: is for training.method = "admm", this problem has "convex"')
     clock = [time.perf_counter()]
     problem = _with_solver(problem, solver, tolerance, time_limit)
     spec = problem.solver
@@ -234,7 +266,7 @@ def train(
         generated = run.run()
         problem = run.problem
     else:
-        lowered = lower(problem)
+        lowered = lower(problem, time_limit=spec.time_limit, progress=progress)
         clock.append(time.perf_counter())
         limits: dict[str, Any] = {"tolerance": spec.tolerance, "time_limit": spec.time_limit}
         solution = solve(lowered.program, chosen, progress=progress, **limits)

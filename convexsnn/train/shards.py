@@ -41,6 +41,22 @@ class Order:
     grams: tuple[bool, ...]
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Some of the samples, as a number that every shard can work out for itself: batch `number` of `batches`."""
+
+    seed: int
+    iteration: int
+    number: int
+    batches: int
+    samples: int
+
+    def rows(self) -> IntArray:
+        """Return the samples, sorted; those of one iteration's batches are all samples, each once."""
+        drawn = np.random.default_rng([self.seed, self.iteration]).permutation(self.samples)
+        return np.sort(np.array_split(drawn, self.batches)[self.number])
+
+
 @dataclass
 class Reply:
     """What a shard answers: sums over its samples."""
@@ -139,9 +155,10 @@ class Shard:
     first: int = 0
     restarts: bool = True
 
-    def _local(self, rows: IntArray | None) -> IntArray:
-        if rows is None:
+    def _local(self, batch: Batch | None) -> IntArray:
+        if batch is None:
             return np.arange(len(self.inputs))
+        rows = batch.rows()
         return rows[(rows >= self.first) & (rows < self.first + len(self.inputs))] - self.first
 
     def _split(self, weights: Weights, penalty: float, rows: IntArray) -> Split:
@@ -156,21 +173,23 @@ class Shard:
         weights: Weights,
         order: Order,
         penalty: float = 1.0,
-        rows: IntArray | None = None,
+        batch: Batch | None = None,
     ) -> tuple[Variables | None, Reply | None]:
         """Move every block of some samples once, in order; return new variables and the sums.
+
+        What was given is left as it was, so that a sweep can be done again where it was lost.
 
         Raises
         ------
         SolverFailed
             A block left the finite numbers; the message names it.
         """
-        local = self._local(rows)
+        local = self._local(batch)
         if not len(local):
             return variables, None
         split = self._split(weights, penalty, local)
         if variables is not None and not self.restarts:
-            own = variables.take(local)
+            own = variables.take(local)  # copies
             split.membranes, split.spikes = own.membranes, own.spikes
             split.outputs, split.multipliers = own.outputs, own.multipliers
             split.use(weights)
