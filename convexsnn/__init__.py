@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         VerificationError,
     )
-    from convexsnn.lowering import Convexification, Lowered
+    from convexsnn.lowering import AdmmSplitting, Convexification, Lowered
     from convexsnn.networks import (
         LIF,
         Layer,
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from convexsnn.programs import L1, Certificate, Group, L1Program, Point, presolve
     from convexsnn.solvers import Capabilities, Solution, Solver, Status, get_solver, solve
     from convexsnn.train import (
+        AdmmResult,
         Distance,
         PathRow,
         RegularizationPath,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         path,
         reconstruct,
         train,
+        train_admm,
         verify_folder,
     )
 
@@ -75,7 +77,7 @@ _HOME = {
         "UnsupportedError",
         "VerificationError",
     ),
-    "lowering": ("Convexification", "Lowered"),
+    "lowering": ("AdmmSplitting", "Convexification", "Lowered"),
     "networks": (
         "LIF",
         "Layer",
@@ -93,6 +95,7 @@ _HOME = {
     "programs": ("L1", "Certificate", "Group", "L1Program", "Point", "presolve"),
     "solvers": ("Capabilities", "Solution", "Solver", "Status", "get_solver", "solve"),
     "train": (
+        "AdmmResult",
         "Distance",
         "PathRow",
         "RegularizationPath",
@@ -101,6 +104,7 @@ _HOME = {
         "lower",
         "path",
         "reconstruct",
+        "train_admm",
         "verify_folder",
     ),
 }
@@ -109,6 +113,8 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "L1",
     "LIF",
+    "AdmmResult",
+    "AdmmSplitting",
     "Capabilities",
     "Certificate",
     "Claim",
@@ -158,6 +164,7 @@ __all__ = [
     "simulate",
     "solve",
     "train",
+    "train_admm",
     "verify",
     "verify_folder",
 ]

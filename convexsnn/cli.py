@@ -17,6 +17,7 @@ import typer
 
 from convexsnn.bench import command as benchmark
 from convexsnn.errors import ConvexSNNError
+from convexsnn.terminal import Interrupted, Progress, interrupt
 
 app = typer.Typer(
     add_completion=False,
@@ -122,11 +123,15 @@ def inspect(
         raise ShapeError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
     loaded = load_problem(problem)
     if splitting:
-        given = [f"--{name}" for name, value in (("form", form), ("row", row), ("column", column)) if value is not None]
+        given = [
+            f"--{name}"
+            for name, value in (("form", form), ("row", row), ("column", column))
+            if value is not None
+        ]
         if given:
             raise ShapeError(f"splitting: has no {', '.join(given)}; its blocks are shown whole")
         return print(splitting_text(AdmmSplitting().lower(loaded)))
-    with _progress(quiet=False) as progress:
+    with Progress(quiet=False) as progress:
         if progress:
             progress("dictionary", 0.0)
         lowered = lower(loaded)
@@ -150,33 +155,63 @@ def solve(
     force: Annotated[
         bool, typer.Option("--force", help="Replace an --out folder of an earlier run.")
     ] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="ADMM: file to keep, and to go on from if it is there."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="ADMM: processes that share the samples; needs dask.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="ADMM: address of a Dask cluster to share them.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Solve a problem: dictionary, program, solver, network, and the simulator's verdict."""
+    """Solve a problem: dictionary, program, solver, network, and the simulator's verdict; or train by ADMM."""
     from convexsnn.errors import SolverFailed, VerificationError
     from convexsnn.problem import load_problem
-    from convexsnn.report.summary import summary_text
     from convexsnn.train import train
+    from convexsnn.train.distributed import cluster
     from convexsnn.train.folder import check_writable
 
     if out is not None:
         check_writable(out, force)
     loaded = load_problem(problem)
     try:
-        with _progress(quiet=as_json) as progress:
+        with Progress(quiet=as_json) as progress, cluster(loaded, workers, scheduler) as place:
             result = train(
-                loaded, solver=solver, tolerance=tolerance, time_limit=time_limit, progress=progress
-            )
+                loaded, solver=solver, tolerance=tolerance, time_limit=time_limit, progress=progress,
+                checkpoint=checkpoint, place=place,
+            )  # fmt: skip
     except (SolverFailed, VerificationError) as error:
         if as_json:
             _print_json(_failed(loaded.name, str(error)))
         raise
-    if out is not None:
-        result.save(out, force=force)
     summary = {**result.summary(), "out": None if out is None else str(out)}
+    _save(result, summary, out, force)
     if as_json:
         return _print_json(summary)
-    print(summary_text(summary))
+    print(_solved_text(loaded, summary))
+
+
+def _save(result: Any, summary: dict[str, Any], out: Path | None, force: bool) -> None:
+    """Write a result to its folder, with curves where there are any."""
+    from convexsnn.report.plots import CURVES, draw_curves
+    from convexsnn.train.admm_result import AdmmResult
+
+    if out is None:
+        return
+    if isinstance(result, AdmmResult):
+        return result.save(
+            out, force=force, also=lambda made: draw_curves(summary["iterations"], made / CURVES)
+        )
+    result.save(out, force=force)
+
+
+def _solved_text(problem: Any, summary: dict[str, Any]) -> str:
+    from convexsnn.report.summary import admm_text, summary_text
+
+    return (admm_text if problem.training.method == "admm" else summary_text)(summary)
 
 
 def _failed(name: str, reason: str) -> dict[str, Any]:
@@ -230,7 +265,7 @@ def path(
         check_plot(plot, force)
     loaded = load_problem(problem)
     try:
-        with _progress(quiet=as_json) as progress:
+        with Progress(quiet=as_json) as progress:
             found = walk(
                 loaded, count=count, smallest=smallest, validation=validation, seed=seed, solver=solver,
                 tolerance=tolerance, time_limit=time_limit, progress=progress,
@@ -261,7 +296,10 @@ def verify(
     """Prove a certificate again from data and weights alone; exit status 1 if it is refused."""
     from convexsnn.errors import VerificationError
     from convexsnn.train import verify_folder
+    from convexsnn.train.folder import ADMM
 
+    if (folder / ADMM).is_file():
+        return _verify_admm(folder, exact, as_json)
     try:
         claim, checked = verify_folder(folder, exact=exact)
     except VerificationError as error:
@@ -287,6 +325,28 @@ def verify(
         print(f"  {name:<17} {value:.10g}")
 
 
+def _verify_admm(folder: Path, exact: bool, as_json: bool) -> None:
+    """Simulate a network that ADMM trained again."""
+    from convexsnn.errors import ShapeError, VerificationError
+    from convexsnn.report.summary import confirmed_text
+    from convexsnn.train.admm_result import verify_admm_folder
+
+    if exact:
+        raise ShapeError("exact: a claim of ADMM has no proof to do in rational arithmetic")
+    try:
+        claim = verify_admm_folder(folder)
+    except VerificationError as error:
+        if as_json:
+            _print_json({"folder": str(folder), "accepted": False, "reason": str(error)})
+        else:
+            print(f"refused: {error}")
+        raise typer.Exit(1) from error
+    if as_json:
+        keys = ("status", "scope", "objective", "lower_bound", "gap", "train_accuracy", "test_accuracy")
+        return _print_json({"folder": str(folder), "accepted": True, **{key: claim[key] for key in keys}})
+    print(confirmed_text(claim))
+
+
 @app.command()
 def gap(
     problem: ProblemArgument,
@@ -304,7 +364,7 @@ def gap(
     from convexsnn.train.gap import distance
 
     loaded, network = load_problem(problem), load_network(weights)
-    with _progress(quiet=as_json) as progress:
+    with Progress(quiet=as_json) as progress:
         found = distance(loaded, network, tolerance=tolerance, time_limit=time_limit, progress=progress)
     if as_json:
         return _print_json(found.summary())
@@ -328,41 +388,10 @@ def export(
     print(f"wrote {file}")
 
 
-class _progress:
-    """A status line on standard error, on a terminal only; yields a callable or None."""
-
-    def __init__(self, quiet: bool) -> None:
-        self.shown = not quiet and sys.stderr.isatty()
-
-    def __enter__(self) -> Any:
-        if not self.shown:
-            return None
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self.bar.start()
-        task = self.bar.add_task("", total=1.0)
-        return lambda what, share: self.bar.update(task, description=what, completed=share)
-
-    def __exit__(self, *_: object) -> None:
-        if self.shown:
-            self.bar.stop()
-
-
-class _Interrupted(BaseException):
-    """Ctrl-C, under a name that the command-line library does not swallow in silence."""
-
-
-def _interrupt(*_: object) -> None:
-    raise _Interrupted
-
-
 def main() -> None:
     """Run the command line and leave with its exit status."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _interrupt)
+        signal.signal(signal.SIGINT, interrupt)
     try:
         app()
     except ConvexSNNError as error:
@@ -371,7 +400,7 @@ def main() -> None:
     except MemoryError as error:
         print(f"convexsnn: error: out of memory: {error}", file=sys.stderr)
         sys.exit(1)
-    except _Interrupted:
+    except Interrupted:
         print("convexsnn: interrupted; nothing was written", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of a pipe left, as `| head` does

@@ -197,7 +197,10 @@ SCHEMA: dict[str, dict[str, Key]] = {
             ("exact", "clamped"),
         ),
         "spike_steps": Key(
-            "whole", None, "most projected-gradient steps for spikes; if not given, to block_tolerance", least=1
+            "whole",
+            None,
+            "most projected-gradient steps for spikes; if not given, to block_tolerance",
+            least=1,
         ),
         "membrane_update": Key(
             "text",
@@ -208,16 +211,22 @@ SCHEMA: dict[str, dict[str, Key]] = {
         ),
         "block_tolerance": Key("number", 1e-3, "of spikes in their programs", above=0),
         "damping": Key(
-            "number", 100.0, "μ of proximal steps, as a share of the mean square of a feature", above=0
+            "number", 0.04, "μ of proximal steps, as a share of the features' squared norm", above=0
         ),
         "step": Key("number", 2.0, "length of proximal steps, relative to the program's own", above=0),
         "schedule": Key(
-            "text", "linear", "of the step: falling to 0 over the iterations, or constant", ("linear", "constant")
+            "text",
+            "linear",
+            "of the step: falling to 0 over the iterations, or constant",
+            ("linear", "constant"),
         ),
         "inertia": Key(
             "number", 0.9, "share of the last step of the weights that is added to the next", least=0, below=1
         ),
-        "ridge": Key("number", 1e-6, "μ of full fits, as a share of the mean square of a feature", above=0),
+        "trust": Key(
+            "number", 0.1, "most that a proximal step changes the drives of a layer, root mean square", above=0
+        ),
+        "ridge": Key("number", 1e-9, "μ of full fits, as a share of the features' squared norm", above=0),
         "initialization": Key(
             "text",
             "balanced",
@@ -227,12 +236,18 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "rate": Key("number", 0.2, "firing rate of a balanced start", above=0, below=1),
         "precision": Key("text", "float64", "of variables and weights", ("float64", "float32")),
         "validation": Key(
-            "number", 0.0, "share of the samples held out: the weights that do best on them are kept", least=0, below=1
+            "number",
+            0.0,
+            "share of the samples held out: the weights that do best on them are kept",
+            least=0,
+            below=1,
         ),
         "patience": Key(
             "whole", None, "iterations without a better accuracy on samples held out, then stop", least=1
         ),
-        "tolerance": Key("number", 1e-4, "root mean square of both residuals that counts as stationary", above=0),
+        "tolerance": Key(
+            "number", 1e-4, "root mean square of both residuals that counts as stationary", above=0
+        ),
         "checkpoint_every": Key("whole", 10, "iterations between two checkpoints", least=1),
     },
     "solver": {

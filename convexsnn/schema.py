@@ -11,6 +11,7 @@ import numpy as np
 from convexsnn.errors import ProblemFileError
 from convexsnn.keys import REQUIRED, SCHEMA, Key
 
+
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 

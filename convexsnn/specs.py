@@ -64,11 +64,12 @@ class AdmmSpec:
     spike_steps: int | None = None
     membrane_update: str | None = None
     block_tolerance: float = 1e-3
-    damping: float = 100.0
+    damping: float = 0.04
     step: float = 2.0
     schedule: str = "linear"
     inertia: float = 0.9
-    ridge: float = 1e-6
+    trust: float = 0.1
+    ridge: float = 1e-9
     initialization: str = "balanced"
     rate: float = 0.2
     precision: str = "float64"

@@ -240,7 +240,11 @@ def _here(work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterabl
 
 
 def _patterns_by_block(
-    subnetworks: Sequence[Subnetwork], samples: FloatArray, definition: Definition, run: Run, block: int | None
+    subnetworks: Sequence[Subnetwork],
+    samples: FloatArray,
+    definition: Definition,
+    run: Run,
+    block: int | None,
 ) -> list[tuple[PackedBits, FloatArray]]:
     """Return `patterns_of` of every subnetwork, put together from blocks of samples."""
     size = len(samples) if block is None else max(8, block // 8 * 8)  # whole bytes of packed rows

@@ -16,7 +16,7 @@ variables of all samples. reconstruct: the weights are the network's own; only t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ from convexsnn.simulate import run_layer
 
 CALIBRATED = 500  # samples on which the firing rates of a start are set
 DOUBLINGS, BISECTIONS = 40, 30
+ENOUGH = 0.9  # share of the highest rate that a scale reaches, where that is below the rate asked for
 LIFTED = 3e-4, 10.0  # ρ over ρ of the layer above, and σ over ρ, where nothing else is asked for
 
 
@@ -62,7 +63,10 @@ def _refusal(problem: Problem) -> tuple[str, str] | None:
     """Return the key of what ADMM does not take, with the reason."""
     network = problem.network
     if network.readout == "membrane":
-        return "network.readout", "'membrane' is a bit of the last membrane; take output_membrane, rate or spike"
+        return (
+            "network.readout",
+            "'membrane' is a bit of the last membrane; take output_membrane, rate or spike",
+        )
     if network.supervise == "all":
         return "network.supervise", "'all': ADMM trains the output of the last step"
     if network.subnetworks > 1:
@@ -72,7 +76,10 @@ def _refusal(problem: Problem) -> tuple[str, str] | None:
         if layer.neuron == "recurrent_threshold":
             return f"{key}.neuron", "'recurrent_threshold'; take threshold with recurrent = true"
         if layer.neuron == "lif" and layer.reset == "zero":
-            return f"{key}.reset", "'zero' multiplies membranes and spikes; take subtract, subtract_after or none"
+            return (
+                f"{key}.reset",
+                "'zero' multiplies membranes and spikes; take subtract, subtract_after or none",
+            )
         if layer.recurrent and layer.looks:
             return f"{key}.recurrent", "true with kernel or pool"
     return None
@@ -103,9 +110,7 @@ def splitting_of(problem: Problem, weights: Weights) -> Splitting:
         neuron = layer.neuron
         leak: Any = neuron.leak if isinstance(neuron, LIF) else 0.0
         taken = {"subtract": leak, "subtract_after": 1.0, "none": 0.0}[getattr(neuron, "reset", "none")]
-        hidden.append(
-            HiddenLayer(leak, taken * neuron.threshold, neuron.threshold, rho, rho * ratio)
-        )
+        hidden.append(HiddenLayer(leak, taken * neuron.threshold, neuron.threshold, rho, rho * ratio))
     kernel = readout_kernel(network.readout, steps, network.readout_leak)
     leak = {"rate": 1.0, "spike": 0.0}.get(network.readout, network.readout_leak)
     return Splitting(
@@ -147,10 +152,7 @@ def initial_weights(problem: Problem) -> Weights:
             layer = _balanced(layer, signal, spec.rate)
         _, spikes = run_layer(layer, signal, dtype, record_membranes=False)
         if not spikes.any():
-            raise LoweringError(
-                f"network.layers[{k}]: a dead layer, no unit fires on the first {len(signal)} samples; "
-                f'admm.initialization = "balanced" avoids it (got {spec.initialization!r})'
-            )
+            raise LoweringError(f"network.layers[{k}]: {_why_dead(spec, len(signal))}")
         layers.append(layer)
         signal = spikes.astype(dtype)
     units, outputs = layers[-1].units, problem.encoded_targets().shape[1]
@@ -169,19 +171,29 @@ def _drawn(plan: LayerSpec, window: Any, inputs: int, rng: np.random.Generator, 
     return Layer(weights, neuron, bias, recurrent, window).astype(dtype)
 
 
+def _why_dead(spec: AdmmSpec, samples: int) -> str:
+    silent = f"a dead layer, no unit fires on the first {samples} samples"
+    if spec.initialization == "balanced":
+        return f"{silent} whatever the scale of its weights; are its inputs 0?"
+    return f'{silent}; admm.initialization = "balanced" avoids it (got {spec.initialization!r})'
+
+
 def _balanced(layer: Layer, signal: FloatArray, rate: float) -> Layer:
-    """Scale a layer's weights so that its units fire in a share `rate` of all steps, as far as they can."""
+    """Scale a layer's weights so that its units fire in a share `rate` of all steps, or nearly the most."""
 
     def at(gain: float) -> tuple[Layer, float]:
         table = Weights((layer,), np.zeros((1, 1), layer.weights.dtype)).table(0)
         scaled = Weights((layer,), np.zeros((1, 1))).with_tables({0: table * layer.weights.dtype.type(gain)})
         return scaled.layers[0], float(run_layer(scaled.layers[0], signal, signal.dtype, False)[1].mean())
 
-    low, high = 0.0, 1.0
-    for _ in range(DOUBLINGS):
-        if at(high)[1] >= rate:
-            break
-        low, high = high, 2.0 * high
+    if not at(2.0**DOUBLINGS)[1]:  # all samples hold all units down: the opposite weights drive them
+        layer = replace(layer, weights=-layer.weights)
+    reached = [at(1.0)[1]]
+    while reached[-1] < rate and len(reached) < DOUBLINGS:
+        reached.append(at(2.0 ** len(reached))[1])
+    rate = min(rate, ENOUGH * max(reached))  # units that all samples hold down fire at no scale
+    first = int(np.argmax(np.asarray(reached) >= rate))
+    low, high = 2.0 ** (first - 1) if first else 0.0, 2.0**first
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
         low, high = (low, middle) if at(middle)[1] >= rate else (middle, high)
@@ -194,11 +206,14 @@ def weight_block(
     """Return the program of one layer's table: least squares over all samples and steps.
 
     A full fit has the ridge ½ μ ‖W‖²; a proximal step stays near the present table W_0 by ½ μ ‖W − W_0‖².
-    μ is `spec.ridge` or `spec.damping` times the mean of the Gram matrix's diagonal.
+    μ is `spec.ridge` or `spec.damping` times the Gram matrix's trace, Σ ‖f‖².
     """
     mu = damping(gram, spec.ridge if full else spec.damping)
     fit = table @ gram
-    linear, constant = sums.moment + fit, 0.5 * (sums.square + 2 * np.sum(sums.moment * table) + np.sum(fit * table))
+    linear, constant = (
+        sums.moment + fit,
+        0.5 * (sums.square + 2 * np.sum(sums.moment * table) + np.sum(fit * table)),
+    )
     formula = "  min over W of  ½ Σ ‖y − W f‖² + ½ μ ‖W‖²"
     if not full:
         formula = "  min over W of  ½ Σ ‖y − W f‖² + ½ μ ‖W − W_0‖²"
@@ -208,8 +223,8 @@ def weight_block(
 
 
 def damping(gram: FloatArray, share: float) -> float:
-    """Return μ: a share of the mean of the Gram matrix's diagonal, at least enough to be no rounding error."""
-    return max(share * float(np.trace(gram)) / len(gram), 1e-300)
+    """Return μ: a share of the Gram matrix's trace, Σ ‖f‖², and never 0."""
+    return max(share * float(np.trace(gram)), 1e-300)
 
 
 @dataclass(frozen=True, eq=False)

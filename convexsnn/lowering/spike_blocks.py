@@ -128,7 +128,9 @@ def _step_block(split: Split, k: int, where: slice, followed: bool) -> Quadratic
         else:
             terms.append((rho, recurrent - np.diag(reset), own))
     words = "all steps but the last" if followed else "last step"
-    return _block(f"spikes, layer {k + 1}, {words}", formula, terms, diagonal.astype(linear.dtype), linear, constant)
+    return _block(
+        f"spikes, layer {k + 1}, {words}", formula, terms, diagonal.astype(linear.dtype), linear, constant
+    )
 
 
 def _joint_block(split: Split, k: int) -> QuadraticBlock:

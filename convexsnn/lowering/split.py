@@ -222,8 +222,10 @@ class Split:
             features = self.filtered()
             if split.every_output:
                 features = split.output_gain * self.spikes[-1].reshape(-1, self.spikes[-1].shape[2])
-            residual = self.output_residual().reshape(len(features), -1).astype(features.dtype)
-            return sums_of(features, residual, False, gram)
+            residual = self.output_residual()
+            last = residual[:, -1] if split.every_output else residual
+            last += self.multipliers / split.output_penalty  # ⟨λ, ε⟩ + ρ/2 ‖ε‖² is ρ/2 ‖ε + λ/ρ‖² and a constant
+            return sums_of(features, residual.reshape(len(features), -1).astype(features.dtype), False, gram)
         layer, residual = self.weights.layers[k], self.residual(k)
         total: Sums | None = None
         for rows, features in feature_blocks(layer, self.below(k), self.spikes[k]):
@@ -255,7 +257,9 @@ class Split:
         if t == y.shape[1] - 2:
             linear = linear + split.output_leak / split.output_penalty * self.multipliers
         weight = np.full(y.shape[2], split.output_penalty * (1.0 + split.output_leak**2))
-        formula = "  min over y_t of  ρ_o/2 ‖y_t − δ y_{t−1} − g A'a_t‖² + ρ_o/2 ‖y_{t+1} − δ y_t − g A'a_{t+1}‖²"
+        formula = (
+            "  min over y_t of  ρ_o/2 ‖y_t − δ y_{t−1} − g A'a_t‖² + ρ_o/2 ‖y_{t+1} − δ y_t − g A'a_{t+1}‖²"
+        )
         name = f"output membranes, step {t + 1}"
         return QuadraticBlock(name, formula, Quadratic(weight), split.output_penalty * linear)
 

@@ -98,9 +98,7 @@ def by_filter(layer: Layer, values: FloatArray) -> FloatArray:
     return filters.swapaxes(1, 2).reshape(-1, len(layer.weights))
 
 
-def feature_blocks(
-    layer: Layer, seen: FloatArray, spikes: FloatArray
-) -> Iterator[tuple[slice, FloatArray]]:
+def feature_blocks(layer: Layer, seen: FloatArray, spikes: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
     """Yield slices of samples and their features but for the bias, in the order of `by_filter`'s rows."""
     n, steps, d = seen.shape
     if layer.window is None and layer.recurrent is None:

@@ -7,13 +7,17 @@ from convexsnn.programs.losses import LOSSES, Loss
 from convexsnn.programs.penalties import L1, Group, Penalty
 from convexsnn.programs.point import Certificate, Point, relative_gap
 from convexsnn.programs.presolve import Presolved, presolve
-from convexsnn.programs.program import Program
+from convexsnn.programs.program import Block, Program
 from convexsnn.programs.qp_form import QPForm
+
+AnyProgram = L1Program | Block  # what a solver may be given
 
 __all__ = [
     "FORMS",
     "L1",
     "LOSSES",
+    "AnyProgram",
+    "Block",
     "Certificate",
     "ConeForm",
     "Group",

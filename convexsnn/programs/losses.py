@@ -23,12 +23,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import entr, expit, logsumexp, softmax, xlog1py
+from scipy.special import entr, expit, logsumexp, softmax, wrightomega, xlog1py
 
 from convexsnn.arrays import FloatArray
 from convexsnn.errors import ShapeError, UnsupportedError
 
-NEWTON_STEPS, HALVINGS = 50, 40
+NEWTON_STEPS = 100
+STILL, ROUGH = 1e-15, 1e-8  # of a number: what a Newton step must exceed to be followed by another
 
 
 @dataclass(frozen=True)
@@ -85,47 +86,9 @@ class Loss(ABC):
     def check(self, y: FloatArray) -> None:  # noqa: B027 (any real target will do unless a loss says no)
         """Raise a ShapeError where targets are not of the kind this loss takes."""
 
+    @abstractmethod
     def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
-        """Return the minimiser of ℓ(z, y) + ½ τ ‖z − v‖² of every row, (R, C); `weight` τ > 0 is (R, 1).
-
-        By Newton's method, each row's step halved until it falls; a quadratic takes one step.
-        """
-        z = np.array(v)
-        for _ in range(NEWTON_STEPS):
-            slope = weight * (z - v) - self.residual(z, y)
-            inverse = 1.0 / (self.curvature(z, y) + weight)
-            step, q = inverse * slope, self.coupling(z, y)
-            if q is not None:  # (diag(h) + τ − q q')⁻¹ by Sherman and Morrison
-                along = inverse * q
-                rest = 1.0 - np.sum(q * along, axis=1, keepdims=True)
-                step += along * (np.sum(along * slope, axis=1, keepdims=True) / rest)
-            expected = np.sum(slope * step, axis=1)
-            if expected.max(initial=0.0) <= 1e-28 * (1.0 + float(np.square(z).max(initial=0.0))):
-                break
-            z = self._shortened(z, step, expected, v, y, weight)
-        return z
-
-    def _shortened(
-        self,
-        z: FloatArray,
-        step: FloatArray,
-        expected: FloatArray,
-        v: FloatArray,
-        y: FloatArray,
-        w: FloatArray,
-    ) -> FloatArray:
-        """Return z − t step, each row's t halved from 1 until the row falls by a share of what is expected."""
-
-        def value(z: FloatArray) -> FloatArray:
-            return self.value(z, y) + 0.5 * w[:, 0] * np.sum((z - v) ** 2, axis=1)
-
-        before, length = value(z), np.ones((len(z), 1))
-        for _ in range(HALVINGS):
-            high = value(z - length * step) > before - 0.1 * length[:, 0] * expected + 1e-14 * abs(before)
-            if not high.any():
-                break
-            length[high] *= 0.5
-        return z - length * step
+        """Return the minimiser of ℓ(z, y) + ½ τ ‖z − v‖² of every row, (R, C); `weight` τ > 0 is (R, 1)."""
 
     def quadratic_rows(self, y: FloatArray) -> QuadraticRows:
         """Return the loss as rows of a quadratic program, or raise UnsupportedError."""
@@ -147,6 +110,9 @@ class Squared(Loss):
 
     def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return np.ones_like(z)
+
+    def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:  # noqa: D102
+        return v + (y - v) / (1.0 + weight)
 
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return np.sum(v * y - 0.5 * v**2, axis=1)
@@ -208,6 +174,10 @@ class SquaredHinge(MarginLoss):
     def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return (y * z < 1.0).astype(np.float64)
 
+    def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:  # noqa: D102
+        margin = y * v
+        return y * (margin + np.maximum(0.0, 1.0 - margin) / (1.0 + weight))
+
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         p = v * y
         return np.where((p < 0).any(axis=1), -np.inf, np.sum(p - 0.5 * p**2, axis=1))
@@ -235,6 +205,24 @@ class Logistic(MarginLoss):
     def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         p = expit(-y * z)
         return p * (1.0 - p)
+
+    def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:  # noqa: D102
+        """Solve τ (m − c) = σ(−m) for the margin m = y z, c = y v, entry by entry, by Newton's method.
+
+        The difference of the two sides bends upwards where m < 0 and downwards where m > 0. So from that end
+        of the solution's own half which lies towards 0, every step goes towards it and none beyond.
+        """
+        c = y * v
+        above = weight * c + 0.5 > 0.0  # the solution is
+        m = np.where(above, np.maximum(c, 0.0), np.minimum(c + 1.0 / weight, 0.0))
+        for _ in range(NEWTON_STEPS):
+            p = expit(-m)
+            step = (p - weight * (m - c)) / (weight + p * (1.0 - p))
+            going = abs(step) > STILL * (1.0 + abs(m))
+            m = np.where(going, m + step, m)
+            if not going.any():
+                break
+        return y * m
 
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         p = v * y  # entr and xlog1py are −inf or nan outside [0, 1]
@@ -265,6 +253,45 @@ class Softmax(Loss):
 
     def coupling(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return np.asarray(softmax(z, axis=1))
+
+    def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:  # noqa: D102
+        """Solve z + q / τ = v + y / τ with q = softmax(z): one number a row, then two Newton steps on z.
+
+        For s = logsumexp(z) the probabilities are q = τ ω(v + y / τ − s − log τ), with Wright's function
+        ω + log ω = (.); Σ q falls and bends upwards in s, so that Newton's method climbs to Σ q = 1.
+        That leaves an error as of numbers of size 1 / τ; the last steps, free of cancellation, one of size z.
+        """
+        aim, count = v + y / weight, y.shape[1]
+        s = np.maximum(
+            aim.max(axis=1, keepdims=True) - 1.0 / weight,
+            aim.mean(axis=1, keepdims=True) + np.log(count) - 1.0 / (count * weight),
+        )
+        going = np.ones_like(s, dtype=bool)
+        for _ in range(NEWTON_STEPS):
+            omega = wrightomega(aim - s - np.log(weight))
+            excess = weight * omega.sum(axis=1, keepdims=True) - 1.0
+            step = excess / (weight * np.sum(omega / (1.0 + omega), axis=1, keepdims=True))
+            s = np.where(going, s + step, s)
+            going &= abs(step) > ROUGH * (1.0 + abs(s))
+            if not going.any():
+                break
+        others = np.where(y == 1.0, 0.0, wrightomega(aim - s - np.log(weight)))
+        z = v - others + y * others.sum(axis=1, keepdims=True)
+        for _ in range(2):
+            z = z - self._newton_step(z, v, y, weight)
+        return z
+
+    def _newton_step(self, z: FloatArray, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+        """Return (diag(q) + τ − q q')⁻¹ times the slope τ (z − v) + q − y, for z of the same mean as v.
+
+        The slopes then sum to 0, which takes the cancellation out of the formula of Sherman and Morrison; the
+        label's 1 − q is the sum of the other probabilities.
+        """
+        q = np.asarray(softmax(z, axis=1))
+        others = np.where(y == 1.0, 0.0, q)
+        slope = weight * (z - v) + others - y * others.sum(axis=1, keepdims=True)
+        share, own = q / (q + weight), slope / (q + weight)
+        return own - share * (own.sum(axis=1, keepdims=True) / share.sum(axis=1, keepdims=True))
 
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         q = y - v

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from scipy import sparse
 
 from convexsnn.errors import ProblemFileError, SolverFailed
 from convexsnn.programs.qp_form import QPForm
@@ -21,12 +21,13 @@ def mps_name(block: str, position: int) -> str:
     return f"{LETTERS.get(block, block)}{position}"
 
 
-def highs_model(form: QPForm) -> Any:
-    """Return `form` as a highspy.HighsModel, its columns and rows named after variables and rows."""
+def highs_model(form: QPForm, constant: float = 0.0) -> Any:
+    """Return `form` plus a constant as a highspy.HighsModel with names for columns and rows."""
     import highspy
 
     lp: Any = highspy.HighsLp()
     lp.num_row_, lp.num_col_ = form.A.shape
+    lp.offset_ = constant
     lp.col_cost_, lp.col_lower_, lp.col_upper_ = form.q, form.lower, form.upper
     lp.row_lower_, lp.row_upper_ = form.row_lower, form.row_upper
     lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
@@ -38,20 +39,19 @@ def highs_model(form: QPForm) -> Any:
     model = highspy.HighsModel()
     model.lp_ = lp
     if not form.linear:
-        lower = form.P.tocoo()
-        assert (lower.row == lower.col).all()  # diagonal by construction: no triangle to choose
-        diagonal = form.P.diagonal()
-        model.hessian_.dim_ = len(diagonal)
+        lower = sparse.csc_array(sparse.tril(form.P))
+        lower.eliminate_zeros()
+        lower.sort_indices()
+        model.hessian_.dim_ = lower.shape[1]
         model.hessian_.format_ = highspy.HessianFormat.kTriangular
-        nonzero = diagonal != 0
-        model.hessian_.start_ = np.concatenate([[0], np.cumsum(nonzero)])
-        model.hessian_.index_ = np.flatnonzero(nonzero)
-        model.hessian_.value_ = diagonal[nonzero]
+        model.hessian_.start_ = lower.indptr
+        model.hessian_.index_ = lower.indices
+        model.hessian_.value_ = lower.data
     return model
 
 
-def write_model(form: QPForm, path: str | os.PathLike[str]) -> None:
-    """Write `form` to `path`, in the format of its ending; the file appears whole or not at all.
+def write_model(form: QPForm, path: str | os.PathLike[str], constant: float = 0.0) -> None:
+    """Write `form` plus a constant to `path`, in the format of its ending, whole or not at all.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def write_model(form: QPForm, path: str | os.PathLike[str]) -> None:
         raise ProblemFileError(f"{path}: no such folder {path.parent}")
     solver = highspy.Highs()
     solver.setOptionValue("output_flag", False)
-    if solver.passModel(highs_model(form)) == highspy.HighsStatus.kError:
+    if solver.passModel(highs_model(form, constant)) == highspy.HighsStatus.kError:
         raise SolverFailed(f"{path}: HiGHS does not take the model; are its numbers out of scale?")
     try:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:

@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from typing import Any
 
+from convexsnn.arrays import FloatArray
 from convexsnn.programs.cone_form import ConeForm
 from convexsnn.programs.point import Certificate, Point
 from convexsnn.programs.qp_form import QPForm
@@ -49,3 +50,33 @@ class Program(ABC):
     @abstractmethod
     def to_mps(self, path: str | os.PathLike[str]) -> None:
         """Write the QP form as MPS or LP by the file's ending, or raise UnsupportedError."""
+
+
+class Block(Program):
+    """A program whose unknowns are one table and whose minimum is known in closed form.
+
+    Attributes
+    ----------
+    name : str
+        What the block is, in one line.
+    """
+
+    name: str
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What a solver must be able to do: a kind of `Capabilities.programs`."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """The shape of the table."""
+
+    @abstractmethod
+    def objective(self, rows: FloatArray) -> float:
+        """Return the objective at a table."""
+
+    @abstractmethod
+    def minimize(self, start: FloatArray | None = None, tolerance: float = 1e-10) -> FloatArray:
+        """Return the minimiser without a solver; `start` and `tolerance` where it takes iterations."""

@@ -3,8 +3,8 @@
     primal   min over q ∈ ℝ^{R×C} of  Σ_i a_i ℓ(q_i, y_i) + ½ ρ ‖q − v‖²
     dual     max over u of  −Σ_i a_i ℓ*(−u_i / a_i) − Σ_i (u_i·v_i + ‖u_i‖² / (2 ρ))
 
-With u = ρ (q − v), moved into the loss's dual domain, any point has a certified gap. In closed form this is
-the loss's proximal operator (Parikh & Boyd, "Proximal algorithms", 2014).
+With u = −a ℓ'(q) or u = ρ (q − v), moved into the loss's dual domain, any point has a certified gap. In
+closed form this is the loss's proximal operator (Parikh & Boyd, "Proximal algorithms", 2014).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from convexsnn.programs.cvxpy_form import cvxpy_loss
 from convexsnn.programs.losses import Loss
 from convexsnn.programs.mps import write_model
 from convexsnn.programs.point import Certificate, Point, relative_gap
-from convexsnn.programs.program import Program
+from convexsnn.programs.program import Block
 from convexsnn.programs.qp_form import QPForm, by_output
 
 KINDS = {"logistic": "exponential", "softmax": "exponential"}
 
 
 @dataclass(frozen=True, eq=False)
-class OutputBlock(Program):
+class OutputBlock(Block):
     """Outputs of a splitting: a loss plus a quadratic.
 
     Parameters
@@ -58,7 +58,8 @@ class OutputBlock(Program):
     penalty: float
 
     def __post_init__(self) -> None:
-        rows, outputs = np.shape(self.targets)
+        object.__setattr__(self, "targets", real_array("targets", self.targets, ("R", "C")))
+        rows, outputs = self.shape
         self.loss.check(self.targets)
         for name, axes in (("center", (("R", rows), ("C", outputs))), ("sample_weights", (("R", rows),))):
             object.__setattr__(self, name, real_array(name, getattr(self, name), axes))
@@ -77,7 +78,7 @@ class OutputBlock(Program):
         return self.targets.shape[0], self.targets.shape[1]
 
     def minimize(self, start: FloatArray | None = None, tolerance: float = 1e-10) -> FloatArray:
-        """Return the minimiser (R, C) by the loss's proximal operator; it needs neither start nor tolerance."""
+        """Return the minimiser (R, C) by the loss's proximal operator; no start, no tolerance."""
         return self.loss.prox(self.center, self.targets, self.penalty / self.sample_weights[:, None])
 
     def objective(self, rows: FloatArray) -> float:
@@ -89,7 +90,8 @@ class OutputBlock(Program):
         """Return the block's mathematics with its sizes."""
         rows, outputs = self.shape
         lines = f"  ℓ(z, y) = {self.loss.formula}  ({self.loss.name})"
-        return f"{self.name}\n{self.formula}\n{lines}\n  {rows} rows of {outputs} unknowns, ρ = {self.penalty:.6g}"
+        sizes = f"  {rows} rows of {outputs} unknowns, ρ = {self.penalty:.6g}"
+        return f"{self.name}\n{self.formula}\n{lines}\n{sizes}"
 
     def _table(self, point: Point) -> FloatArray:
         return real_array("weights", point.weights, (("R", self.shape[0]), ("C", self.shape[1])))
@@ -99,17 +101,29 @@ class OutputBlock(Program):
         return self.objective(self._table(point))
 
     def feasible_dual(self, point: Point) -> Point:
-        """Return the point with u = ρ (q − v), moved into the loss's dual domain."""
+        """Return the point with the better dual, row by row: the loss's slope, or ρ (q − v) in its domain.
+
+        Each is exact to rounding where the other is not: the slope where q all but equals v, the difference
+        where the loss has a kink.
+        """
         q, a = self._table(point), self.sample_weights[:, None]
-        return Point(q, a * self.loss.project(self.penalty * (q - self.center) / a, self.targets))
+        slope = self.loss.project(self.loss.residual(q, self.targets), self.targets)
+        held = self.loss.project(self.penalty * (q - self.center) / a, self.targets)
+        better = self._proved(a * slope) > self._proved(a * held)
+        return Point(q, a * np.where(better[:, None], slope, held))
+
+    def _proved(self, u: FloatArray) -> FloatArray:
+        """Return the dual objective of every row, (R,)."""
+        losses = self.loss.dual_value(u / self.sample_weights[:, None], self.targets)
+        own = np.sum(u * (self.center + u / (2.0 * self.penalty)), axis=1)
+        return np.asarray(self.sample_weights * losses - own)
 
     def dual_objective(self, point: Point) -> float:
         """Return the dual objective at a point's dual; −inf outside the loss's dual domain."""
         if point.dual is None:
             raise ShapeError("dual: the point has none; feasible_dual makes one from its weights")
         u = real_array("dual", point.dual, (("R", self.shape[0]), ("C", self.shape[1])))
-        losses = self.sample_weights @ self.loss.dual_value(u / self.sample_weights[:, None], self.targets)
-        return float(losses - np.sum(u * self.center + u**2 / (2.0 * self.penalty)))
+        return float(self._proved(u).sum())
 
     def certify(self, point: Point) -> Certificate:
         """Return objective, lower bound and gap of a point."""
@@ -175,7 +189,7 @@ class OutputBlock(Program):
 
     def to_mps(self, path: str | os.PathLike[str]) -> None:
         """Write the QP form to `path`, .mps or .lp; UnsupportedError as `to_qp`."""
-        write_model(self.to_qp(), path)
+        write_model(self.to_qp(), path, 0.5 * self.penalty * float(np.sum(self.center**2)))
 
 
 def _outputs(x: FloatArray, shape: tuple[int, int]) -> Point:

@@ -3,11 +3,13 @@
     min over X ∈ ℝ^{N×k} of  Σ_i ½ x_i'Q x_i − b_i'x_i + constant    subject to  lower <= X <= upper
 
 Q = G + F'F + diag(d): a Gram matrix, a factor, a diagonal, whichever a block has. Without bounds the minimum
-is X = B Q⁻¹ by Cholesky; with bounds `box_qp` finds it. For g = X Q − B and μ the least eigenvalue of Q,
+is X = B Q⁻¹ by Cholesky; with bounds and a diagonal Q it is clipped; else `box_qp` finds it. Any table W, in
+the box or not, bounds the optimum from below: with g = W Q − B and μ at most the least eigenvalue of Q,
 
-    optimum >= f(X) + Σ min over lower <= y <= upper of  g (y − x) + ½ μ (y − x)²
+    optimum >= f(W) + Σ min over lower <= y <= upper of  g (y − w) + ½ μ (y − w)²
 
-and without bounds optimum = f(X) − ½ Σ g_i'Q⁻¹g_i; so any point of any solver has a certified gap.
+At an optimum W = X is best. Next to one W moves by Q⁻¹ times those slopes that no bound holds, after which
+they are gone: any solver's point has a tight gap.
 """
 
 from __future__ import annotations
@@ -26,11 +28,39 @@ from convexsnn.errors import ShapeError, SolverFailed
 from convexsnn.programs.box_qp import box_qp
 from convexsnn.programs.cone_form import ConeForm
 from convexsnn.programs.mps import write_model
-from convexsnn.programs.point import Certificate, Point, relative_gap
-from convexsnn.programs.program import Program
+from convexsnn.programs.point import Certificate, Point
+from convexsnn.programs.program import Block
 from convexsnn.programs.qp_form import QPForm
 
 Matrix = Any  # dense, or a scipy.sparse array; those carry no types
+ROUNDING = 1e-12  # of the largest eigenvalue: what an eigenvalue of Q may be wrong by
+CANCELLED = 1e-6  # of the terms' sizes: an objective below it is mostly their rounding
+
+
+SQUARINGS = 5
+
+
+def largest_eigenvalue(matrix: FloatArray) -> float:
+    """Return an upper bound of the largest eigenvalue of a positive semidefinite (k, k) array.
+
+    ‖Q^p‖_F^{1/p} with p = 32 is above it by a factor of at most k^{1/64}; five products, no factorization.
+    """
+    power, bound, exponent = matrix.astype(np.float64), 1.0, 1.0
+    for k in range(SQUARINGS + 1):
+        size = float(np.linalg.norm(power))
+        if size == 0.0:
+            return 0.0
+        bound *= size**exponent
+        if k < SQUARINGS:
+            power = power / size
+            power, exponent = power @ power, exponent / 2.0
+    return bound * (1.0 + 1e-12)
+
+
+def _above(table: FloatArray) -> float:
+    """Return a number that rounding cannot put below the largest eigenvalue of a symmetric matrix."""
+    slack = 1e-6 + len(table) * float(np.finfo(table.dtype).eps)
+    return float(np.linalg.eigvalsh(table)[-1]) * (1.0 + slack)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,21 +72,46 @@ class Quadratic:
     gram : (k, k) symmetric array or None
     factor : (p, k) array, dense or sparse, or None
     diagonal : (k,) array
+
+    Raises
+    ------
+    ShapeError
+        Parts of different sizes.
     """
 
     diagonal: FloatArray
     gram: FloatArray | None = None
     factor: Matrix | None = None
 
+    def __post_init__(self) -> None:
+        k = self.size
+        if self.gram is not None and self.gram.shape != (k, k):
+            raise ShapeError(f"gram: expected {(k, k)}, got {self.gram.shape}")
+        if self.factor is not None and self.factor.shape[1:] != (k,):
+            raise ShapeError(f"factor: expected (p, k={k}), got {self.factor.shape}")
+
     @property
     def size(self) -> int:
         """K."""
         return len(self.diagonal)
 
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether there is nothing but the diagonal."""
+        return self.factor is None and self.gram is None
+
+    def double(self) -> Quadratic:
+        """Return the same matrix with all parts in double precision."""
+        parts = [p for p in (self.diagonal, self.gram, self.factor) if p is not None]
+        if all(p.dtype == np.float64 for p in parts):
+            return self
+        gram, factor = (None if p is None else p.astype(np.float64) for p in (self.gram, self.factor))
+        return Quadratic(self.diagonal.astype(np.float64), gram, factor)
+
     @cached_property
     def _formed(self) -> FloatArray | None:
         """G + F'F + diag(d) where one product with it costs less than two with F."""
-        if self.factor is None and self.gram is None:
+        if self.is_diagonal:
             return None
         thin = self.factor is not None and (
             sparse.issparse(self.factor) or 2 * self.factor.shape[0] < self.size
@@ -87,25 +142,40 @@ class Quadratic:
     def largest(self) -> float:
         """An upper bound of Q's largest eigenvalue."""
         if self._formed is not None:
-            return float(np.linalg.eigvalsh(self._formed)[-1]) * (1.0 + 1e-6)
+            return _above(self._formed)
         own = float(self.diagonal.max())
         if self.factor is None:
             return own
         if sparse.issparse(self.factor):
-            return own + float(sparse.linalg.norm(self.factor, 1) * sparse.linalg.norm(self.factor, np.inf))
-        return own + float(np.linalg.eigvalsh(self.factor @ self.factor.T)[-1]) * (1.0 + 1e-6)
+            sizes = abs(self.factor)
+            return own + float(sizes.sum(axis=0).max()) * float(sizes.sum(axis=1).max())
+        return own + _above(self.factor @ self.factor.T)
 
     @cached_property
+    def _spectrum(self) -> tuple[FloatArray, FloatArray]:
+        """Eigenvalues, ascending, and vectors, in double precision."""
+        values, vectors = np.linalg.eigh(self.double().dense())
+        return values, vectors
+
+    @property
     def smallest(self) -> float:
         """A lower bound of Q's least eigenvalue, 0 where rounding hides it."""
-        if self.factor is None and self.gram is None:
+        if self.is_diagonal:
             return float(self.diagonal.min())
-        values = np.linalg.eigvalsh(self.dense().astype(np.float64))
-        return max(0.0, float(values[0] - 1e-12 * values[-1]))
+        values, _ = self._spectrum
+        return max(0.0, float(values[0] - ROUNDING * values[-1]))
+
+    def pseudo_solve(self, rows: FloatArray) -> FloatArray:
+        """Return B Q⁺ for B (N, k): the inverse on all of Q that rounding does not hide."""
+        if self.is_diagonal:
+            return np.divide(rows, self.diagonal, out=np.zeros_like(rows), where=self.diagonal > 0)
+        values, vectors = self._spectrum
+        seen = values > ROUNDING * values[-1]
+        return np.asarray(((rows @ vectors[:, seen]) / values[seen]) @ vectors[:, seen].T)
 
 
 @dataclass(frozen=True, eq=False)
-class QuadraticBlock(Program):
+class QuadraticBlock(Block):
     """One block of a splitting as rows of quadratic programs that share a matrix.
 
     Parameters
@@ -141,8 +211,13 @@ class QuadraticBlock(Program):
         kept = dtype if dtype in (np.float32, np.float64) else np.dtype(np.float64)
         linear = real_array("linear", self.linear, ("N", ("k", self.quadratic.size)), dtype=kept)
         object.__setattr__(self, "linear", linear)
-        if (np.asarray(self.lower) > np.asarray(self.upper)).any():
-            raise ShapeError("lower: a lower bound is above its upper bound")
+        for name in ("lower", "upper"):
+            try:
+                np.broadcast_to(getattr(self, name), self.shape)
+            except ValueError as error:
+                raise ShapeError(f"{name}: expected (N, k) = {self.shape} or less; {error}") from error
+        if not (np.asarray(self.lower) <= np.asarray(self.upper)).all():
+            raise ShapeError("lower: a lower bound is above its upper bound, or no number")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -167,12 +242,18 @@ class QuadraticBlock(Program):
         SolverFailed
             Q is singular and nothing bounds X.
         """
+        if self.quadratic.is_diagonal and self.quadratic.smallest > 0:
+            free = self.linear / self.quadratic.diagonal
+            return np.clip(free, self.lower, self.upper).astype(self.linear.dtype)
         if self.bounded:
             return box_qp(self.quadratic, self.linear, self.lower, self.upper, start, tolerance)[0]
         try:
             factor = cho_factor(self.quadratic.dense(), lower=True, check_finite=False)
         except LinAlgError as error:
             raise SolverFailed(f"{self.name}: the matrix is singular; give it a ridge") from error
+        pivots = np.diagonal(factor[0]) ** 2
+        if pivots.min() <= len(pivots) * np.finfo(pivots.dtype).eps * pivots.max():  # rounding, no pivot
+            raise SolverFailed(f"{self.name}: the matrix is singular to rounding; give it a ridge")
         return np.asarray(cho_solve(factor, self.linear.T, check_finite=False).T)
 
     def unbounded(self) -> QuadraticBlock:
@@ -182,50 +263,76 @@ class QuadraticBlock(Program):
     def describe(self) -> str:
         """Return the block's mathematics with its sizes."""
         n, k = self.shape
-        bounds = "no bounds"
-        if self.bounded:
-            low, high = np.min(self.lower), np.max(self.upper)
-            bounds = f"bounds in [{low:g}, {high:g}]"
+        low, high = np.min(self.lower), np.max(self.upper)
+        bounds = f"bounds in [{low:g}, {high:g}]" if self.bounded else "no bounds"
         return f"{self.name}\n{self.formula}\n  {n} rows of {k} unknowns, one {k} × {k} matrix, {bounds}"
+
+    @cached_property
+    def _double(self) -> QuadraticBlock:
+        """The block in double precision: what is proved, and what solvers are given."""
+        return replace(self, quadratic=self.quadratic.double(), linear=self.linear.astype(np.float64))
 
     def primal_objective(self, point: Point) -> float:
         """Return the objective at a point's weights, (N, k), moved into the bounds."""
-        return self.objective(self._inside(point))
+        return self._double.objective(self._inside(point))
+
+    def _table(self, name: str, value: Any) -> FloatArray:
+        return real_array(name, value, (("N", self.shape[0]), ("k", self.shape[1])))
 
     def _inside(self, point: Point) -> FloatArray:
-        table = real_array("weights", point.weights, (("N", self.shape[0]), ("k", self.shape[1])))
-        return np.clip(table, self.lower, self.upper)
+        return np.clip(self._table("weights", point.weights), self.lower, self.upper)
 
     def feasible_dual(self, point: Point) -> Point:
-        """Return the point with g = X Q − B, from which the lower bound is made."""
-        inside = self._inside(point)
-        return Point(inside, self.quadratic.times(inside) - self.linear)
+        """Return the point with the table W that proves most: X itself, or X without its free slopes."""
+        x = self._inside(point)
+        quadratic, linear = self._double.quadratic, self._double.linear
+        slopes = quadratic.times(x) - linear
+        size = np.diagonal(quadratic.dense())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            aim = np.where(slopes == 0, x, x - slopes / size)
+        free = (aim > self.lower) & (aim < self.upper)  # a step that leaves the box is held by a bound
+        moved = x - quadratic.pseudo_solve(np.where(free, slopes, 0.0))
+        better = self._proved(moved) > self._proved(x)
+        return Point(x, np.where(better[:, None], moved, x))
 
     def dual_objective(self, point: Point) -> float:
-        """Return the lower bound that a point's own slopes g = X Q − B prove."""
-        x = self._inside(point)
-        g = self.quadratic.times(x) - self.linear
-        if not self.bounded:
-            return self.objective(x) - 0.5 * float(np.sum(g * np.linalg.solve(self.quadratic.dense(), g.T).T))
-        mu = self.quadratic.smallest
-        with np.errstate(divide="ignore", invalid="ignore"):
-            step = np.where(g == 0, 0.0, -g / mu if mu > 0 else -np.sign(g) * np.inf)
-        step = np.clip(x + step, self.lower, self.upper) - x
-        terms = np.where(g == 0, 0.0, g * step) + 0.5 * mu * step**2
-        return self.objective(x) + float(terms.sum())
+        """Return the lower bound that a point's dual W (N, k) proves, whatever it is."""
+        if point.dual is None:
+            raise ShapeError("dual: the point has none; feasible_dual makes one from its weights")
+        return float(self._proved(self._table("dual", point.dual)).sum() + self.constant)
+
+    def _proved(self, w: FloatArray) -> FloatArray:
+        """Return the lower bound of every row, (N,), without the constant."""
+        quadratic, linear = self._double.quadratic, self._double.linear
+        product, mu = quadratic.times(w), quadratic.smallest
+        slopes = product - linear
+        best = w - slopes / mu if mu > 0 else np.where(slopes == 0, w, -np.copysign(np.inf, slopes))
+        step = np.clip(best, self.lower, self.upper) - w
+        least = np.multiply(slopes, step, out=np.zeros_like(w), where=slopes != 0)
+        if mu > 0:
+            least += 0.5 * mu * step**2
+        return np.asarray(np.sum((0.5 * product - linear) * w + least, axis=1))
 
     def certify(self, point: Point) -> Certificate:
-        """Return objective, lower bound and gap of a point."""
+        """Return objective, lower bound and gap of a point.
+
+        The gap is relative to the objective, but to no less than a share of the terms that it is the sum of.
+        """
         whole = self.feasible_dual(point)
         objective, bound = self.primal_objective(whole), self.dual_objective(whole)
-        return Certificate(objective, bound, relative_gap(objective, bound), np.asarray(whole.dual))
+        x, double = whole.weights, self._double
+        terms = np.sum(abs(0.5 * double.quadratic.times(x) * x)) + np.sum(abs(double.linear * x))
+        floor = CANCELLED * float(terms + abs(self.constant))
+        gap = max(0.0, objective - bound) / (max(abs(objective), floor) or 1.0)
+        return Certificate(objective, bound, gap, np.asarray(whole.dual))
 
     def _flat(self) -> tuple[Matrix, FloatArray, FloatArray, FloatArray]:
         """Return P, q and the bounds of all rows one after the other."""
-        n, _ = self.shape
-        P = sparse.kron(sparse.eye_array(n), sparse.csc_array(self.quadratic.dense()), format="csc")
-        lower, upper = (np.broadcast_to(b, self.shape).ravel() for b in (self.lower, self.upper))
-        return P, -self.linear.ravel(), lower, upper
+        P = sparse.kron(sparse.eye_array(self.shape[0]), sparse.csc_array(self._double.quadratic.dense()))
+        lower, upper = (
+            np.broadcast_to(np.asarray(b, np.float64), self.shape).ravel() for b in (self.lower, self.upper)
+        )
+        return sparse.csc_array(P), -self._double.linear.ravel(), lower, upper
 
     def to_qp(self) -> QPForm:
         """Return the block as a QP in vec(X), row by row."""
@@ -243,46 +350,50 @@ class QuadraticBlock(Program):
         A = sparse.vstack([-unit[below], unit[above]], format="csc")
         b = np.concatenate([-lower[below], upper[above]])
         cones = (("nonnegative", len(b)),) if len(b) else ()
-        return TableCone(
-            P, q, A, b, cones, {"x": slice(0, len(q))}, {"bounds": slice(0, len(b))}, None, self.shape
-        )
+        unknowns, rows = {"x": slice(0, len(q))}, {"bounds": slice(0, len(b))}
+        return TableCone(P, q, A, b, cones, unknowns, rows, None, self.shape, lower, upper)
 
     def to_cvxpy(self) -> Any:
         """Return a cvxpy.Problem in the variable ``W`` (N, k)."""
         import cvxpy as cp
 
-        X = cp.Variable(self.shape, name="W")
-        terms = [cp.sum(cp.multiply(X**2, 0.5 * self.quadratic.diagonal[None, :]))]
-        if self.quadratic.gram is not None:
-            root = np.linalg.cholesky(self.quadratic.gram + 1e-14 * np.eye(self.shape[1]))
-            terms.append(0.5 * cp.sum_squares(X @ root))
-        if self.quadratic.factor is not None:
-            terms.append(0.5 * cp.sum_squares(X @ self.quadratic.factor.T))
+        X, quadratic, terms = cp.Variable(self.shape, name="W"), self._double.quadratic, []
+        if quadratic.diagonal.any():
+            terms.append(0.5 * cp.sum_squares(cp.multiply(np.sqrt(quadratic.diagonal)[None, :], X)))
+        if quadratic.gram is not None:
+            values, vectors = np.linalg.eigh(quadratic.gram)  # no Cholesky: a Gram matrix may be singular
+            terms.append(0.5 * cp.sum_squares(X @ (vectors * np.sqrt(np.maximum(values, 0.0)))))
+        if quadratic.factor is not None:
+            terms.append(0.5 * cp.sum_squares(X @ quadratic.factor.T))
         bounds = []
-        for bound, rule in ((self.lower, lambda at, b: X[at] >= b), (self.upper, lambda at, b: X[at] <= b)):
-            table = np.broadcast_to(bound, self.shape)
+        for bound, sign in ((self.lower, 1.0), (self.upper, -1.0)):
+            table = np.broadcast_to(np.asarray(bound, np.float64), self.shape)
             at = np.nonzero(np.isfinite(table))
             if len(at[0]):
-                bounds.append(rule(at, table[at]))
-        total = sum(terms) - cp.sum(cp.multiply(self.linear, X)) + self.constant
+                bounds.append(sign * X[at] >= sign * table[at])
+        total = sum(terms) - cp.sum(cp.multiply(self._double.linear, X)) + self.constant
         return cp.Problem(cp.Minimize(total), bounds)
 
     def to_mps(self, path: str | os.PathLike[str]) -> None:
         """Write the QP form to `path`, .mps or .lp."""
-        write_model(self.to_qp(), path)
+        write_model(self.to_qp(), path, self.constant)
 
 
 class TableQP(QPForm):
-    """A QP whose first variables are a table (N, k), row by row."""
+    """A QP in a table (N, k), row by row."""
 
     def recover(self, x: FloatArray, row_dual: FloatArray | None = None) -> Point:
-        """Return the table as a point; its bound needs no dual."""
-        return Point(x[: self.shape[0] * self.shape[1]].reshape(self.shape))
+        """Return the table inside its bounds as a point; the block's lower bound needs no dual."""
+        return Point(np.clip(x, self.lower, self.upper).reshape(self.shape))
 
 
+@dataclass(frozen=True, eq=False)
 class TableCone(ConeForm):
-    """A conic program whose first variables are a table (N, k), row by row."""
+    """A conic program in a table (N, k), row by row."""
+
+    lower: FloatArray
+    upper: FloatArray
 
     def recover(self, x: FloatArray, cone_dual: FloatArray | None = None) -> Point:
-        """Return the table as a point; its bound needs no dual."""
-        return Point(x[: self.shape[0] * self.shape[1]].reshape(self.shape))
+        """Return the table inside its bounds as a point; the block's lower bound needs no dual."""
+        return Point(np.clip(x, self.lower, self.upper).reshape(self.shape))

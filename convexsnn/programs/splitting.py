@@ -6,27 +6,29 @@ A unit's membranes z and spikes a are variables of their own, held together by t
     φ(a_t, z_t)                                   the spike:  a_t = 1{z_t >= θ}
 
     squared   σ/2 (a − 1{z >= θ})²                [P25]; jumps at θ: two convex branches, z >= θ and z < θ
-    lifted    σ [(z − θ)₊ − a (z − θ)]            convex in z, at least 0 for a ∈ [0, 1], and 0 just where a is
-                                                  the spike (Gu, Askari & El Ghaoui 2020, "Fenchel lifted networks")
+    lifted    σ [(z − θ)₊ − a (z − θ)]            convex in z, at least 0 for a ∈ [0, 1], and 0 just where a
+                                                  is the spike (Gu, Askari & El Ghaoui 2020)
 
-On either side of θ both are a quadratic in z, so that each branch is a `QuadraticBlock`; the cheaper one counts.
+On either side of θ both are a quadratic in z, so that each branch is a `QuadraticBlock`; the cheaper counts.
 
 [P25] Perin, Bidini, Mazzieri, Rossi, "ADMM-based training for spiking neural networks", arXiv 2505.05527.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from convexsnn.arrays import BoolArray, FloatArray, positive
+from convexsnn.arrays import BoolArray, FloatArray, choice, positive
 from convexsnn.errors import ShapeError
 from convexsnn.programs.chains import chain_membranes
 from convexsnn.programs.lifted_chains import lifted_cost, lifted_membranes
 from convexsnn.programs.quadratic import Quadratic, QuadraticBlock
 
-CONSTRAINTS = ("squared", "lifted")
+CONSTRAINTS = ("squared", "lifted")  # and, for chains, "linearized"
 
 
 def below(threshold: float, dtype: np.dtype) -> float:
@@ -75,42 +77,39 @@ class MembraneBlock:
     def __post_init__(self) -> None:
         positive("curvature", float(np.min(self.curvature)))
         positive("spike_penalty", self.spike_penalty)
-        if self.constraint not in CONSTRAINTS:
-            raise ShapeError(f"constraint: expected one of {', '.join(CONSTRAINTS)}, got {self.constraint!r}")
+        choice("constraint", self.constraint, CONSTRAINTS)
 
     def describe(self) -> str:
         """Return the block's mathematics with its sizes."""
         n, m = self.center.shape
         return (
-            f"{self.name}\n{self.formula}\n  {n} × {m} entries, each the cheaper of two branches, z >= "
-            f"{self.threshold:g} and z < {self.threshold:g}; curvature {np.max(self.curvature):.6g}, {self.constraint}"
+            f"{self.name}\n{self.formula}\n  {n} × {m} entries, each the cheaper of two branches, "
+            f"z >= {self.threshold:g} and z < {self.threshold:g}; "
+            f"curvature {np.max(self.curvature):.6g}, {self.constraint}"
         )
 
     def entries(self, membranes: FloatArray) -> FloatArray:
         """Return the objective entry by entry, (N, m)."""
         near = 0.5 * np.asarray(self.curvature) * (membranes - self.center) ** 2
-        return near + self.spike_penalty * spike_cost(
-            membranes, self.spikes, self.threshold, self.constraint
-        )
+        return near + self.spike_penalty * spike_cost(membranes, self.spikes, self.threshold, self.constraint)
 
     def objective(self, membranes: FloatArray) -> float:
         """Return the objective at membranes (N, m)."""
-        return float(self.entries(membranes).sum())
+        return float(self.entries(membranes).sum(dtype=np.float64))
 
     def branches(self) -> tuple[QuadraticBlock, QuadraticBlock]:
-        """Return the program of spikes everywhere, z >= θ, and that of none, z < θ."""
-        made = []
+        """Return the program of spikes everywhere, z >= θ, and that of none, z < θ, in double precision."""
+        made, edge = [], below(self.threshold, self.center.dtype)
+        center, spikes, curvature = (np.asarray(v, float) for v in (self.center, self.spikes, self.curvature))
+        quadratic = Quadratic(np.array(np.broadcast_to(curvature, center.shape[1:])))
         for fires, words in ((True, "z >= θ"), (False, "z < θ")):
             slope, constant = _side(
-                np.full(self.spikes.shape, fires), self.spikes, self.threshold, self.spike_penalty, self.constraint
-            )  # fmt: skip
-            linear = self.curvature * self.center - slope
-            total = float(np.sum(constant + 0.5 * self.curvature * self.center**2))
-            edge = below(self.threshold, self.center.dtype)
+                np.full(spikes.shape, fires), spikes, self.threshold, self.spike_penalty, self.constraint
+            )
+            total = float(np.sum(constant + 0.5 * curvature * center**2))
             low, high = (self.threshold, np.inf) if fires else (-np.inf, edge)
-            diagonal = np.array(np.broadcast_to(self.curvature, self.center.shape[1:]), self.center.dtype)
-            name = f"{self.name}, {words}"
-            made.append(QuadraticBlock(name, self.formula, Quadratic(diagonal), linear, low, high, total))
+            name, linear = f"{self.name}, {words}", curvature * center - slope
+            made.append(QuadraticBlock(name, self.formula, quadratic, linear, low, high, total))
         return made[0], made[1]
 
     def chosen(self, fires: FloatArray, rests: FloatArray) -> FloatArray:
@@ -154,6 +153,13 @@ class ChainBlock:
     constraint: str = "squared"
     present: BoolArray | None = None
 
+    def __post_init__(self) -> None:
+        positive("coupling", self.coupling)
+        positive("spike_penalty", self.spike_penalty)
+        choice("constraint", self.constraint, (*CONSTRAINTS, "linearized"))
+        if (self.constraint == "linearized") != (self.present is not None):
+            raise ShapeError(f"present: given if and only if linearized, but constraint {self.constraint!r}")
+
     def describe(self) -> str:
         """Return the block's mathematics with its sizes."""
         n, steps, m = self.drive.shape
@@ -169,23 +175,33 @@ class ChainBlock:
         found[:, 1:] -= self.leak * membranes[:, :-1]
         return found
 
-    def objective(self, membranes: FloatArray) -> float:
-        """Return the objective at membranes (n, T, m)."""
+    def chains(self, membranes: FloatArray) -> FloatArray:
+        """Return the objective chain by chain, (n, m)."""
+        cost: FloatArray
         if self.present is not None:
             cost = (self.present - self.spikes) * membranes
         else:
             cost = spike_cost(membranes, self.spikes, self.threshold, self.constraint)
-        near = 0.5 * self.coupling * np.sum(self.residual(membranes) ** 2, dtype=np.float64)
-        return float(near + self.spike_penalty * cost.sum(dtype=np.float64))
+        near = 0.5 * self.coupling * np.sum(self.residual(membranes) ** 2, axis=1, dtype=np.float64)
+        return np.asarray(near + self.spike_penalty * cost.sum(axis=1, dtype=np.float64))
+
+    def objective(self, membranes: FloatArray) -> float:
+        """Return the objective at membranes (n, T, m)."""
+        return float(self.chains(membranes).sum())
+
+    def chosen(self, tables: Sequence[FloatArray]) -> FloatArray:
+        """Return, chain by chain, the cheapest of points (n m, T) of several branches, as (n, T, m)."""
+        n, steps, m = self.drive.shape
+        points = np.stack([np.reshape(table, (n, m, steps)).swapaxes(1, 2) for table in tables])
+        best = np.argmin([self.chains(membranes) for membranes in points], axis=0)
+        return np.take_along_axis(points, best[None, :, None, :], axis=0)[0]
 
     def minimize(self) -> FloatArray:
         """Return the exact joint minimiser (n, T, m)."""
         if self.present is not None:
             return self._linearized(self.present)
         solve = chain_membranes if self.constraint == "squared" else lifted_membranes
-        return solve(
-            self.drive, self.spikes, self.leak, self.threshold, self.coupling, self.spike_penalty
-        )
+        return solve(self.drive, self.spikes, self.leak, self.threshold, self.coupling, self.spike_penalty)
 
     def _linearized(self, present: BoolArray) -> FloatArray:
         """Return the minimiser where nothing bounds z: residuals backwards in time, membranes forwards."""
@@ -202,6 +218,8 @@ class ChainBlock:
     def branch(self, pattern: BoolArray) -> QuadraticBlock:
         """Return the convex program of all chains held to one spike pattern (T,); linearized, to none.
 
+        Its points are (n m, T), in double precision.
+
         Raises
         ------
         ShapeError
@@ -209,24 +227,27 @@ class ChainBlock:
         """
         if np.size(np.unique(self.leak)) > 1:
             raise ShapeError("leak: chains of different leaks share no matrix; take one unit")
-        steps, dtype = self.drive.shape[1], self.drive.dtype
-        bidiagonal = np.eye(steps, dtype=dtype)
-        bidiagonal[np.arange(1, steps), np.arange(steps - 1)] = -np.ravel(self.leak)[0]
-        c, a = (x.swapaxes(1, 2).reshape(-1, steps) for x in (self.drive, self.spikes))
-        fires = np.broadcast_to(np.asarray(pattern, bool), a.shape)
+        steps, leak = self.drive.shape[1], float(np.ravel(self.leak)[0])
+        bidiagonal = np.eye(steps) - leak * np.eye(steps, k=-1)
+        c, a = (np.asarray(x, float).swapaxes(1, 2).reshape(-1, steps) for x in (self.drive, self.spikes))
+        low: Any = -np.inf
+        high: Any = np.inf
         if self.present is not None:
             now = self.present.swapaxes(1, 2).reshape(-1, steps)
-            slope, constant = self.spike_penalty * (now - a), np.zeros(1)
+            slope, constant = self.spike_penalty * (now - a), 0.0
         else:
-            slope, constant = _side(fires, a, self.threshold, self.spike_penalty, self.constraint)
-        low = np.where(pattern, self.threshold, -np.inf) if self.present is None else -np.inf
-        high = np.where(pattern, np.inf, below(self.threshold, dtype)) if self.present is None else np.inf
+            slope, constants = _side(
+                np.broadcast_to(pattern, a.shape), a, self.threshold, self.spike_penalty, self.constraint
+            )
+            constant = float(constants.sum())
+            low = np.where(pattern, self.threshold, -np.inf)
+            high = np.where(pattern, np.inf, below(self.threshold, self.drive.dtype))
         return QuadraticBlock(
             f"{self.name}, spikes {''.join(str(int(s)) for s in pattern)}",
             self.formula,
-            Quadratic(np.zeros(steps, dtype), factor=np.sqrt(self.coupling) * bidiagonal),
+            Quadratic(np.zeros(steps), factor=np.sqrt(self.coupling) * bidiagonal),
             self.coupling * (c @ bidiagonal) - slope,
             low,
             high,
-            float(np.sum(constant) + 0.5 * self.coupling * np.sum(c**2)),
+            constant + 0.5 * self.coupling * float(np.sum(c**2)),
         )

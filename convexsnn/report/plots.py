@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -92,3 +92,42 @@ def _path_figure(summary: Mapping[str, Any]) -> Any:
     else:
         axes[0].set_title(f"{summary['problem']}", fontsize=10)
     return figure
+
+
+CURVES = "curves.png"
+PRIMAL, DUAL = "#0072b2", "#d55e00"
+
+
+def draw_curves(iterations: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Draw residuals, loss and accuracy of an ADMM training against iterations, if there is matplotlib.
+
+    Parameters
+    ----------
+    iterations : sequence of mappings
+        As in ``admm.json``.
+    """
+    if find_spec("matplotlib") is None or not iterations:
+        return
+    from matplotlib.figure import Figure
+
+    x = [row["iteration"] for row in iterations]
+    panels = ["residual", "loss"] + ["accuracy"] * (iterations[0]["train_accuracy"] is not None)
+    figure = Figure(figsize=(6.4, 1.0 + 1.9 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), 1, sharex=True)
+    for name, color in (("primal", PRIMAL), ("dual", DUAL)):
+        axes[0].plot(x, [row[f"{name}_residual"] for row in iterations], color=color, label=name)
+    axes[0].set_yscale("log")
+    for axis, name in zip(axes[1:], panels[1:], strict=True):
+        key = "loss" if name == "loss" else "train_accuracy"
+        axis.plot(x, [row[key] for row in iterations], color=TRAINING, label="training")
+        held = [row[f"validation_{name}"] for row in iterations]
+        if held[0] is not None:
+            axis.plot(x, held, color=HELD_OUT, label="held out")
+    for axis, name in zip(axes, panels, strict=True):
+        axis.set_ylabel(name if name != "loss" else "loss, simulated")
+        axis.legend(frameon=False)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+    axes[-1].set_xlabel("iteration")
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    figure.savefig(file, dpi=150)

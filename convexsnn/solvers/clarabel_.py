@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from convexsnn.errors import SolverFailed
-from convexsnn.programs import L1Program, Point
+from convexsnn.programs import AnyProgram, Point
 from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status, refuse_unknown
 
 GAP = {"lp": 1e-8, "qp": 1e-8, "cone": 1e-8, "logistic": 1e-7, "exponential": 1e-7}  # these stall near 1e-8
@@ -27,12 +27,12 @@ class Clarabel(Solver):
 
     name = "clarabel"
     capabilities = Capabilities(
-        programs=frozenset(GAP), gap=GAP, duals=True, warm_start=False, time_limit=True
+        programs=frozenset(GAP), gap=GAP, duals=True, warm_start=False, time_limit=True, standard_forms=True
     )
 
     def solve(  # noqa: D102
         self,
-        program: L1Program,
+        program: AnyProgram,
         *,
         tolerance: float = 1e-6,
         time_limit: float | None = None,
@@ -67,7 +67,7 @@ class Clarabel(Solver):
             for key, value in {**ours, **options}.items():
                 setattr(settings, key, value)
             solver = clarabel.DefaultSolver(
-                sparse.csc_matrix(form.P), form.q, sparse.csc_matrix(form.A), form.b, cones, settings
+                sparse.triu(form.P, format="csc"), form.q, sparse.csc_matrix(form.A), form.b, cones, settings
             )
         except Exception as error:  # its refusals have no class of their own
             raise SolverFailed(f"solver clarabel: options {dict(options)}: {error}") from error

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from convexsnn.errors import SolverFailed, SolverNotInstalled, UnsupportedError
-from convexsnn.programs import L1Program, Point
-from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status, kind_of
+from convexsnn.programs import AnyProgram, Point
+from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status, details, kind_of
 
 # How each solver is told accuracy and time limit, and kept deterministic.
 ACCURACY = {
@@ -49,6 +49,7 @@ class Cvxpy(Solver):
         duals=True,
         warm_start=False,
         time_limit=True,
+        standard_forms=True,
     )
 
     methods = None  # the solvers that cvxpy has
@@ -58,7 +59,7 @@ class Cvxpy(Solver):
 
     def solve(  # noqa: D102
         self,
-        program: L1Program,
+        program: AnyProgram,
         *,
         tolerance: float = 1e-6,
         time_limit: float | None = None,
@@ -84,13 +85,12 @@ class Cvxpy(Solver):
                 warnings.simplefilter("ignore")  # an inaccurate point is judged by its gap, not by a warning
                 problem.solve(solver=self.backend, **{**settings, **(options or {})})
         except cp.error.SolverError as error:
-            kind = kind_of(program)
             if any(
                 words in str(error) for words in ("cannot solve", "does not support", "could not be reduced")
             ):
                 raise UnsupportedError(
-                    f"solver {label}: takes no {kind} programs (loss {program.loss.name}, penalty "
-                    f"{program.penalty.name}); use cvxpy:clarabel or cvxpy:scs"
+                    f"solver {label}: takes no {kind_of(program)} programs ({details(program)}); "
+                    "use cvxpy:clarabel or cvxpy:scs"
                 ) from error
             if time_limit is None:
                 raise SolverFailed(
@@ -106,7 +106,7 @@ class Cvxpy(Solver):
             cp.INFEASIBLE: Status.INFEASIBLE,
             cp.UNBOUNDED: Status.UNBOUNDED,
         }.get(problem.status, Status.FAILED if time_limit is None else Status.LIMIT)
-        weights, dual = problem.var_dict["W"].value, problem.constraints[0].dual_value
+        weights, dual = problem.var_dict["W"].value, _multiplier(problem)
         if weights is None or not np.isfinite(weights).all():
             if status is not Status.LIMIT:
                 raise SolverFailed(f"solver {label}: stopped with {problem.status!r} and no point")
@@ -123,6 +123,14 @@ class Cvxpy(Solver):
             getattr(stats, "num_iters", None) if stats else None,
             seconds={"build": ended - begun - inner, "solve": inner},
         )
+
+
+def _multiplier(problem: Any) -> Any:
+    """Return the multiplier of a program's only equation, that of its outputs; None where it has none."""
+    import cvxpy as cp
+
+    equations = [c for c in problem.constraints if isinstance(c, cp.constraints.Equality)]
+    return equations[0].dual_value if equations else None
 
 
 def _not_installed(backend: str, have: list[str]) -> str:

@@ -1,6 +1,6 @@
 """HiGHS: simplex and interior point for linear programs, active sets for quadratic ones.
 
-Assumes an LP or a QP with a diagonal Hessian. "highs" lets it choose; "highs:simplex", "highs:ipm" and
+Assumes an LP or a convex QP. "highs" lets it choose; "highs:simplex", "highs:ipm" and
 "highs:pdlp" (first order) name the method for a linear program. A start becomes a basis by crossover, from
 which the simplex method goes on, or PDLP's first point; interior point and active sets take none.
 Deterministic. Its LP duals certify to rounding; its QP solver stops at about 1e-6. Huangfu & Hall,
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from convexsnn.errors import SolverFailed, UnsupportedError
-from convexsnn.programs import L1Program, Point
+from convexsnn.programs import AnyProgram, L1Program, Point
 from convexsnn.programs.mps import highs_model
 from convexsnn.programs.qp_form import QPForm
 from convexsnn.programs.starts import qp_start
@@ -36,6 +36,7 @@ class Highs(Solver):
         duals=True,
         warm_start=True,
         time_limit=True,
+        standard_forms=True,
     )
     methods = ("simplex", "ipm", "pdlp")
 
@@ -50,7 +51,7 @@ class Highs(Solver):
 
     def solve(  # noqa: D102
         self,
-        program: L1Program,
+        program: AnyProgram,
         *,
         tolerance: float = 1e-6,
         time_limit: float | None = None,
@@ -74,8 +75,10 @@ class Highs(Solver):
                 raise SolverFailed(f"highs: option {key} = {value!r} was refused")
         if solver.passModel(highs_model(form)) == highspy.HighsStatus.kError:
             raise SolverFailed("highs: does not take the model; are its numbers out of scale?")
-        warm = start is not None and form.linear and solver.getOptionValue("solver")[1] not in ("ipm", "ipx")
-        if warm and start is not None:
+        warm = form.linear and solver.getOptionValue("solver")[1] not in ("ipm", "ipx")
+        if start is None or not isinstance(program, L1Program):
+            warm = False
+        elif warm:
             warm = solver.setSolution(_start(program, form, start)) == highspy.HighsStatus.kOk
         built = time.perf_counter()
         solver.run()

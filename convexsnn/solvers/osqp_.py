@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from convexsnn.arrays import BoolArray
 from convexsnn.errors import SolverFailed
-from convexsnn.programs import Certificate, L1Program, Point
+from convexsnn.programs import AnyProgram, Certificate, L1Program, Point
 from convexsnn.programs.qp_form import QPForm
 from convexsnn.programs.starts import qp_start
 from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status, refuse_unknown
@@ -34,11 +35,12 @@ class Osqp(Solver):
         duals=True,
         warm_start=True,
         time_limit=True,
+        standard_forms=True,
     )
 
     def solve(  # noqa: D102
         self,
-        program: L1Program,
+        program: AnyProgram,
         *,
         tolerance: float = 1e-6,
         time_limit: float | None = None,
@@ -54,7 +56,7 @@ class Osqp(Solver):
         refuse_unknown(self.name, options, [k for k in vars(solver.ext.OSQPSettings) if k[0] != "_"])
         settings: dict[str, Any] = {
             "verbose": False,
-            "polishing": True,
+            "polishing": form.A.shape[0] > 0,  # else nothing may be active, which it would print
             "max_iter": 200_000,
             **({"adaptive_rho": 0, "rho": 1.0} if form.linear else {"adaptive_rho_interval": 50}),
         }
@@ -63,10 +65,12 @@ class Osqp(Solver):
             solver.setup(*_data(form), **{**settings, **options})
         except refusals as error:
             raise SolverFailed(f"solver osqp: options {dict(options)}: {error}") from error
-        if start is not None:
+        warm = False
+        if start is not None and isinstance(program, L1Program):
+            warm = True
             x, rows = qp_start(program, form, start)
             slope = form.P @ x + form.q - form.A.T @ rows
-            solver.warm_start(x=x, y=-np.concatenate([rows, slope[np.isfinite(form.lower)]]))
+            solver.warm_start(x=x, y=-np.concatenate([rows, slope[_bounded(form)]]))
         built = time.perf_counter()
         best: tuple[Point, Certificate] | None = None
         words, iterations = "time limit", 0
@@ -102,14 +106,19 @@ class Osqp(Solver):
             self.name,
             words,
             iterations,
-            start is not None,
+            warm,
             {"build": built - begun, "solve": time.perf_counter() - built},
         )
 
 
+def _bounded(form: QPForm) -> BoolArray:
+    """Return which variables have a bound: what become further rows."""
+    return np.isfinite(form.lower) | np.isfinite(form.upper)
+
+
 def _data(form: QPForm) -> tuple[Any, ...]:
     """Return P, q, A, l, u with the bounds as further rows."""
-    bounded = np.isfinite(form.lower)
+    bounded = _bounded(form)
     unit = sparse.eye_array(len(form.q), format="csr")[np.flatnonzero(bounded)]
     rows = sparse.csc_matrix(sparse.vstack([form.A, unit]))
     lower = np.concatenate([form.row_lower, form.lower[bounded]])

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from convexsnn.errors import ShapeError, SolverFailed, SolverNotInstalled, UnsupportedError
-from convexsnn.programs import L1Program, Point, Presolved, presolve
+from convexsnn.programs import AnyProgram, Block, L1Program, Point, Presolved, presolve
 from convexsnn.programs.scaling import scale
+from convexsnn.solvers.blocks import solve_block
 from convexsnn.solvers.celer_ import Celer
 from convexsnn.solvers.clarabel_ import Clarabel
 from convexsnn.solvers.cvxpy_ import Cvxpy
@@ -42,7 +43,7 @@ SOLVERS: dict[str, tuple[type[Solver], str]] = {
 
 CHOOSE_COLUMNS = (WorkingSet, Celer, Skglm)  # by themselves, and better than we could for them
 
-# what "auto" tries, in this order, until the certified gap is within the tolerance
+# what "auto" tries, of those that take the program, until the certified gap is within the tolerance
 AUTO = {
     "lp": ("working_set", "highs", "clarabel"),
     "qp": ("working_set", "clarabel", "scs"),
@@ -90,7 +91,7 @@ def get_solver(name: str) -> Solver:
     return cls(method) if method else cls()  # type: ignore[call-arg]  # those with methods take one
 
 
-def check(solver: Solver, program: L1Program) -> None:
+def check(solver: Solver, program: AnyProgram) -> None:
     """Raise an UnsupportedError if `solver` does not take `program`, naming those that do."""
     refusal = solver.capabilities.refusal(program)
     if refusal:
@@ -98,8 +99,18 @@ def check(solver: Solver, program: L1Program) -> None:
         raise UnsupportedError(f"solver {solver.name}: {refusal}; use {', '.join(able)}")
 
 
+def chosen_solvers(program: AnyProgram, solver: str | Solver) -> list[Solver]:
+    """Return what is to be tried, in this order; errors as `get_solver` and `check`."""
+    if solver == "auto":
+        every = [get_solver(name) for name in AUTO[kind_of(program)]]
+        return [one for one in every if one.capabilities.refusal(program) is None]
+    one = get_solver(solver) if isinstance(solver, str) else solver
+    check(one, program)
+    return [one]
+
+
 def solve(
-    program: L1Program,
+    program: AnyProgram,
     solver: str | Solver = "auto",
     *,
     tolerance: float = 1e-6,
@@ -110,16 +121,18 @@ def solve(
 ) -> Solution:
     """Solve a program and certify the point on the program itself.
 
-    Exact presolve comes first; outputs that nothing couples are solved one by one. λ >= λ_max is
-    answered at once, by W = 0.
+    Over a dictionary, exact presolve comes first; outputs that nothing couples are solved one by one.
+    λ >= λ_max is answered at once, by W = 0. A block of a splitting goes to the solver as it is.
 
     Parameters
     ----------
     solver : name or Solver
         "auto" takes our own working-set solver, and where that does not reach the tolerance HiGHS, Clarabel
-        or SCS after it.
+        or SCS after it; for a block Clarabel, then SCS.
     tolerance : float
         Relative duality gap; above it the status is LIMIT, whatever the solver says.
+    start : Point, optional
+        Not used for a block.
     progress : callable, optional
         Called with a line and the finished share. If it returns True, solvers that can be watched stop, and
         the best point so far is the answer.
@@ -129,17 +142,28 @@ def solve(
     UnsupportedError, SolverNotInstalled, SolverFailed
     """
     check_limits(tolerance, time_limit)
-    begun = time.perf_counter()
-    names = AUTO[kind_of(program)] if solver == "auto" else (solver,)
-    chosen = [get_solver(name) if isinstance(name, str) else name for name in names]
-    for one in chosen:
-        check(one, program)
+    deadline = None if time_limit is None else time.perf_counter() + time_limit
+    chosen = chosen_solvers(program, solver)
+    if start is not None and np.shape(start.weights) != program.shape:
+        raise ShapeError(f"start: expected weights {program.shape}, got {np.shape(start.weights)}")
+    if isinstance(program, Block):
+        return solve_block(chosen, program, tolerance, deadline, options, progress)
+    return _solve_over_dictionary(chosen, program, tolerance, deadline, start, options, progress)
+
+
+def _solve_over_dictionary(
+    chosen: Sequence[Solver],
+    program: L1Program,
+    tolerance: float,
+    deadline: float | None,
+    start: Point | None,
+    options: Mapping[str, Any] | None,
+    progress: Progress | None,
+) -> Solution:
+    """Solve an ℓ1 program: presolved, its outputs apart, on few columns where there are far too many."""
     zero = Point(np.zeros(program.shape))
     if program.shape[0] == 0 or program.regularization >= program.regularization_max:
         return Solution(zero, Status.OPTIMAL, program.certify(zero), "presolve", "W = 0: no pattern can help")
-    if start is not None and np.shape(start.weights) != program.shape:
-        raise ShapeError(f"start: expected weights {program.shape}, got {np.shape(start.weights)}")
-    deadline = None if time_limit is None else begun + time_limit
     parts = [(part, presolve(part)) for part in program.outputs_apart()]
     solutions, watch = [], _Watch(progress, len(parts))
     for k, (part, reduced) in enumerate(parts):

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from convexsnn.arrays import FloatArray
-from convexsnn.errors import SolverFailed, UnsupportedError
-from convexsnn.programs import L1Program, Point, relative_gap
-from convexsnn.solvers.solver import Progress, Solution, Solver, Status, refuse_unknown
+from convexsnn.errors import SolverFailed
+from convexsnn.programs import AnyProgram, L1Program, Point, relative_gap
+from convexsnn.solvers.solver import Progress, Solution, Solver, Status, over_dictionary, refuse_unknown
 
 # weights (P, C) and the accuracy wanted, relative -> better weights and, if it has one, a dual point (R, C)
 Step = Callable[[FloatArray, float], tuple[FloatArray, FloatArray | None]]
@@ -46,7 +46,7 @@ class InRounds(Solver):
 
     def solve(  # noqa: D102
         self,
-        program: L1Program,
+        program: AnyProgram,
         *,
         tolerance: float = 1e-6,
         time_limit: float | None = None,
@@ -54,9 +54,7 @@ class InRounds(Solver):
         options: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> Solution:
-        refusal = self.capabilities.refusal(program)
-        if refusal:
-            raise UnsupportedError(f"solver {self.name}: {refusal}")
+        program = over_dictionary(self, program)
         chosen = {"rounds": ROUNDS, **self.known, **(options or {})}
         refuse_unknown(self.name, options or {}, ["rounds", *self.known])
         begun = time.perf_counter()

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from convexsnn.errors import ShapeError, SolverFailed
-from convexsnn.programs import L1Program, Point
+from convexsnn.programs import AnyProgram, L1Program, Point
 from convexsnn.programs.cone_form import ConeForm
 from convexsnn.programs.starts import cone_start
 from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status
@@ -31,12 +31,17 @@ class Scs(Solver):
 
     name = "scs"
     capabilities = Capabilities(
-        programs=KINDS, gap=dict.fromkeys(KINDS, 1e-7), duals=True, warm_start=True, time_limit=True
+        programs=KINDS,
+        gap=dict.fromkeys(KINDS, 1e-7),
+        duals=True,
+        warm_start=True,
+        time_limit=True,
+        standard_forms=True,
     )
 
     def solve(  # noqa: D102
         self,
-        program: L1Program,
+        program: AnyProgram,
         *,
         tolerance: float = 1e-6,
         time_limit: float | None = None,
@@ -59,14 +64,15 @@ class Scs(Solver):
             settings["linear_solver"] = "qdldl"
         if time_limit is not None:
             settings["time_limit_secs"] = max(time_limit - (time.perf_counter() - begun), 1e-9)
-        data = {"P": sparse.csc_matrix(form.P), "A": sparse.csc_matrix(form.A), "b": form.b, "c": form.q}
         try:
-            solver = scs.SCS(data, _cones(form), **{**settings, **options})
+            solver = scs.SCS(_data(form), _cones(form), **{**settings, **options})
         except TypeError as error:  # "'name' is an invalid keyword argument"
             raise ShapeError(f"options: solver scs: {error}") from error
         except ValueError as error:
             raise SolverFailed(f"solver scs: options {dict(options)}: {error}") from error
-        given = dict(zip("xys", cone_start(program, form, start), strict=True)) if start is not None else {}
+        given = {}
+        if start is not None and isinstance(program, L1Program):
+            given = dict(zip("xys", cone_start(program, form, start), strict=True))
         built = time.perf_counter()
         found = solver.solve(warm_start=bool(given), **given)
         ended = time.perf_counter()
@@ -86,16 +92,24 @@ class Scs(Solver):
             self.name,
             str(info["status"]),
             int(info["iter"]),
-            start is not None,
+            bool(given),
             {"build": built - begun, "solve": ended - built},
         )
+
+
+def _data(form: ConeForm) -> dict[str, Any]:
+    """Return P, A, b and q as SCS takes them; it wants a row, so that 0 = 0 is one where there is none."""
+    A, b = form.A, form.b
+    if not len(b):
+        A, b = sparse.csc_array((1, len(form.q))), np.zeros(1)
+    return {"P": sparse.triu(form.P, format="csc"), "A": sparse.csc_matrix(A), "b": b, "c": form.q}
 
 
 def _cones(form: ConeForm) -> dict[str, Any]:
     """Return the cones as SCS takes them, in its order, which is that of the form."""
     sizes = {kind: [size for of, size in form.cones if of == kind] for kind, _ in form.cones}
     return {
-        "z": sum(sizes.get("zero", [])),
+        "z": sum(sizes.get("zero", [])) + (not form.cones),
         "l": sum(sizes.get("nonnegative", [])),
         "q": sizes.get("second_order", []),
         "ep": len(sizes.get("exponential", [])),

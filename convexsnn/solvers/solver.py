@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from convexsnn.arrays import FloatArray, IntArray
-from convexsnn.errors import ShapeError
-from convexsnn.programs import Certificate, L1Program, Point
+from convexsnn.errors import ShapeError, UnsupportedError
+from convexsnn.programs import AnyProgram, Block, Certificate, L1Program, Point
 
 MOST_COPIES = 100_000
 
@@ -45,6 +45,8 @@ class Capabilities:
         Of these kinds only programs with these losses; any if not given.
     whole_weights : frozenset of str
         Losses of which it takes only sample weights that are `copies`.
+    standard_forms : bool
+        Whether it works from standard forms, and so takes any program of its kinds; else only an `L1Program`.
     """
 
     programs: frozenset[str]
@@ -55,13 +57,17 @@ class Capabilities:
     extra: str | None = None
     losses: frozenset[str] | None = None
     whole_weights: frozenset[str] = frozenset()
+    standard_forms: bool = False
 
-    def refusal(self, program: L1Program) -> str | None:
+    def refusal(self, program: AnyProgram) -> str | None:
         """Return what stands between a solver and a program, or None if it takes it."""
-        kind, loss = kind_of(program), program.loss.name
-        described = f"{kind} (loss {loss}, penalty {program.penalty.name})"
+        kind = kind_of(program)
+        described = f"{kind} ({details(program)})"
         if kind not in self.programs:
             return f"takes {', '.join(sorted(self.programs))} programs, not {described}"
+        if isinstance(program, Block):
+            return None if self.standard_forms else f"takes programs over a dictionary, not {described}"
+        loss = program.loss.name
         if self.losses is not None and loss not in self.losses:
             return f"takes the losses {', '.join(sorted(self.losses))}, not {described}"
         if loss in self.whole_weights and copies(program.sample_weights) is None:
@@ -114,7 +120,7 @@ class Solver(ABC):
     @abstractmethod
     def solve(
         self,
-        program: L1Program,
+        program: AnyProgram,
         *,
         tolerance: float = 1e-6,
         time_limit: float | None = None,
@@ -157,8 +163,10 @@ def refuse_unknown(name: str, options: Mapping[str, Any], known: Collection[str]
             raise ShapeError(f"options: solver {name} has no option {key!r}; {hint}")
 
 
-def kind_of(program: L1Program) -> str:
+def kind_of(program: AnyProgram) -> str:
     """Return which of the kinds of `Capabilities.programs` a program is."""
+    if isinstance(program, Block):
+        return program.kind
     if program.loss.name == "logistic" and program.penalty.name == "l1":
         return "logistic"
     if program.loss.name in ("logistic", "softmax"):
@@ -166,3 +174,18 @@ def kind_of(program: L1Program) -> str:
     if program.penalty.name != "l1":
         return "cone"
     return "lp" if program.loss.name == "hinge" else "qp"
+
+
+def details(program: AnyProgram) -> str:
+    """Return what a program of its kind is, as refusals say it."""
+    if isinstance(program, Block):
+        return program.name
+    return f"loss {program.loss.name}, penalty {program.penalty.name}"
+
+
+def over_dictionary(solver: Solver, program: AnyProgram) -> L1Program:
+    """Return the program, one that `solver` takes and that has a dictionary, or raise an UnsupportedError."""
+    refusal = solver.capabilities.refusal(program)
+    if refusal or isinstance(program, Block):
+        raise UnsupportedError(f"solver {solver.name}: {refusal}")
+    return program

@@ -20,7 +20,7 @@ import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray
 from convexsnn.errors import ShapeError
-from convexsnn.programs import Group, L1Program, Point
+from convexsnn.programs import AnyProgram, Group, L1Program, Point
 from convexsnn.programs.point import relative_gap
 from convexsnn.solvers.active_set import quadratic_l1
 from convexsnn.solvers.clarabel_ import Clarabel
@@ -28,7 +28,7 @@ from convexsnn.solvers.column_simplex import ColumnSimplex
 from convexsnn.solvers.group_newton import GroupModel
 from convexsnn.solvers.newton import Entries, gram
 from convexsnn.solvers.restricted import solve_restricted
-from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status
+from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status, over_dictionary
 
 FIRST = 200  # entries of the first working set, for each output up to five of them
 ROUNDS = 200
@@ -60,7 +60,7 @@ class WorkingSet(Solver):
 
     def solve(  # noqa: D102
         self,
-        program: L1Program,
+        program: AnyProgram,
         *,
         tolerance: float = 1e-6,
         time_limit: float | None = None,
@@ -70,7 +70,7 @@ class WorkingSet(Solver):
     ) -> Solution:
         if options:
             raise ShapeError(f"options: solver working_set takes none, got {', '.join(options)}")
-        begun = time.perf_counter()
+        begun, program = time.perf_counter(), over_dictionary(self, program)
         hinge, single = program.loss.name == "hinge", program.penalty.name == "l1"
         kind = _Run if not hinge else _ByColumns if single else _ByCones
         run = kind(program, start, np.inf if time_limit is None else begun + time_limit, progress)

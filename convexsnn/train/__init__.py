@@ -5,11 +5,13 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from convexsnn.train.admm_result import AdmmResult, train_admm
 from convexsnn.train.gap import Distance, distance
 from convexsnn.train.path import PathRow, RegularizationPath, path
 from convexsnn.train.pipeline import Result, lower, reconstruct, train, verify_folder
 
 __all__ = [
+    "AdmmResult",
     "Distance",
     "PathRow",
     "RegularizationPath",
@@ -19,6 +21,7 @@ __all__ = [
     "path",
     "reconstruct",
     "train",
+    "train_admm",
     "verify_folder",
 ]
 
@@ -26,7 +29,7 @@ __all__ = [
 class _CallablePackage(ModuleType):
     """Lets ``convexsnn.train`` be both this package and, called, the function `train`."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Result:
+    def __call__(self, *args: Any, **kwargs: Any) -> Result | AdmmResult:
         return train(*args, **kwargs)
 
 

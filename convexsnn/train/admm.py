@@ -17,13 +17,13 @@ import numpy as np
 from convexsnn.arrays import IntArray
 from convexsnn.errors import ProblemFileError, SolverFailed
 from convexsnn.lowering.admm import VARIANTS, AdmmSplitting, SplitProblem
-from convexsnn.lowering.weights import Weights
+from convexsnn.lowering.weights import Sums, Weights
 from convexsnn.networks import Network
 from convexsnn.problem import Problem
 from convexsnn.simulate import simulate
 from convexsnn.train.checkpoint import load_checkpoint, save_checkpoint
 from convexsnn.train.hold_out import held_out_rows
-from convexsnn.train.shards import Batch, Order, Reply, Score, Shard, Variables
+from convexsnn.train.shards import Batch, Order, Reply, Score, Shard, Variables, check_variables
 from convexsnn.train.weight_steps import WeightSteps
 
 FAR = 10.0  # how many times one residual is the other before the penalties change
@@ -40,7 +40,7 @@ class AdmmIteration:
         Augmented Lagrangian after the sweep over all blocks, by sample.
     primal_residual, dual_residual : float
         Root mean squares: of the dynamics' and the spikes' violation after the sweep, and of the change of
-        all drives by the step of the weights.
+        all drives and outputs by the step of the weights.
     spike_violation : float
         Root mean square of a − 1{z >= θ}.
     loss, train_accuracy, validation_loss, validation_accuracy
@@ -75,6 +75,9 @@ class Shards(Protocol):
     def sweep(self, weights: Weights, order: Order, penalty: float, batch: Batch | None) -> Reply:
         """Move every block of some samples (None: all) once and return the sums."""
 
+    def inputs_sums(self, weights: Weights) -> Sums:
+        """Return the Gram matrix of the first layer's features over all samples."""
+
     def score(self, weights: Weights) -> Score:
         """Return what the simulator says of weights on all training samples."""
 
@@ -89,6 +92,9 @@ class Shards(Protocol):
 
     def traffic(self) -> tuple[int, int]:
         """Return the bytes sent and received since the last call."""
+
+    def close(self) -> None:
+        """Let go of everything; the training has ended."""
 
 
 class LocalShards:
@@ -107,6 +113,12 @@ class LocalShards:
         assert total is not None
         return total
 
+    def inputs_sums(self, weights: Weights) -> Sums:  # noqa: D102
+        total, *others = (shard.inputs_sums(weights) for shard in self.shards)
+        for sums in others:
+            total = total.plus(sums)
+        return total
+
     def score(self, weights: Weights) -> Score:  # noqa: D102
         total, *others = (shard.score(weights, self.network) for shard in self.shards)
         for score in others:
@@ -117,13 +129,16 @@ class LocalShards:
         return self.kept
 
     def restore(self, variables: Sequence[Variables | None]) -> None:  # noqa: D102
-        self.kept = list(variables)
+        self.kept = list(check_variables(variables, [len(shard.inputs) for shard in self.shards]))
 
     def settle(self) -> None:  # noqa: D102
         return None
 
     def traffic(self) -> tuple[int, int]:  # noqa: D102
         return 0, 0
+
+    def close(self) -> None:  # noqa: D102
+        return None
 
 
 def shards_of(lowered: SplitProblem, rows: IntArray, count: int = 1) -> list[Shard]:
@@ -135,8 +150,13 @@ def shards_of(lowered: SplitProblem, rows: IntArray, count: int = 1) -> list[Sha
         inputs = problem.inputs if whole else problem.inputs[part]
         made.append(
             Shard(
-                lowered.splitting, inputs.astype(problem.admm.precision, copy=False), problem.targets[part],
-                encoded[part], weights[part], problem.target_code, first,
+                lowered.splitting,
+                inputs.astype(problem.admm.precision, copy=False),
+                np.asarray(problem.targets)[part],
+                encoded[part],
+                weights[part],
+                problem.target_code,
+                first,
                 VARIANTS[problem.admm.variant].restarts,
             )  # fmt: skip
         )
@@ -205,7 +225,7 @@ class AdmmTraining:
             self.shards: Shards = LocalShards(shards_of(self.lowered, rows), weights, problem)
         else:
             self.shards = place(self.lowered, rows)
-        self.steps = WeightSteps(weights, self.spec, self.variant.full_fit, self.batches)
+        self.steps = WeightSteps(weights, self.spec, self.variant.full_fit, self.batches, problem.inputs.shape[1])
         self.state = _State(weights, weights)
 
     def run(self) -> AdmmRun:
@@ -217,8 +237,16 @@ class AdmmTraining:
             Values that are not finite, or a layer that no longer fires; the message names the block. The
             last checkpoint stays.
         """
+        try:
+            return self._run()
+        finally:
+            self.shards.close()
+
+    def _run(self) -> AdmmRun:
         if self.checkpoint is not None and self.checkpoint.exists():
             self._resume(self.checkpoint)
+        elif self.steps.is_constant[0]:
+            self.steps.learn_inputs(self.shards.inputs_sums(self.state.weights), self.samples)
         stopped = self._stopped()
         while stopped is None:
             self._iterate(len(self.state.history))
@@ -227,7 +255,9 @@ class AdmmTraining:
             if due:
                 self.shards.settle()
             if self.checkpoint is not None and due:
-                save_checkpoint(self.checkpoint, self.problem, self.state, self.steps, self.shards.variables())
+                save_checkpoint(
+                    self.checkpoint, self.problem, self.state, self.steps, self.shards.variables()
+                )
         weights = self.state.best if len(self.held_out) else self.state.weights
         network = AdmmSplitting().reconstruct(self.lowered, weights)
         status = "stationary" if stopped == "residuals" else "limit"
@@ -240,7 +270,11 @@ class AdmmTraining:
             last = history[-1]
             if max(last.primal_residual, last.dual_residual) <= spec.tolerance:
                 return "residuals"
-            if spec.patience and len(history) - self.state.best_iteration > spec.patience and len(self.held_out):
+            if (
+                spec.patience
+                and len(history) - self.state.best_iteration >= spec.patience
+                and len(self.held_out)
+            ):
                 return "validation"
         if len(history) >= spec.iterations:
             return "iterations"
@@ -314,7 +348,9 @@ class AdmmTraining:
             state.best, state.best_value, state.best_iteration = weights, value, iteration + 1
         self._balance(one)
         if self.progress is not None:
-            words = f"iteration {one.iteration}, primal {one.primal_residual:.2g}, dual {one.dual_residual:.2g}"
+            words = (
+                f"iteration {one.iteration}, primal {one.primal_residual:.2g}, dual {one.dual_residual:.2g}"
+            )
             if classifies:
                 words += f", accuracy {one.train_accuracy:.3f}"
             self.progress(words, one.iteration / self.spec.iterations)
@@ -325,9 +361,11 @@ class AdmmTraining:
             return None, None
         problem, rows = self.problem, self.held_out
         network = weights.network(problem.network)
-        outputs = simulate(network, problem.inputs[rows], dtype=self.spec.precision).outputs.astype(np.float64)
+        outputs = simulate(network, problem.inputs[rows], dtype=self.spec.precision).outputs.astype(
+            np.float64
+        )
         loss = self.lowered.splitting.loss.value(outputs, problem.encoded_targets()[rows])
-        shares = problem.target_code.accuracies(outputs, "targets", problem.targets[rows])
+        shares = problem.target_code.accuracies(outputs, "targets", np.asarray(problem.targets)[rows])
         return float(loss.mean()), None if shares is None else float(np.mean(shares))
 
     def _balance(self, last: AdmmIteration) -> None:
@@ -348,20 +386,19 @@ class AdmmTraining:
             Damaged, or of another problem.
         """
         found = load_checkpoint(path, self.problem, self.state.weights)
-        self.state = _State(
-            found.weights,
-            found.best,
-            found.penalty,
-            found.best_value,
-            found.best_iteration,
-            tuple(AdmmIteration(**{**row, "rates": tuple(row["rates"])}) for row in found.history),
-        )
+        numbers = (found.penalty, found.best_value, found.best_iteration)
         try:
+            history = tuple(AdmmIteration(**{**row, "rates": tuple(row["rates"])}) for row in found.history)
             self.steps.restore(found.steps)
-        except KeyError as error:
-            raise ProblemFileError(f"{path}: damaged checkpoint: no array {error}") from error
-        if not self.variant.restarts:
+        except (KeyError, TypeError) as error:
+            raise ProblemFileError(f"{path}: damaged checkpoint: {error}") from error
+        self.state = _State(found.weights, found.best, *numbers, history)
+        if self.variant.restarts:
+            return
+        try:
             self.shards.restore(found.variables)
+        except ProblemFileError as error:
+            raise ProblemFileError(f"{path}: {error}") from error
 
 
 def history_rows(history: Sequence[AdmmIteration]) -> list[dict[str, Any]]:

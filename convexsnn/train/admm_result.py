@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from convexsnn.errors import ProblemFileError, ShapeError, VerificationError
+from convexsnn.lowering.convexify import definition_of
 from convexsnn.networks import Network, architecture_mismatch, load_network, save_network
 from convexsnn.problem import Problem, load_problem
 from convexsnn.programs.losses import LOSSES
@@ -116,15 +117,29 @@ class AdmmResult:
             "iterations": history,
         }
 
-    def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        also: Callable[[Path], None] | None = None,
+    ) -> None:
         """Write problem, data, network, and ``admm.json`` with claim and curves, into a new folder.
+
+        `also` is handed the folder before it takes its place, to add files.
 
         Raises
         ------
         ProblemFileError
             The folder exists (without `force`) or cannot be written; then nothing is.
         """
-        write_folder(Path(folder), self.write, force)
+
+        def write(made: Path) -> None:
+            self.write(made)
+            if also is not None:
+                also(made)
+
+        write_folder(Path(folder), write, force)
 
     def write(self, folder: Path) -> None:
         """Write the files of `save` into an existing folder."""
@@ -170,9 +185,7 @@ def train_admm(
     file = None if checkpoint is None else Path(checkpoint)
     if file is not None and not file.absolute().parent.is_dir():
         raise ProblemFileError(f"checkpoint: {file}: no such folder {file.parent}")
-    training = AdmmTraining(
-        problem, time_limit=time_limit, progress=progress, checkpoint=file, place=place
-    )
+    training = AdmmTraining(problem, time_limit=time_limit, progress=progress, checkpoint=file, place=place)
     run = training.run()
     trained = time.perf_counter()
     if progress is not None:
@@ -206,21 +219,33 @@ def verify_admm_folder(folder: Path) -> dict[str, Any]:
         network = load_network(folder / "network.npz")
         claim = json.loads((folder / ADMM).read_text(encoding="utf-8"))
         if not isinstance(claim, dict):
-            raise ValueError("expected an object")
+            raise ProblemFileError(f"{ADMM}: expected an object, got {type(claim).__name__}")
         status, fingerprint = claim["status"], claim["fingerprint"]
         stated = {k: claim[k] for k in ("objective", "train_accuracy", "test_accuracy")}
+        units, digest = claim["units"], claim["network"]
         bounds = (claim["lower_bound"], claim["gap"])
     except KeyError as error:
         raise VerificationError(f"{ADMM}: no key {error}") from error
-    except (ProblemFileError, ShapeError, OSError, ValueError, RecursionError) as error:
-        raise VerificationError(f"{ADMM}: {error}" if isinstance(error, ValueError) else str(error)) from error
+    except (ProblemFileError, ShapeError, OSError) as error:
+        raise VerificationError(str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise VerificationError(f"{ADMM}: {error}") from error
     if fingerprint != problem.fingerprint():
         raise VerificationError("fingerprint: data, network or training are not those of the claim")
     if status not in STATUSES or bounds != (None, None):
         raise VerificationError(f"status: {status!r} with bound and gap {bounds}; ADMM proves no bound")
     reason = architecture_mismatch(problem.network, network.layers, problem.inputs.shape[2])
-    if reason is None and network.readout != problem.network.readout:
-        reason = f"readout {network.readout!r}, the problem has {problem.network.readout!r}"
+    for name in ("readout", "supervise", "readout_leak"):
+        found, asked = getattr(network, name), getattr(problem.network, name)
+        if reason is None and found != asked:
+            reason = f"{name} {found!r}, the problem has {asked!r}"
+    outputs = problem.encoded_targets().shape[1]
+    if reason is None and network.output_weights.shape[1] != outputs:
+        reason = f"{network.output_weights.shape[1]} outputs, the problem has {outputs}"
+    if reason is None and digest != hashlib.sha256((folder / "network.npz").read_bytes()).hexdigest():
+        reason = "network.npz is not the file that the claim was made for"
+    if reason is None and units != network.units:
+        reason = f"{network.units} units, the claim states {units!r}"
     if reason is not None:
         raise VerificationError(f"network: {reason}")
     judged = judge(problem, network)
@@ -238,7 +263,13 @@ def admm_problem(problem: Problem) -> Problem:
     """Return the problem whose training gives the hidden layers for ``dictionary.source = "admm"``.
 
     The same network and data; the readout that ADMM trains sees the last step's spikes, as the dictionary does.
+
+    Raises
+    ------
+    LoweringError
+        The network has a readout or a layer that is no pattern of bits.
     """
+    definition_of(problem)  # refuses what has no patterns, before any work
     training = replace(problem.training, method="admm", regularization=None, regularization_fraction=None)
     network = replace(problem.network, readout="spike", supervise="last", subnetworks=1)
     return replace(problem, training=training, network=network)

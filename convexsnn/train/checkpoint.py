@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -37,15 +38,28 @@ class Checkpoint:
 def _identity(problem: Problem) -> str:
     """Return what must be the same for a run to go on; a schedule depends on the number of iterations."""
     tables = problem.tables()
-    spec = {k: v for k, v in tables["admm"].items() if k not in FREE or (k == "iterations" and problem.admm.schedule == "linear")}
-    data = [f"{problem.inputs.shape}", repr(float(problem.inputs.sum())), repr(float(np.sum(problem.targets)))]
+    spec = {
+        k: v
+        for k, v in tables["admm"].items()
+        if k not in FREE or (k == "iterations" and problem.admm.schedule == "linear")
+    }
+    data = [
+        hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+        for array in (problem.inputs, problem.encoded_targets(), problem.row_weights())
+    ]
     return json.dumps([tables["network"], tables["training"], spec, data], sort_keys=True)
 
 
 def save_checkpoint(
     path: Path, problem: Problem, state: Any, steps: Any, variables: Sequence[Variables | None]
 ) -> None:
-    """Write a checkpoint, whole or not at all."""
+    """Write a checkpoint, whole or not at all.
+
+    Raises
+    ------
+    ProblemFileError
+        It cannot be written; what was there stays.
+    """
     history = [{**asdict(one), "rates": list(one.rates)} for one in state.history]
     arrays: dict[str, np.ndarray] = {
         "format": np.asarray(FORMAT),
@@ -63,7 +77,10 @@ def save_checkpoint(
         arrays[f"shard{j}_outputs"], arrays[f"shard{j}_multipliers"] = own.outputs, own.multipliers
         for k, (z, a) in enumerate(zip(own.membranes, own.spikes, strict=True)):
             arrays[f"shard{j}_membranes{k}"], arrays[f"shard{j}_spikes{k}"] = z, a
-    write_npz(path, arrays)
+    try:
+        write_npz(path, arrays)
+    except OSError as error:
+        raise ProblemFileError(f"checkpoint: {path}: {error.strerror or error}") from error
 
 
 def load_checkpoint(path: Path, problem: Problem, like: Weights) -> Checkpoint:
@@ -77,7 +94,9 @@ def load_checkpoint(path: Path, problem: Problem, like: Weights) -> Checkpoint:
     arrays = read_npz(path)
     try:
         if int(arrays["format"]) != FORMAT:
-            raise ProblemFileError(f"{path}: checkpoint format {arrays['format']}, this version reads {FORMAT}")
+            raise ProblemFileError(
+                f"{path}: checkpoint format {arrays['format']}, this version reads {FORMAT}"
+            )
         if str(arrays["identity"]) != _identity(problem):
             raise ProblemFileError(
                 f"{path}: a checkpoint of another problem, network or [admm] table; choose another file"

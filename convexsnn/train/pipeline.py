@@ -241,10 +241,6 @@ def train(
         The simulator does not confirm the network.
     """
 
-    def report(what: str, share: float = 0.0) -> None:
-        if progress:
-            progress(what, share)
-
     if problem.training.method == "admm":
         problem = _for_admm(problem, solver, tolerance)
         limit = time_limit if time_limit is not None else problem.solver.time_limit
@@ -252,8 +248,17 @@ def train(
     for name, value in (("checkpoint", checkpoint), ("place", place)):
         if value is not None:
             raise ShapeError(f'{name}: is for training.method = "admm", this problem has "convex"')
+    return _train_convex(_with_solver(problem, solver, tolerance, time_limit), solver, progress)
+
+
+def _train_convex(problem: Problem, solver: str | Solver | None, progress: Progress | None) -> Result:
+    """Go the road of the convex program."""
+
+    def report(what: str, share: float = 0.0) -> None:
+        if progress:
+            progress(what, share)
+
     clock = [time.perf_counter()]
-    problem = _with_solver(problem, solver, tolerance, time_limit)
     spec = problem.solver
     check_limits(spec.tolerance, spec.time_limit)
     if not isinstance(solver, Solver) and spec.name != "auto":

@@ -6,15 +6,16 @@ with sums whose size does not depend on how many samples it holds: Gram matrices
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from convexsnn.arrays import FloatArray, IntArray
-from convexsnn.errors import SolverFailed
+from convexsnn.errors import ProblemFileError, ShapeError, SolverFailed
 from convexsnn.lowering.spike_blocks import move_spikes
 from convexsnn.lowering.split import Split, Splitting
-from convexsnn.lowering.weights import Sums, Weights
+from convexsnn.lowering.weights import Sums, Weights, feature_blocks, sums_of
 from convexsnn.simulate import simulate
 from convexsnn.targets import TargetCode
 
@@ -131,6 +132,24 @@ class Variables:
         return whole
 
 
+def check_variables(variables: Sequence[Variables | None], sizes: Sequence[int]) -> list[Variables]:
+    """Return the variables of shards that have `sizes` samples.
+
+    Raises
+    ------
+    ProblemFileError
+        They are of other shards.
+    """
+    whole = [own for own in variables if own is not None]
+    found = [len(own.outputs) for own in whole]
+    if found != list(sizes):
+        raise ProblemFileError(
+            f"checkpoint: has variables of {len(found)} shards, of {found} samples; here are {len(sizes)}, "
+            f"of {list(sizes)}: go on with as many workers as it was written with"
+        )
+    return whole
+
+
 @dataclass(frozen=True, eq=False)
 class Shard:
     """Data of some samples.
@@ -200,12 +219,18 @@ class Shard:
             if again and order.multipliers:
                 split.step_multipliers()
             for k in order.blocks:
-                products += _move(split, k)
+                try:
+                    products += _move(split, k)
+                except ShapeError as error:  # programs are made of finite numbers alone
+                    block = "outputs" if k == len(split.spikes) else f"layer {k + 1}"
+                    raise SolverFailed(f"admm: {block}: {error}") from error
         reply = _reply(split, order, products)
         if self.restarts:
             return None, reply
         moved = Variables(split.membranes, split.spikes, split.outputs, split.multipliers)
-        return moved if variables is None or len(local) == len(self.inputs) else variables.put(local, moved), reply
+        return moved if variables is None or len(local) == len(self.inputs) else variables.put(
+            local, moved
+        ), reply
 
     def start(self, weights: Weights) -> Variables | None:
         """Return the variables of the true dynamics, None where nothing is kept."""
@@ -213,6 +238,17 @@ class Shard:
             return None
         split = self._split(weights, 1.0, np.arange(len(self.inputs)))
         return Variables(split.membranes, split.spikes, split.outputs, split.multipliers)
+
+    def inputs_sums(self, weights: Weights) -> Sums:
+        """Return the Gram matrix of the first layer's features, where they are the inputs alone."""
+        layer = weights.layers[0]
+        total: Sums | None = None
+        nothing = np.zeros((len(self.inputs), self.inputs.shape[1], 0), self.inputs.dtype)
+        for _, features in feature_blocks(layer, self.inputs, nothing):
+            part = sums_of(features, features[:, :0], layer.bias is not None)
+            total = part if total is None else total.plus(part)
+        assert total is not None
+        return total
 
     def score(self, weights: Weights, network: object) -> Score:
         """Return what the simulator says of weights; `network` is the architecture."""

@@ -1,0 +1,38 @@
+"""The terminal: a status line while work goes on, and what Ctrl-C means."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+class Progress:
+    """A status line on standard error, on a terminal only; yields a callable or None."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.shown = not quiet and sys.stderr.isatty()
+
+    def __enter__(self) -> Any:
+        if not self.shown:
+            return None
+        from rich.console import Console
+        from rich import progress as bars
+
+        columns = bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TimeElapsedColumn()
+        self.bar = bars.Progress(*columns, console=Console(stderr=True), transient=True)
+        self.bar.start()
+        task = self.bar.add_task("", total=1.0)
+        return lambda what, share: self.bar.update(task, description=what, completed=share)
+
+    def __exit__(self, *_: object) -> None:
+        if self.shown:
+            self.bar.stop()
+
+
+class Interrupted(BaseException):
+    """Ctrl-C, under a name that the command-line library does not swallow in silence."""
+
+
+def interrupt(*_: object) -> None:
+    """Raise `Interrupted`; a signal handler."""
+    raise Interrupted
