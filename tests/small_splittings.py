@@ -103,7 +103,10 @@ def naive_lagrangian(made, split):
     A = weights.output
     for i in range(len(made.inputs)):
         last = split.spikes[-1][i]
-        driven = [[gain * sum(last[t, j] * A[j, c] for j in range(len(A))) for c in range(A.shape[1])] for t in range(steps)]
+        driven = [
+            [gain * sum(last[t, j] * A[j, c] for j in range(len(A))) for c in range(A.shape[1])]
+            for t in range(steps)
+        ]
         if spec.variant == "published":
             y = split.outputs[i]
             missed = [
@@ -113,7 +116,9 @@ def naive_lagrangian(made, split):
             final, held = y[-1], missed[-1]
         else:
             final = split.outputs[i]
-            read = [sum(delta ** (steps - 1 - t) * driven[t][c] for t in range(steps)) for c in range(A.shape[1])]
+            read = [
+                sum(delta ** (steps - 1 - t) * driven[t][c] for t in range(steps)) for c in range(A.shape[1])
+            ]
             held = [final[c] - read[c] for c in range(A.shape[1])]
             missed = [held]
         total += importance[i] * naive_loss(made.training.loss, final, targets[i])
@@ -137,7 +142,11 @@ def naive_layer(made, split, k, rho, sigma, lifted):
         for t in range(z.shape[1]):
             drive = naive_drive(layer, spec, image, seen[t])
             for j in range(z.shape[2]):
-                beta = 0.0 if spec.neuron == "threshold" else float(np.broadcast_to(layer.neuron.leak, z.shape[2])[j])
+                beta = (
+                    0.0
+                    if spec.neuron == "threshold"
+                    else float(np.broadcast_to(layer.neuron.leak, z.shape[2])[j])
+                )
                 taken = {"subtract": beta * theta, "subtract_after": theta, "none": 0.0}[spec.reset]
                 current = drive[j]
                 if t:

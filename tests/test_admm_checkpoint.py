@@ -1,4 +1,4 @@
-"""A training that goes on from its checkpoint is the one that never stopped; what is no checkpoint is refused."""
+"""A training that goes on from its checkpoint is the one that never stopped; all else is refused."""
 
 import io
 import json

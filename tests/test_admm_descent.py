@@ -52,7 +52,12 @@ def block_moves(split, made):
     if shared.every_output:
         for t in range(steps - 1):
             block = split.output_step_block(t)
-            yield block, split.outputs[:, t].copy(), block.minimize(), put_into(split.outputs, (slice(None), t))
+            yield (
+                block,
+                split.outputs[:, t].copy(),
+                block.minimize(),
+                put_into(split.outputs, (slice(None), t)),
+            )
         outputs = [split.output_block()]
     for block, where in zip(outputs, places, strict=True):
         yield block, split.outputs[where].copy(), block.minimize(), put_into(split.outputs, where)
@@ -70,15 +75,28 @@ def block_moves(split, made):
             for t in range(steps):
                 block = split.membrane_block(k, t)
                 place = (slice(None), t)
-                yield block, split.membranes[k][:, t].copy(), block.minimize(), put_into(split.membranes[k], place)
+                yield (
+                    block,
+                    split.membranes[k][:, t].copy(),
+                    block.minimize(),
+                    put_into(split.membranes[k], place),
+                )
         else:
             block = split.chain_block(k)
-            yield block, split.membranes[k].copy(), block.minimize(), put_into(split.membranes[k], slice(None))
+            yield (
+                block,
+                split.membranes[k].copy(),
+                block.minimize(),
+                put_into(split.membranes[k], slice(None)),
+            )
 
 
 def weight_moves(split, made):
     """Yield the block of every layer's weights: table, block, ρ and the point its damping pulls to."""
-    full, penalties = CHOICES[made.admm.variant].full_fit, [layer.coupling for layer in split.splitting.layers]
+    full, penalties = (
+        CHOICES[made.admm.variant].full_fit,
+        [layer.coupling for layer in split.splitting.layers],
+    )
     for k, rho in enumerate([*penalties, split.splitting.output_penalty]):
         table, sums = split.weights.table(k), split.sums(k)
         block = weight_block(f"weights {k}", table, sums, sums.gram, made.admm, full)
@@ -98,7 +116,9 @@ def descend(made, rounds=3):
             put(new)
             now = split.lagrangian()
             assert now <= last + scale, block.name
-            assert now - last == pytest.approx(block.objective(new) - block.objective(old), abs=scale), block.name
+            assert now - last == pytest.approx(block.objective(new) - block.objective(old), abs=scale), (
+                block.name
+            )
             last = now
         for k, block, rho, table, center in weight_moves(split, made):
             new, mu = block.minimize(), float(block.quadratic.diagonal[0])
@@ -121,7 +141,9 @@ def test_no_block_of_any_variant_raises_the_lagrangian(variant, membranes):
 
 
 @pytest.mark.parametrize("membranes", ["joint", "step"])
-@pytest.mark.parametrize("variant", ["published", "eliminated", "lifted"])  # the others differ in the road alone
+@pytest.mark.parametrize(
+    "variant", ["published", "eliminated", "lifted"]
+)  # the others differ in the road alone
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_no_block_of_any_network_raises_the_lagrangian(variant, membranes, name):
     made = problem(admm={"variant": variant, "membrane_update": membranes}, **ARCHITECTURES[name])

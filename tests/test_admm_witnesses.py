@@ -1,4 +1,4 @@
-"""ADMM's hidden layers as a dictionary, and the folder of an ADMM training with all that can be wrong in it."""
+"""ADMM's hidden layers as a dictionary; the folder of an ADMM training and all that can be wrong in it."""
 
 import hashlib
 import json
@@ -34,7 +34,8 @@ def convex(**dictionary):
 
 def deep(**network):
     return Problem.from_arrays(
-        DATA["inputs"], DATA["targets"], layers=LAYERS, network={"readout": "output_membrane", **network}, name="deep",
+        DATA["inputs"], DATA["targets"], layers=LAYERS, name="deep",
+        network={"readout": "output_membrane", **network},
         training={"method": "admm", "loss": "softmax"}, admm={**ADMM, "validation": 0.2},
         test_inputs=DATA["test_inputs"], test_targets=DATA["test_targets"],
     )  # fmt: skip
@@ -129,7 +130,11 @@ def test_a_folder_holds_problem_data_network_and_claim(trained, saved):
     claim = verify_admm_folder(saved)
     stated = {k: v for k, v in trained.summary().items() if k != "out"}
     assert {k: claim[k] for k in stated} == json.loads(json.dumps(stated))
-    assert claim["fingerprint"] == trained.problem.fingerprint() == load_problem(saved / "problem.toml").fingerprint()
+    assert (
+        claim["fingerprint"]
+        == trained.problem.fingerprint()
+        == load_problem(saved / "problem.toml").fingerprint()
+    )
     network = convexsnn.load_network(saved / "network.npz")
     assert architecture_mismatch(trained.problem.network, network.layers, 4) is None
     for name in ("inputs", "targets", "test_inputs", "test_targets"):
@@ -183,7 +188,9 @@ def test_another_claim_is_refused(copy, values, told):
     assert told in not_verified(copy)
 
 
-@pytest.mark.parametrize("key", ["objective", "train_accuracy", "status", "fingerprint", "lower_bound", "network"])
+@pytest.mark.parametrize(
+    "key", ["objective", "train_accuracy", "status", "fingerprint", "lower_bound", "network"]
+)
 def test_a_claim_without_a_key_is_refused(copy, key):
     claim = json.loads((copy / "admm.json").read_text())
     del claim[key]

@@ -28,11 +28,11 @@ from convexsnn.lowering.weights import Sums, Weights
 from convexsnn.networks import LIF, Layer, LayerSpec, Network, readout_kernel
 from convexsnn.networks.network import windows
 from convexsnn.problem import Problem
-from convexsnn.specs import AdmmSpec
 from convexsnn.programs.box_qp import STEPS
 from convexsnn.programs.losses import LOSSES
 from convexsnn.programs.quadratic import Quadratic, QuadraticBlock
 from convexsnn.simulate import run_layer
+from convexsnn.specs import AdmmSpec
 
 CALIBRATED = 500  # samples on which the firing rates of a start are set
 DOUBLINGS, BISECTIONS = 40, 30
@@ -206,7 +206,7 @@ def weight_block(
     """Return the program of one layer's table: least squares over all samples and steps.
 
     A full fit has the ridge ½ μ ‖W‖²; a proximal step stays near the present table W_0 by ½ μ ‖W − W_0‖².
-    μ is `spec.ridge` or `spec.damping` times the Gram matrix's trace, Σ ‖f‖².
+    μ is `spec.ridge` or `spec.damping` times the mean of the Gram matrix's diagonal.
     """
     mu = damping(gram, spec.ridge if full else spec.damping)
     fit = table @ gram
@@ -223,8 +223,8 @@ def weight_block(
 
 
 def damping(gram: FloatArray, share: float) -> float:
-    """Return μ: a share of the Gram matrix's trace, Σ ‖f‖², and never 0."""
-    return max(share * float(np.trace(gram)), 1e-300)
+    """Return μ: a multiple of the mean of the Gram matrix's diagonal, and never 0."""
+    return max(share * float(np.trace(gram)) / len(gram), 1e-300)
 
 
 @dataclass(frozen=True, eq=False)

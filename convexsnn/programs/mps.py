@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy import sparse
 
 from convexsnn.errors import ProblemFileError, SolverFailed
@@ -25,6 +27,10 @@ def highs_model(form: QPForm, constant: float = 0.0) -> Any:
     """Return `form` plus a constant as a highspy.HighsModel with names for columns and rows."""
     import highspy
 
+    if not form.A.shape[0]:  # a quadratic program without a row sends HiGHS astray: 0 = 0 is one
+        nothing = np.zeros(1)
+        A = sparse.csc_array((1, len(form.q)))
+        form = replace(form, A=A, row_lower=nothing, row_upper=nothing, rows={"none": slice(0, 1)})
     lp: Any = highspy.HighsLp()
     lp.num_row_, lp.num_col_ = form.A.shape
     lp.offset_ = constant

@@ -73,6 +73,10 @@ class Block(Program):
     def shape(self) -> tuple[int, int]:
         """The shape of the table."""
 
+    def inside(self, rows: FloatArray) -> FloatArray:
+        """Return a table moved into what bounds the unknowns: solvers keep bounds to a tolerance."""
+        return rows
+
     @abstractmethod
     def objective(self, rows: FloatArray) -> float:
         """Return the objective at a table."""
@@ -80,3 +84,23 @@ class Block(Program):
     @abstractmethod
     def minimize(self, start: FloatArray | None = None, tolerance: float = 1e-10) -> FloatArray:
         """Return the minimiser without a solver; `start` and `tolerance` where it takes iterations."""
+
+
+class TableQP(QPForm):
+    """A QP whose first variables are a block's table, column by column."""
+
+    def recover(self, x: FloatArray, row_dual: FloatArray | None = None) -> Point:
+        """Return the table as a point; a block's lower bound needs no dual of a solver."""
+        return _table(x, self.shape)
+
+
+class TableCone(ConeForm):
+    """A conic program whose first variables are a block's table, column by column."""
+
+    def recover(self, x: FloatArray, cone_dual: FloatArray | None = None) -> Point:
+        """Return the table as a point; a block's lower bound needs no dual of a solver."""
+        return _table(x, self.shape)
+
+
+def _table(x: FloatArray, shape: tuple[int, int]) -> Point:
+    return Point(x[: shape[0] * shape[1]].reshape(shape[::-1]).T)

@@ -23,7 +23,7 @@ from convexsnn.programs.cvxpy_form import cvxpy_loss
 from convexsnn.programs.losses import Loss
 from convexsnn.programs.mps import write_model
 from convexsnn.programs.point import Certificate, Point, relative_gap
-from convexsnn.programs.program import Block
+from convexsnn.programs.program import Block, TableCone, TableQP
 from convexsnn.programs.qp_form import QPForm, by_output
 
 KINDS = {"logistic": "exponential", "softmax": "exponential"}
@@ -139,7 +139,7 @@ class OutputBlock(Block):
         rows, count = self.loss.quadratic_rows(self.targets), self.targets.size
         eye = sparse.eye_array(count, format="csc")
         free, cost = np.full(count, np.inf), self._cost()
-        return OutputsQP(
+        return TableQP(
             P=sparse.diags_array(
                 np.concatenate([np.full(count, self.penalty), rows.quadratic * cost]), format="csc"
             ).tocsc(),
@@ -166,7 +166,7 @@ class OutputBlock(Block):
         for rows in blocks:
             size = len(rows.b) if rows.cone in ("zero", "nonnegative") else rows.size
             cones += [(rows.cone, size)] * (len(rows.b) // size)
-        return OutputsCone(
+        return TableCone(
             P=sparse.diags_array(np.concatenate([square for _, square in terms.values()]), format="csc"),
             q=np.concatenate([linear for linear, _ in terms.values()]),
             A=sparse.block_array([[rows.parts.get(k) for k in terms] for rows in blocks], format="csc"),
@@ -190,23 +190,3 @@ class OutputBlock(Block):
     def to_mps(self, path: str | os.PathLike[str]) -> None:
         """Write the QP form to `path`, .mps or .lp; UnsupportedError as `to_qp`."""
         write_model(self.to_qp(), path, 0.5 * self.penalty * float(np.sum(self.center**2)))
-
-
-def _outputs(x: FloatArray, shape: tuple[int, int]) -> Point:
-    return Point(x[: shape[0] * shape[1]].reshape(shape[1], shape[0]).T)
-
-
-class OutputsQP(QPForm):
-    """A QP whose first variables are outputs (R, C), one output after the other."""
-
-    def recover(self, x: FloatArray, row_dual: FloatArray | None = None) -> Point:
-        """Return the outputs as a point; its bound needs no dual."""
-        return _outputs(x, self.shape)
-
-
-class OutputsCone(ConeForm):
-    """A conic program whose first variables are outputs (R, C), one output after the other."""
-
-    def recover(self, x: FloatArray, cone_dual: FloatArray | None = None) -> Point:
-        """Return the outputs as a point; its bound needs no dual."""
-        return _outputs(x, self.shape)

@@ -29,8 +29,8 @@ from convexsnn.programs.box_qp import box_qp
 from convexsnn.programs.cone_form import ConeForm
 from convexsnn.programs.mps import write_model
 from convexsnn.programs.point import Certificate, Point
-from convexsnn.programs.program import Block
-from convexsnn.programs.qp_form import QPForm
+from convexsnn.programs.program import Block, TableCone, TableQP
+from convexsnn.programs.qp_form import QPForm, by_output
 
 Matrix = Any  # dense, or a scipy.sparse array; those carry no types
 ROUNDING = 1e-12  # of the largest eigenvalue: what an eigenvalue of Q may be wrong by
@@ -274,26 +274,35 @@ class QuadraticBlock(Block):
 
     def primal_objective(self, point: Point) -> float:
         """Return the objective at a point's weights, (N, k), moved into the bounds."""
-        return self._double.objective(self._inside(point))
+        return self._double.objective(self.inside(point.weights))
 
     def _table(self, name: str, value: Any) -> FloatArray:
         return real_array(name, value, (("N", self.shape[0]), ("k", self.shape[1])))
 
-    def _inside(self, point: Point) -> FloatArray:
-        return np.clip(self._table("weights", point.weights), self.lower, self.upper)
+    def inside(self, rows: FloatArray) -> FloatArray:
+        """Return X clipped to its bounds, in double precision."""
+        return np.clip(self._table("weights", rows), self.lower, self.upper)
 
     def feasible_dual(self, point: Point) -> Point:
         """Return the point with the table W that proves most: X itself, or X without its free slopes."""
-        x = self._inside(point)
+        x = self.inside(point.weights)
         quadratic, linear = self._double.quadratic, self._double.linear
-        slopes = quadratic.times(x) - linear
-        size = np.diagonal(quadratic.dense())
+        product, table = quadratic.times(x), quadratic.dense()
+        slopes = product - linear
         with np.errstate(divide="ignore", invalid="ignore"):
-            aim = np.where(slopes == 0, x, x - slopes / size)
+            aim = np.where(slopes == 0, x, x - slopes / np.diagonal(table))
         free = (aim > self.lower) & (aim < self.upper)  # a step that leaves the box is held by a bound
         moved = x - quadratic.pseudo_solve(np.where(free, slopes, 0.0))
-        better = self._proved(moved) > self._proved(x)
-        return Point(x, np.where(better[:, None], moved, x))
+        w = np.where((self._proved(moved) > self._proved(x))[:, None], moved, x)
+        reached, sizes = np.sum((0.5 * product - linear) * x, axis=1), np.sum(abs(product * x), axis=1)
+        left = reached - self._proved(w) > ROUNDING * sizes
+        for i in np.flatnonzero(
+            left
+        ):  # a singular Q: only with its bounds held can the slopes of a row vanish
+            at = np.flatnonzero(free[i])
+            moved[i] = x[i]
+            moved[i, at] -= np.linalg.lstsq(table[np.ix_(at, at)], slopes[i, at], rcond=ROUNDING)[0]
+        return Point(x, np.where((self._proved(moved) > self._proved(w))[:, None], moved, w))
 
     def dual_objective(self, point: Point) -> float:
         """Return the lower bound that a point's dual W (N, k) proves, whatever it is."""
@@ -327,15 +336,13 @@ class QuadraticBlock(Block):
         return Certificate(objective, bound, gap, np.asarray(whole.dual))
 
     def _flat(self) -> tuple[Matrix, FloatArray, FloatArray, FloatArray]:
-        """Return P, q and the bounds of all rows one after the other."""
-        P = sparse.kron(sparse.eye_array(self.shape[0]), sparse.csc_array(self._double.quadratic.dense()))
-        lower, upper = (
-            np.broadcast_to(np.asarray(b, np.float64), self.shape).ravel() for b in (self.lower, self.upper)
-        )
-        return sparse.csc_array(P), -self._double.linear.ravel(), lower, upper
+        """Return P, q and the bounds of all entries, column by column."""
+        P = sparse.kron(sparse.csc_array(self._double.quadratic.dense()), sparse.eye_array(self.shape[0]))
+        lower, upper = (by_output(np.broadcast_to(b, self.shape)) for b in (self.lower, self.upper))
+        return sparse.csc_array(P), -by_output(self._double.linear), lower.astype(float), upper.astype(float)
 
     def to_qp(self) -> QPForm:
-        """Return the block as a QP in vec(X), row by row."""
+        """Return the block as a QP in the entries of X, column by column."""
         P, q, lower, upper = self._flat()
         nothing, empty = sparse.csc_array((0, len(q))), np.zeros(0)
         return TableQP(
@@ -351,7 +358,7 @@ class QuadraticBlock(Block):
         b = np.concatenate([-lower[below], upper[above]])
         cones = (("nonnegative", len(b)),) if len(b) else ()
         unknowns, rows = {"x": slice(0, len(q))}, {"bounds": slice(0, len(b))}
-        return TableCone(P, q, A, b, cones, unknowns, rows, None, self.shape, lower, upper)
+        return TableCone(P, q, A, b, cones, unknowns, rows, None, self.shape)
 
     def to_cvxpy(self) -> Any:
         """Return a cvxpy.Problem in the variable ``W`` (N, k)."""
@@ -377,23 +384,3 @@ class QuadraticBlock(Block):
     def to_mps(self, path: str | os.PathLike[str]) -> None:
         """Write the QP form to `path`, .mps or .lp."""
         write_model(self.to_qp(), path, self.constant)
-
-
-class TableQP(QPForm):
-    """A QP in a table (N, k), row by row."""
-
-    def recover(self, x: FloatArray, row_dual: FloatArray | None = None) -> Point:
-        """Return the table inside its bounds as a point; the block's lower bound needs no dual."""
-        return Point(np.clip(x, self.lower, self.upper).reshape(self.shape))
-
-
-@dataclass(frozen=True, eq=False)
-class TableCone(ConeForm):
-    """A conic program in a table (N, k), row by row."""
-
-    lower: FloatArray
-    upper: FloatArray
-
-    def recover(self, x: FloatArray, cone_dual: FloatArray | None = None) -> Point:
-        """Return the table inside its bounds as a point; the block's lower bound needs no dual."""
-        return Point(np.clip(x, self.lower, self.upper).reshape(self.shape))

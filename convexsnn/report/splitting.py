@@ -30,7 +30,7 @@ def _weights(lowered: SplitProblem, split: Split, k: int) -> list[str]:
     block = weight_block(name, split.weights.table(k).astype(np.float64), sums, sums.gram, spec, full)
     share = spec.ridge if full else spec.damping
     mu = damping(sums.gram / split.inputs.shape[0], share)
-    return [*_indented(block.describe()), f"  μ = {mu:.4g} a sample, {share:g} of the features' squared norm"]
+    return [*_indented(block.describe()), f"  μ = {mu:.4g} a sample, {share:g} mean squares of a feature"]
 
 
 def splitting_text(lowered: SplitProblem) -> str:

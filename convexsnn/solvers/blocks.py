@@ -48,6 +48,7 @@ def solve_block(
         except SolverFailed as error:
             failure = error
             continue
+        found = replace(found, point=replace(found.point, weights=block.inside(found.point.weights)))
         if best is None or found.certificate.gap < best.certificate.gap:
             best = found
         if best.certificate.gap <= tolerance:

@@ -390,15 +390,11 @@ class AdmmTraining:
         try:
             history = tuple(AdmmIteration(**{**row, "rates": tuple(row["rates"])}) for row in found.history)
             self.steps.restore(found.steps)
-        except (KeyError, TypeError) as error:
-            raise ProblemFileError(f"{path}: damaged checkpoint: {error}") from error
+            if not self.variant.restarts:
+                self.shards.restore(found.variables)
+        except (KeyError, TypeError, ProblemFileError) as error:
+            raise ProblemFileError(f"{path}: damaged checkpoint, or of other shards: {error}") from error
         self.state = _State(found.weights, found.best, *numbers, history)
-        if self.variant.restarts:
-            return
-        try:
-            self.shards.restore(found.variables)
-        except ProblemFileError as error:
-            raise ProblemFileError(f"{path}: {error}") from error
 
 
 def history_rows(history: Sequence[AdmmIteration]) -> list[dict[str, Any]]:

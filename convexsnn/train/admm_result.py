@@ -201,6 +201,18 @@ def train_admm(
     return AdmmResult(problem, run, judged, seconds)
 
 
+def _mismatch(problem: Problem, network: Network) -> str | None:
+    """Return how a network differs from a problem's architecture."""
+    for name in ("readout", "supervise", "readout_leak"):
+        found, asked = getattr(network, name), getattr(problem.network, name)
+        if found != asked:
+            return f"{name} {found!r}, the problem has {asked!r}"
+    outputs, asked = network.output_weights.shape[1], problem.encoded_targets().shape[1]
+    if outputs != asked:
+        return f"{outputs} outputs, the problem has {asked}"
+    return architecture_mismatch(problem.network, network.layers, problem.inputs.shape[2])
+
+
 def verify_admm_folder(folder: Path) -> dict[str, Any]:
     """Simulate the network of a folder that `AdmmResult.save` wrote again, and compare with its claim.
 
@@ -234,14 +246,7 @@ def verify_admm_folder(folder: Path) -> dict[str, Any]:
         raise VerificationError("fingerprint: data, network or training are not those of the claim")
     if status not in STATUSES or bounds != (None, None):
         raise VerificationError(f"status: {status!r} with bound and gap {bounds}; ADMM proves no bound")
-    reason = architecture_mismatch(problem.network, network.layers, problem.inputs.shape[2])
-    for name in ("readout", "supervise", "readout_leak"):
-        found, asked = getattr(network, name), getattr(problem.network, name)
-        if reason is None and found != asked:
-            reason = f"{name} {found!r}, the problem has {asked!r}"
-    outputs = problem.encoded_targets().shape[1]
-    if reason is None and network.output_weights.shape[1] != outputs:
-        reason = f"{network.output_weights.shape[1]} outputs, the problem has {outputs}"
+    reason = _mismatch(problem, network)
     if reason is None and digest != hashlib.sha256((folder / "network.npz").read_bytes()).hexdigest():
         reason = "network.npz is not the file that the claim was made for"
     if reason is None and units != network.units:

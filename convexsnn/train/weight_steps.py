@@ -91,11 +91,12 @@ class WeightSteps:
             right = moment - mu * old  # (G + μ) Δ' = right' leads to the minimum of the ridge's program
             delta = self._solve(k, right, name)
             return delta, right - mu * delta
-        own = self._solve(k, moment, name)
         assert gram is not None
+        pull = moment - damping(gram, self.spec.ridge) * old
+        own = self._solve(k, pull, name)
         self.velocities[k] = self.spec.inertia * self.velocities[k] + step * own
         if self.is_constant[k]:  # saves a product with what may be the largest matrix of all
-            self.pushes[k] = self.spec.inertia * self.pushes[k] + step * (moment - mu * own)
+            self.pushes[k] = self.spec.inertia * self.pushes[k] + step * (pull - mu * own)
         else:  # what the last velocity times the last G was says nothing of this G
             self.pushes[k] = self.velocities[k] @ gram
         return self.velocities[k], self.pushes[k]
