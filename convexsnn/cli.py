@@ -167,9 +167,10 @@ def solve(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Solve a problem: dictionary, program, solver, network, and the simulator's verdict; or train by ADMM."""
+    """Solve a problem: dictionary, program, solver, network, the simulator's verdict; or train by ADMM."""
     from convexsnn.errors import SolverFailed, VerificationError
     from convexsnn.problem import load_problem
+    from convexsnn.report.summary import admm_text, summary_text
     from convexsnn.train import train
     from convexsnn.train.distributed import cluster
     from convexsnn.train.folder import check_writable
@@ -188,30 +189,21 @@ def solve(
             _print_json(_failed(loaded.name, str(error)))
         raise
     summary = {**result.summary(), "out": None if out is None else str(out)}
-    _save(result, summary, out, force)
+    if out is not None:
+        _save(result, out, force)
     if as_json:
         return _print_json(summary)
-    print(_solved_text(loaded, summary))
+    print((admm_text if loaded.training.method == "admm" else summary_text)(summary))
 
 
-def _save(result: Any, summary: dict[str, Any], out: Path | None, force: bool) -> None:
+def _save(result: Any, out: Path, force: bool) -> None:
     """Write a result to its folder, with curves where there are any."""
     from convexsnn.report.plots import CURVES, draw_curves
-    from convexsnn.train.admm_result import AdmmResult
 
-    if out is None:
-        return
-    if isinstance(result, AdmmResult):
-        return result.save(
-            out, force=force, also=lambda made: draw_curves(summary["iterations"], made / CURVES)
-        )
-    result.save(out, force=force)
-
-
-def _solved_text(problem: Any, summary: dict[str, Any]) -> str:
-    from convexsnn.report.summary import admm_text, summary_text
-
-    return (admm_text if problem.training.method == "admm" else summary_text)(summary)
+    if not hasattr(result, "run"):
+        return result.save(out, force=force)
+    rows = result.summary()["iterations"]
+    result.save(out, force=force, also=lambda made: draw_curves(rows, made / CURVES))
 
 
 def _failed(name: str, reason: str) -> dict[str, Any]:

@@ -210,9 +210,7 @@ SCHEMA: dict[str, dict[str, Key]] = {
             ("joint", "step", "linearized"),
         ),
         "block_tolerance": Key("number", 1e-3, "of spikes in their programs", above=0),
-        "damping": Key(
-            "number", 100.0, "μ of proximal steps, in mean squares of a feature", above=0
-        ),
+        "damping": Key("number", 100.0, "μ of proximal steps, in mean squares of a feature", above=0),
         "step": Key("number", 2.0, "length of proximal steps, relative to the program's own", above=0),
         "schedule": Key(
             "text",
@@ -224,7 +222,10 @@ SCHEMA: dict[str, dict[str, Key]] = {
             "number", 0.9, "share of the last step of the weights that is added to the next", least=0, below=1
         ),
         "trust": Key(
-            "number", 1.0, "most that a proximal step changes the drives of a layer, root mean square", above=0
+            "number",
+            1.0,
+            "most that a proximal step changes the drives of a layer, root mean square",
+            above=0,
         ),
         "ridge": Key("number", 1e-6, "μ of full fits, in mean squares of a feature", above=0),
         "initialization": Key(

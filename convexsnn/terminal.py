@@ -15,8 +15,8 @@ class Progress:
     def __enter__(self) -> Any:
         if not self.shown:
             return None
-        from rich.console import Console
         from rich import progress as bars
+        from rich.console import Console
 
         columns = bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TimeElapsedColumn()
         self.bar = bars.Progress(*columns, console=Console(stderr=True), transient=True)

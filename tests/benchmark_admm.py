@@ -1,8 +1,9 @@
 """ADMM on event-MNIST: accuracy beside surrogate gradients, its variants, cost beside BLAS, memory.
 
-Run with ``python tests/benchmark_admm.py accuracy``, ``variants``, ``cost`` or ``memory``. Numbers are reported,
-not asserted. Surrogate gradients are a plain implementation here and need torch: the same network (same layers,
-biases, leaks, reset, readout, no output bias), Adam with a cosine schedule, arctangent surrogate.
+Run with ``python tests/benchmark_admm.py accuracy``, ``variants``, ``cost`` or ``memory``. Numbers are
+reported, not asserted. Surrogate gradients are a plain implementation here and need torch: the same network
+(same layers, biases, leaks, reset, readout, no output bias), Adam with a cosine schedule, arctangent
+surrogate.
 """
 
 import argparse
@@ -16,7 +17,6 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from convexsnn.problem import Problem, load_problem
-from convexsnn.simulate import simulate
 from convexsnn.train.admm import AdmmTraining
 from convexsnn.train.admm_result import judge, train_admm
 
@@ -93,9 +93,9 @@ def accuracy(depths, seeds):
             ours.append(result.judged.test_accuracy)
             theirs.append(peer.test_accuracy)
             print(
-                f"{depth} hidden, seed {seed}: ADMM train {result.judged.train_accuracy:.4f} test {ours[-1]:.4f} "
-                f"({middle - begun:.0f} s); surrogate gradient train {peer.train_accuracy:.4f} test {theirs[-1]:.4f} "
-                f"({ended - middle:.0f} s)",
+                f"{depth} hidden, seed {seed}: ADMM train {result.judged.train_accuracy:.4f} "
+                f"test {ours[-1]:.4f} ({middle - begun:.0f} s); surrogate gradient train "
+                f"{peer.train_accuracy:.4f} test {theirs[-1]:.4f} ({ended - middle:.0f} s)",
                 flush=True,
             )
         share = np.mean(ours) / np.mean(theirs)
@@ -124,7 +124,8 @@ def events(samples, layers=1, width=256, **admm):
         data["inputs"][:samples], data["targets"][:samples],
         layers=[{"leak": 0.9, "bias": True, "width": width}] * layers,
         training={"method": "admm", "loss": "softmax"}, network={"readout": "output_membrane"},
-        admm={"precision": "float32", **admm}, test_inputs=data["test_inputs"], test_targets=data["test_targets"],
+        admm={"precision": "float32", **admm},
+        test_inputs=data["test_inputs"], test_targets=data["test_targets"],
     )  # fmt: skip
 
 
@@ -141,14 +142,15 @@ def variants(samples, iterations):
             continue
         last = result.run.history[-1]
         print(
-            f"{name:<11} train {result.judged.train_accuracy:.4f} test {result.judged.test_accuracy:.4f}, primal "
-            f"{last.primal_residual:.2g} dual {last.dual_residual:.2g}, {time.perf_counter() - begun:.0f} s",
+            f"{name:<11} train {result.judged.train_accuracy:.4f} test {result.judged.test_accuracy:.4f}, "
+            f"primal {last.primal_residual:.2g} dual {last.dual_residual:.2g}, "
+            f"{time.perf_counter() - begun:.0f} s",
             flush=True,
         )
 
 
 def blas_seconds(problem, products, dtype):
-    """Time the products, Gram matrices and solves of one full-batch iteration, on random numbers of its sizes."""
+    """Time the products, Gram matrices and solves of one full-batch iteration, on random numbers."""
     n, steps, d = problem.inputs.shape
     widths = [d, *(spec.width for spec in problem.network.layers)]
     rng, rows, total = np.random.default_rng(0), n * steps, 0.0
@@ -195,8 +197,8 @@ def cost():
         seconds = float(np.median([one.seconds for one in history[1:]]))
         must = blas_seconds(problem, history[-1].products, np.dtype(precision))
         print(
-            f"{depth} hidden, {precision}: an iteration {seconds:.2f} s, its products, Gram matrices and solves "
-            f"{must:.2f} s: {seconds / must:.2f} times",
+            f"{depth} hidden, {precision}: an iteration {seconds:.2f} s, its products, Gram matrices and "
+            f"solves {must:.2f} s: {seconds / must:.2f} times",
             flush=True,
         )
 

@@ -1,7 +1,8 @@
 """Deep networks <-> a splitting into blocks ([P25], [T16]).
 
-lower: the architecture, the data and ``[admm]`` become weights to start from, constants of every layer, and the
-variables of all samples. reconstruct: the weights are the network's own; only the simulator says what they do.
+lower: the architecture, the data and ``[admm]`` become weights to start from, constants of every layer, and
+the variables of all samples. reconstruct: the weights are the network's own; only the simulator says what
+they do.
 
 | variant     | outputs of steps t < T | weights        | every iteration starts from | spikes |
 |-------------|------------------------|----------------|-----------------------------|--------|

@@ -1,14 +1,14 @@
 """The variables of a splitting for some samples, and the blocks that move them ([P25], [T16]).
 
     Σ_i a_i ℓ(q_i, y_i) + ⟨λ_i, q_i − A'ā_i⟩ + ρ_o/2 ‖q_i − A'ā_i‖²        ā_i = Σ_t k_t a_{L,t}: the readout
-    + Σ_l Σ_i Σ_t  ρ_l/2 ‖z_t − β z_{t−1} − c_t‖² + φ_l(a_t, z_t)           c_t = W x_t + b + R a_{t−1} − r a_{t−1}
+    + Σ_l Σ_i Σ_t  ρ_l/2 ‖z_t − β z_{t−1} − c_t‖² + φ_l(a_t, z_t)     c_t = W x_t + b + (R − r) a_{t−1}
 
-x is the layer below: the inputs, or a of layer l − 1. r is what a spike takes off the next membrane: βθ for the
-reset "subtract", θ for "subtract_after", 0 for "none". With all steps of the outputs kept, as in [P25],
+x is the layer below: the inputs, or a of layer l − 1. r is what a spike takes off the next membrane: βθ for
+the reset "subtract", θ for "subtract_after", 0 for "none". With all steps of the outputs kept, as in [P25],
 the first line has instead ρ_o/2 Σ_t ‖y_t − δ y_{t−1} − g A'a_t‖², ℓ and λ at the last step alone.
 
-Each block is an explicit program: `QuadraticBlock`, `OutputBlock`, `MembraneBlock` or `ChainBlock`. Weights are
-fitted from sums over samples, `Sums`, so that samples may lie in any number of places.
+Each block is an explicit program: `QuadraticBlock`, `OutputBlock`, `MembraneBlock` or `ChainBlock`. Weights
+are fitted from sums over samples, `Sums`, so that samples may lie in any number of places.
 
 [P25] Perin et al., "ADMM-based training for spiking neural networks", arXiv 2505.05527.
 [T16] Taylor et al., "Training neural networks without gradients: a scalable ADMM approach", 2016.
@@ -125,7 +125,7 @@ class Split:
             signal = spikes.astype(dtype)
             self.membranes.append(membranes)
             self.spikes.append(signal)
-        self.multipliers = np.zeros(self.targets.shape)
+        self.multipliers: FloatArray = np.zeros(self.targets.shape)
         self.use(weights)
         self.outputs = self._followed() if self.splitting.every_output else self.read()
 
@@ -224,7 +224,9 @@ class Split:
                 features = split.output_gain * self.spikes[-1].reshape(-1, self.spikes[-1].shape[2])
             residual = self.output_residual()
             last = residual[:, -1] if split.every_output else residual
-            last += self.multipliers / split.output_penalty  # ⟨λ, ε⟩ + ρ/2 ‖ε‖² is ρ/2 ‖ε + λ/ρ‖² and a constant
+            last += (
+                self.multipliers / split.output_penalty
+            )  # ⟨λ, ε⟩ + ρ/2 ‖ε‖² is ρ/2 ‖ε + λ/ρ‖² and a constant
             return sums_of(features, residual.reshape(len(features), -1).astype(features.dtype), False, gram)
         layer, residual = self.weights.layers[k], self.residual(k)
         total: Sums | None = None
@@ -244,7 +246,8 @@ class Split:
             center = drive + (split.output_leak * self.outputs[:, -2] if self.outputs.shape[1] > 1 else 0.0)
         formula = "  min over q of  Σ_i a_i ℓ(q_i, y_i) + ρ_o/2 ‖q_i − v_i‖²,   v = A'ā − λ/ρ_o"
         return OutputBlock(
-            "outputs", formula, split.loss, self.targets, self.sample_weights, center - self.multipliers / rho, rho
+            "outputs", formula, split.loss, self.targets, self.sample_weights,
+            center - self.multipliers / rho, rho,
         )  # fmt: skip
 
     def output_step_block(self, t: int) -> QuadraticBlock:
@@ -271,7 +274,8 @@ class Split:
             constraint, present = "linearized", self.membranes[k] >= layer.threshold
             formula = "  min over z of  Σ_t ρ/2 ‖z_t − β z_{t−1} − c_t‖² + σ (1{z⁰_t >= θ} − a_t)·z_t"
         return ChainBlock(
-            f"membranes, layer {k + 1}", formula, self.drive(k) + self.fed_back(k), self.spikes[k], layer.leak,
+            f"membranes, layer {k + 1}", formula, self.drive(k) + self.fed_back(k), self.spikes[k],
+            layer.leak,
             layer.threshold, layer.coupling, layer.spike_penalty, constraint, present,
         )  # fmt: skip
 

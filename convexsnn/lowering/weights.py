@@ -1,7 +1,8 @@
 """The trained weights of a deep network as tables, and the sums over samples from which a table is fitted.
 
-A hidden layer's table has a row a filter (a unit, where nothing is shared) and a column a feature: the layer's
-inputs or a patch of them, the last spikes of all units where the layer is recurrent, and last 1 for a bias.
+A hidden layer's table has a row a filter (a unit, where nothing is shared) and a column a feature: the
+layer's inputs or a patch of them, the last spikes of all units where the layer is recurrent, and last 1 for a
+bias.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     min ½ x'Q x − b'x   subject to   lower <= x <= upper       for every row b of B
 
-Accelerated projected gradient (Nesterov 1983; Beck & Teboulle 2009) whose momentum each row starts again where
-it leads uphill (O'Donoghue & Candès 2015): one product with Q a step, the rest in one pass over the rows. A row
-is done when a projected step of length 1/L moves none of its entries by more than the tolerance.
+Accelerated projected gradient (Nesterov 1983; Beck & Teboulle 2009) whose momentum each row starts again
+where it leads uphill (O'Donoghue & Candès 2015): one product with Q a step, the rest in one pass over the
+rows. A row is done when a projected step of length 1/L moves none of its entries by more than the tolerance.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def box_qp(
     x = np.array(np.broadcast_to(np.clip(0.0 if start is None else start, low, high), (n, k)), dtype)
     rate = dtype.type(1.0 / max(quadratic.largest, 1e-300))
     open_rows, found, taken = np.arange(n), x, 0
-    ahead, momentum, b, moved = x.copy(), np.ones(n), linear, np.full(n, np.inf)
+    ahead, b = x.copy(), linear
+    momentum: FloatArray = np.ones(n)
+    moved: FloatArray = np.full(n, np.inf)
     with ThreadPoolExecutor(2) as pool:
         while taken < steps:
             product = quadratic.times(ahead)
@@ -109,7 +111,7 @@ def box_qp(
             if not len(left):
                 break
             open_rows = open_rows[left]
-            x, ahead, momentum, moved, b = (table[left] for table in (x, ahead, momentum, moved, b))
+            x, ahead, momentum, moved, b = x[left], ahead[left], momentum[left], moved[left], b[left]
             low, high = (table if len(table) == 1 else table[left] for table in (low, high))
         else:
             found[open_rows] = x

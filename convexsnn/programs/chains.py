@@ -257,7 +257,7 @@ def chain_objective(
     coupling: float,
     spike_penalty: float,
 ) -> FloatArray:
-    """Return the value, (N,) or (n, m), of given membranes, in float64; other arguments as `chain_membranes`."""
+    """Return the value, (N,) or (n, m), of given membranes; other arguments as `chain_membranes`."""
     c, a, beta, theta, rho, sigma = checked_chains(drive, spikes, leak, threshold, coupling, spike_penalty)
     names = ("N", "T") if np.ndim(drive) == 2 else ("n", "T", "m")
     shape = tuple(zip(names, c.shape, strict=False))

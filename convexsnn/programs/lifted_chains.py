@@ -1,13 +1,13 @@
-"""Membranes of one unit on one sample under the lifted spike constraint: a convex program, solved by its dual.
+"""Membranes of one unit on one sample under the lifted spike constraint: a convex program, by its dual.
 
     min over z ∈ ℝ^T of  Σ_t  ρ/2 (z_t − β z_{t−1} − c_t)² + σ [(z_t − θ)₊ − a_t (z_t − θ)],    z_0 = 0
 
-(z − θ)₊ is the largest p (z − θ) over p ∈ [0, 1]. For given p the residuals e_t = z_t − β z_{t−1} − c_t follow
-backwards, e_t = β e_{t+1} + σ/ρ (a_t − p_t), and the membranes forwards; p is best where p_t is 1 above the
-threshold, 0 below it, and whatever keeps z_t = θ in between. One p_t at a time: z_t falls by σ/ρ S_t a unit of
-p_t, S_t = 1 + β² + … + β^{2t−2}, so the step to θ is exact. The lifting is that of Gu, Askari & El Ghaoui,
-"Fenchel lifted networks" (2020), with the spike as the activation. Chains of a ∈ {0, 1} that make their own
-spikes are left alone: p = a at once.
+(z − θ)₊ is the largest p (z − θ) over p ∈ [0, 1]. For given p the residuals e_t = z_t − β z_{t−1} − c_t
+follow backwards, e_t = β e_{t+1} + σ/ρ (a_t − p_t), and the membranes forwards; p is best where p_t is 1
+above the threshold, 0 below it, and whatever keeps z_t = θ in between. One p_t at a time: z_t falls by σ/ρ
+S_t a unit of p_t, S_t = 1 + β² + … + β^{2t−2}, so the step to θ is exact. The lifting is that of Gu, Askari &
+El Ghaoui, "Fenchel lifted networks" (2020), with the spike as the activation. Chains of a ∈ {0, 1} that make
+their own spikes are left alone: p = a at once.
 """
 
 from __future__ import annotations

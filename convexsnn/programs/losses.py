@@ -112,7 +112,7 @@ class Squared(Loss):
         return np.ones_like(z)
 
     def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:  # noqa: D102
-        return v + (y - v) / (1.0 + weight)
+        return (y + weight * v) / (1.0 + weight)
 
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return np.sum(v * y - 0.5 * v**2, axis=1)
@@ -176,7 +176,7 @@ class SquaredHinge(MarginLoss):
 
     def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:  # noqa: D102
         margin = y * v
-        return y * (margin + np.maximum(0.0, 1.0 - margin) / (1.0 + weight))
+        return y * np.where(margin >= 1.0, margin, (1.0 + weight * margin) / (1.0 + weight))
 
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         p = v * y

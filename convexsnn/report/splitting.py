@@ -1,4 +1,4 @@
-"""A splitting in words: every block with its program, sizes and numbers; what ``inspect --splitting`` prints."""
+"""A splitting in words, every block with its sizes and numbers: what ``inspect --splitting`` prints."""
 
 from __future__ import annotations
 
@@ -53,8 +53,9 @@ def splitting_text(lowered: SplitProblem) -> str:
     for k, layer in enumerate(shared.layers, start=1):
         leak, reset = (np.unique(np.asarray(v)) for v in (layer.leak, layer.reset))
         lines.append(
-            f"  layer {k}   {lowered.weights.layers[k - 1].units} units, β = {_range(leak)}, r = {_range(reset)}, "
-            f"θ = {layer.threshold:g}, ρ = {layer.coupling:.4g}, σ = {layer.spike_penalty:.4g}"
+            f"  layer {k}   {lowered.weights.layers[k - 1].units} units, β = {_range(leak)}, "
+            f"r = {_range(reset)}, θ = {layer.threshold:g}, ρ = {layer.coupling:.4g}, "
+            f"σ = {layer.spike_penalty:.4g}"
         )
     lines += ["", f"blocks, for {shown} of the samples" if shown < n else "blocks"]
     lines += _indented(split.output_block().describe())

@@ -93,7 +93,7 @@ def admm_text(summary: Mapping[str, Any]) -> str:
         lines += [
             f"  residuals     primal {first['primal_residual']:.3g} -> {last['primal_residual']:.3g}, "
             f"dual {first['dual_residual']:.3g} -> {last['dual_residual']:.3g}",
-            f"  network       {summary['units']} hidden units, firing in a share of {rates} of all steps, by layer",
+            f"  network       {summary['units']} hidden units, firing in {rates} of all steps, by layer",
         ]
         if last["bytes_sent"]:
             lines.append(

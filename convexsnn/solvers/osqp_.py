@@ -65,12 +65,7 @@ class Osqp(Solver):
             solver.setup(*_data(form), **{**settings, **options})
         except refusals as error:
             raise SolverFailed(f"solver osqp: options {dict(options)}: {error}") from error
-        warm = False
-        if start is not None and isinstance(program, L1Program):
-            warm = True
-            x, rows = qp_start(program, form, start)
-            slope = form.P @ x + form.q - form.A.T @ rows
-            solver.warm_start(x=x, y=-np.concatenate([rows, slope[_bounded(form)]]))
+        warm = _begin_at(solver, program, form, start)
         built = time.perf_counter()
         best: tuple[Point, Certificate] | None = None
         words, iterations = "time limit", 0
@@ -109,6 +104,16 @@ class Osqp(Solver):
             warm,
             {"build": built - begun, "solve": time.perf_counter() - built},
         )
+
+
+def _begin_at(solver: Any, program: AnyProgram, form: QPForm, start: Point | None) -> bool:
+    """Give the solver a start, and return whether it has one."""
+    if start is None or not isinstance(program, L1Program):
+        return False
+    x, rows = qp_start(program, form, start)
+    slope = form.P @ x + form.q - form.A.T @ rows
+    solver.warm_start(x=x, y=-np.concatenate([rows, slope[_bounded(form)]]))
+    return True
 
 
 def _bounded(form: QPForm) -> BoolArray:

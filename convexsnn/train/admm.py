@@ -1,7 +1,8 @@
 """ADMM training of a deep network: blocks on every sample, steps of the weights, and the simulator's word.
 
-Not convex as a whole: there is no lower bound and no gap. What is reported is the accuracy and the loss of the
-network that the weights make, as simulated; the residuals say how far the splitting is from its own constraints.
+Not convex as a whole: there is no lower bound and no gap. What is reported is the accuracy and the loss of
+the network that the weights make, as simulated; the residuals say how far the splitting is from its own
+constraints.
 """
 
 from __future__ import annotations
@@ -10,20 +11,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from convexsnn.arrays import IntArray
 from convexsnn.errors import ProblemFileError, SolverFailed
 from convexsnn.lowering.admm import VARIANTS, AdmmSplitting, SplitProblem
-from convexsnn.lowering.weights import Sums, Weights
+from convexsnn.lowering.weights import Weights
 from convexsnn.networks import Network
 from convexsnn.problem import Problem
 from convexsnn.simulate import simulate
 from convexsnn.train.checkpoint import load_checkpoint, save_checkpoint
 from convexsnn.train.hold_out import held_out_rows
-from convexsnn.train.shards import Batch, Order, Reply, Score, Shard, Variables, check_variables
+from convexsnn.train.places import LocalShards, Shards, shards_of
+from convexsnn.train.shards import Batch, Order, Reply
 from convexsnn.train.weight_steps import WeightSteps
 
 FAR = 10.0  # how many times one residual is the other before the penalties change
@@ -67,101 +69,6 @@ class AdmmIteration:
     seconds: float
     bytes_sent: int = 0
     bytes_received: int = 0
-
-
-class Shards(Protocol):
-    """Where the samples are: here, or on a cluster."""
-
-    def sweep(self, weights: Weights, order: Order, penalty: float, batch: Batch | None) -> Reply:
-        """Move every block of some samples (None: all) once and return the sums."""
-
-    def inputs_sums(self, weights: Weights) -> Sums:
-        """Return the Gram matrix of the first layer's features over all samples."""
-
-    def score(self, weights: Weights) -> Score:
-        """Return what the simulator says of weights on all training samples."""
-
-    def variables(self) -> list[Variables | None]:
-        """Return what every shard keeps."""
-
-    def restore(self, variables: Sequence[Variables | None]) -> None:
-        """Give every shard back what it kept."""
-
-    def settle(self) -> None:
-        """Make what was done so far safe against the loss of a machine."""
-
-    def traffic(self) -> tuple[int, int]:
-        """Return the bytes sent and received since the last call."""
-
-    def close(self) -> None:
-        """Let go of everything; the training has ended."""
-
-
-class LocalShards:
-    """All samples in this process."""
-
-    def __init__(self, shards: Sequence[Shard], weights: Weights, problem: Problem) -> None:
-        """Take shards; their variables start at the true dynamics of `weights`."""
-        self.shards, self.network = shards, problem.network
-        self.kept = [shard.start(weights) for shard in shards]
-
-    def sweep(self, weights: Weights, order: Order, penalty: float, batch: Batch | None) -> Reply:  # noqa: D102
-        total: Reply | None = None
-        for k, shard in enumerate(self.shards):
-            self.kept[k], reply = shard.sweep(self.kept[k], weights, order, penalty, batch)
-            total = total if reply is None else reply if total is None else total.plus(reply)
-        assert total is not None
-        return total
-
-    def inputs_sums(self, weights: Weights) -> Sums:  # noqa: D102
-        total, *others = (shard.inputs_sums(weights) for shard in self.shards)
-        for sums in others:
-            total = total.plus(sums)
-        return total
-
-    def score(self, weights: Weights) -> Score:  # noqa: D102
-        total, *others = (shard.score(weights, self.network) for shard in self.shards)
-        for score in others:
-            total = total.plus(score)
-        return total
-
-    def variables(self) -> list[Variables | None]:  # noqa: D102
-        return self.kept
-
-    def restore(self, variables: Sequence[Variables | None]) -> None:  # noqa: D102
-        self.kept = list(check_variables(variables, [len(shard.inputs) for shard in self.shards]))
-
-    def settle(self) -> None:  # noqa: D102
-        return None
-
-    def traffic(self) -> tuple[int, int]:  # noqa: D102
-        return 0, 0
-
-    def close(self) -> None:  # noqa: D102
-        return None
-
-
-def shards_of(lowered: SplitProblem, rows: IntArray, count: int = 1) -> list[Shard]:
-    """Cut the training samples `rows` of a problem into shards of nearly equal size."""
-    problem, made, first = lowered.problem, [], 0
-    encoded, weights = problem.encoded_targets(), problem.row_weights()
-    for part in np.array_split(rows, count):
-        whole = len(part) == len(problem.inputs)
-        inputs = problem.inputs if whole else problem.inputs[part]
-        made.append(
-            Shard(
-                lowered.splitting,
-                inputs.astype(problem.admm.precision, copy=False),
-                np.asarray(problem.targets)[part],
-                encoded[part],
-                weights[part],
-                problem.target_code,
-                first,
-                VARIANTS[problem.admm.variant].restarts,
-            )  # fmt: skip
-        )
-        first += len(part)
-    return made
 
 
 @dataclass
@@ -225,7 +132,9 @@ class AdmmTraining:
             self.shards: Shards = LocalShards(shards_of(self.lowered, rows), weights, problem)
         else:
             self.shards = place(self.lowered, rows)
-        self.steps = WeightSteps(weights, self.spec, self.variant.full_fit, self.batches, problem.inputs.shape[1])
+        self.steps = WeightSteps(
+            weights, self.spec, self.variant.full_fit, self.batches, problem.inputs.shape[1]
+        )
         self.state = _State(weights, weights)
 
     def run(self) -> AdmmRun:
@@ -318,8 +227,8 @@ class AdmmTraining:
         silent = np.flatnonzero(score.spikes == 0)
         if len(silent):
             raise SolverFailed(
-                f"admm: network.layers[{silent[0] + 1}]: a dead layer after iteration {iteration + 1}, no unit fires "
-                "on any sample; take smaller steps (admm.step, admm.damping), or a start with a higher admm.rate"
+                f"admm: network.layers[{silent[0] + 1}]: a dead layer after iteration {iteration + 1}, no "
+                "unit fires on any sample; take smaller steps (admm.step), or a start with a higher admm.rate"
             )
         classifies = self.problem.training.task == "classification"
         held_out = self._held_out_loss_and_accuracy(weights)

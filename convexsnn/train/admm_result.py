@@ -1,7 +1,8 @@
 """What an ADMM training gives back: a network, what the simulator says of it, and its curves.
 
-A claim of ADMM is about one network alone. ``admm.json`` states its accuracy and loss; whoever has the folder can
-simulate ``network.npz`` again and compare. There is no bound and no gap, and nothing here says so otherwise.
+A claim of ADMM is about one network alone. ``admm.json`` states its accuracy and loss; whoever has the folder
+can simulate ``network.npz`` again and compare. There is no bound and no gap, and nothing here says so
+otherwise.
 """
 
 from __future__ import annotations
@@ -267,7 +268,8 @@ def verify_admm_folder(folder: Path) -> dict[str, Any]:
 def admm_problem(problem: Problem) -> Problem:
     """Return the problem whose training gives the hidden layers for ``dictionary.source = "admm"``.
 
-    The same network and data; the readout that ADMM trains sees the last step's spikes, as the dictionary does.
+    The same network and data; the readout that ADMM trains sees the last step's spikes, as the dictionary
+    does.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""An ADMM training on disk: everything that the next iteration depends on, in one ``.npz`` of plain arrays."""
+"""An ADMM training on disk: all that the next iteration depends on, in one ``.npz`` of plain arrays."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from convexsnn.lowering.weights import Sums, Weights
 from convexsnn.networks import Subnetwork
 from convexsnn.problem import Problem
 from convexsnn.simulate import BLOCK
-from convexsnn.train.admm import Shards, shards_of
+from convexsnn.train.places import Shards, shards_of
 from convexsnn.train.shards import Batch, Order, Reply, Score, Shard, Variables, check_variables
 
 ARRAYS = ("inputs", "targets", "encoded", "sample_weights")

@@ -14,7 +14,7 @@ from convexsnn.networks import Network, architecture_mismatch
 from convexsnn.problem import Problem
 from convexsnn.programs import L1, Group, L1Program, relative_gap
 from convexsnn.simulate import Trace, simulate
-from convexsnn.train.pipeline import OVER_ALL_PATTERNS, Progress, Result, train
+from convexsnn.train.pipeline import OVER_ALL_PATTERNS, Progress, Result, train_convex
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ def distance(
         raise ShapeError(f"WEIGHTS: {network.output_weights.shape[1]} outputs, the problem has {outputs}")
     if problem.dictionary.source not in OVER_ALL_PATTERNS:
         problem = replace(problem, dictionary=replace(problem.dictionary, source="column_generation"))
-    result = train(problem, tolerance=tolerance, time_limit=time_limit, progress=progress)
+    result = train_convex(problem, tolerance=tolerance, time_limit=time_limit, progress=progress)
     trace = simulate(network, problem.inputs)
     definition = definition_of(problem)
     margin = network_margin(network, trace, definition)

@@ -27,7 +27,7 @@ from convexsnn.simulate import simulate
 from convexsnn.solvers import Solver, Status, check_limits, failure, get_solver, solve
 from convexsnn.train.folder import PLOT_DATA, write_folder
 from convexsnn.train.hold_out import hold_out
-from convexsnn.train.pipeline import Result, lower, reconstruct, train
+from convexsnn.train.pipeline import Result, lower, reconstruct, train_convex
 
 Progress = Callable[[str, float], None]
 
@@ -212,7 +212,7 @@ def path(
         )
         limit = None if time_limit is None else left
         full = replace(problem, training=training, expected={})
-        result = train(full, solver=solver, tolerance=tolerance, time_limit=limit, progress=progress)
+        result = train_convex(full, solver=solver, tolerance=tolerance, time_limit=limit, progress=progress)
     return RegularizationPath(
         lowered,
         tuple(walk.rows),

@@ -240,7 +240,6 @@ def train(
     VerificationError
         The simulator does not confirm the network.
     """
-
     if problem.training.method == "admm":
         problem = _for_admm(problem, solver, tolerance)
         limit = time_limit if time_limit is not None else problem.solver.time_limit
@@ -248,11 +247,19 @@ def train(
     for name, value in (("checkpoint", checkpoint), ("place", place)):
         if value is not None:
             raise ShapeError(f'{name}: is for training.method = "admm", this problem has "convex"')
-    return _train_convex(_with_solver(problem, solver, tolerance, time_limit), solver, progress)
+    return train_convex(problem, solver=solver, tolerance=tolerance, time_limit=time_limit, progress=progress)
 
 
-def _train_convex(problem: Problem, solver: str | Solver | None, progress: Progress | None) -> Result:
-    """Go the road of the convex program."""
+def train_convex(
+    problem: Problem,
+    *,
+    solver: str | Solver | None = None,
+    tolerance: float | None = None,
+    time_limit: float | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Go the road of the convex program; arguments and errors as `train`."""
+    problem = _with_solver(problem, solver, tolerance, time_limit)
 
     def report(what: str, share: float = 0.0) -> None:
         if progress:

@@ -1,7 +1,7 @@
 """Samples of an ADMM training, wherever they lie: what is done to them, and the sums that leave them.
 
-A shard never sees the others. It is handed weights, moves its own membranes, spikes and multipliers, and answers
-with sums whose size does not depend on how many samples it holds: Gram matrices, moments, counts.
+A shard never sees the others. It is handed weights, moves its own membranes, spikes and multipliers, and
+answers with sums whose size does not depend on how many samples it holds: Gram matrices, moments, counts.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some of the samples, as a number that every shard can work out for itself: batch `number` of `batches`."""
+    """Some of the samples, as numbers from which every shard works them out: batch `number` of `batches`."""
 
     seed: int
     iteration: int
@@ -210,7 +210,8 @@ class Shard:
         if variables is not None and not self.restarts:
             own = variables.take(local)  # copies
             split.membranes, split.spikes = own.membranes, own.spikes
-            split.outputs, split.multipliers = own.outputs, own.multipliers
+            split.outputs = own.outputs
+            split.multipliers = own.multipliers
             split.use(weights)
             if order.multipliers:
                 split.step_multipliers()

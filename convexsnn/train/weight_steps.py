@@ -1,11 +1,13 @@
 """Steps of the weights in an ADMM training, from sums over samples.
 
 Full fit       W = (G + μ)⁻¹ (ε'F + W G)'                          exact for the samples at hand
-Proximal step  V ← κ V + s (Ḡ + μ)⁻¹ ε'F,  W ← W + V               Ḡ: running mean of Gram matrices, κ: inertia
+Proximal step  V ← κ V + s (Ḡ + μ)⁻¹ ε'F,  W ← W + V               Ḡ: running mean of Gram matrices, κ:
+inertia
 
 The proximal step with s = 1, κ = 0 is the minimum of `weight_block`; s and κ extrapolate it, as in inertial
-proximal alternating methods (Pock & Sabach, "Inertial proximal alternating linearized minimization", 2016). No
-proximal step moves the drives of a hidden layer by more than `trust`, root mean square over units and steps.
+proximal alternating methods (Pock & Sabach, "Inertial proximal alternating linearized minimization", 2016).
+No proximal step moves the drives of a hidden layer by more than `trust`, root mean square over units and
+steps.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class WeightSteps:
 
     def wanted(self) -> tuple[bool, ...]:
         """Return, for every layer, whether its Gram matrix is needed from the next batch."""
-        return tuple(gram is None or not fixed for gram, fixed in zip(self.grams, self.is_constant, strict=True))
+        return tuple(
+            gram is None or not fixed for gram, fixed in zip(self.grams, self.is_constant, strict=True)
+        )
 
     def learn_inputs(self, sums: Sums, samples: int) -> None:
         """Take the Gram matrix of the first layer's features over all samples, where it never changes."""
