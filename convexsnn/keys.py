@@ -181,11 +181,11 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "decay": Key(
             "number",
             None,
-            "ρ of a layer over ρ of the one above; if not given 1, for the variant lifted 0.0003",
+            "ρ of a layer over ρ of the one above; if not given 1, for the variant lifted 0.03",
             above=0,
         ),
         "spike_penalty": Key(
-            "number", None, "σ over ρ of a layer; if not given 1, for the variant lifted 10", above=0
+            "number", None, "σ over ρ of a layer; if not given 1, for the variant lifted 2", above=0
         ),
         "balance": Key("flag", False, "double or halve all penalties where the residuals are 10 times apart"),
         "multiplier_warm_up": Key("whole", 0, "iterations before multipliers move", least=0),
@@ -210,7 +210,7 @@ SCHEMA: dict[str, dict[str, Key]] = {
             ("joint", "step", "linearized"),
         ),
         "block_tolerance": Key("number", 1e-3, "of spikes in their programs", above=0),
-        "damping": Key("number", 100.0, "μ of proximal steps, in mean squares of a feature", above=0),
+        "damping": Key("number", 10.0, "μ of proximal steps, in mean squares of a feature", above=0),
         "step": Key("number", 2.0, "length of proximal steps, relative to the program's own", above=0),
         "schedule": Key(
             "text",
@@ -234,7 +234,7 @@ SCHEMA: dict[str, dict[str, Key]] = {
             "uniform in ±1/√fan-in; balanced: then scaled so that units fire in a share rate of all steps",
             ("balanced", "standard"),
         ),
-        "rate": Key("number", 0.2, "firing rate of a balanced start", above=0, below=1),
+        "rate": Key("number", 0.1, "firing rate of a balanced start", above=0, below=1),
         "precision": Key("text", "float64", "of variables and weights", ("float64", "float32")),
         "validation": Key(
             "number",

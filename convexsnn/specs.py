@@ -64,14 +64,14 @@ class AdmmSpec:
     spike_steps: int | None = None
     membrane_update: str | None = None
     block_tolerance: float = 1e-3
-    damping: float = 100.0
+    damping: float = 10.0
     step: float = 2.0
     schedule: str = "linear"
     inertia: float = 0.9
-    trust: float = 1.0
+    trust: float = 0.5
     ridge: float = 1e-6
     initialization: str = "balanced"
-    rate: float = 0.2
+    rate: float = 0.1
     precision: str = "float64"
     validation: float = 0.0
     patience: int | None = None

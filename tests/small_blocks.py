@@ -49,7 +49,9 @@ def square(table):
 @cache
 def splitting(setting):
     """Return the problem of a setting, and its splitting away from the dynamics."""
-    made = problem(samples=4, inputs=4, **{"steps": 3, **SETTINGS[setting]})
+    choices = {"steps": 3, **SETTINGS[setting]}
+    choices["admm"] = {"rate": 0.3, "ridge": 1e-6, "damping": 0.1, **choices["admm"]}
+    made = problem(samples=4, inputs=4, **choices)
     split, dtype = perturbed(made), np.dtype(made.admm.precision)
     split.membranes = [z.astype(dtype) for z in split.membranes]
     split.spikes = [a.astype(dtype) for a in split.spikes]

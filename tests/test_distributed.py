@@ -67,7 +67,7 @@ def trajectory(result):
 # --- the same result ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch", [None, 7])
+@pytest.mark.parametrize("batch", [None, 13])
 @pytest.mark.parametrize("loss", ["softmax", "squared"])
 @pytest.mark.parametrize("variant", ["published", "eliminated", "lifted"])
 def test_the_result_is_that_of_one_process(client, variant, loss, batch):
@@ -202,11 +202,11 @@ class Scales:
         self.sent = self.received = self.messages = 0
         submit, results = distributed._submit, distributed._results
 
-        def weighed_submit(client, work, *arguments, **where):
+        def weighed_submit(client, work, *arguments):
             plain = [a for a in arguments if type(a).__name__ != "Future"]
             self.sent += len(pickle.dumps(plain))
             self.messages += 1
-            return submit(client, work, *arguments, **where)
+            return submit(client, work, *arguments)
 
         def weighed_results(client, futures):
             found = results(client, futures)
@@ -234,8 +234,8 @@ def test_traffic_does_not_grow_with_the_samples(client, monkeypatch, variant):
     weights = 8 * sum(a * b for a, b in sizes)
     first = 2 * (weights + 8 * sum(b * b for _, b in sizes))  # of two shards: moments and Gram matrices
     for k, (sent, received) in enumerate(reported[0]):
-        assert sent == 2 * 2 * weights  # to sweep, and to be judged
-        constant = 0 if k == 0 else 2 * 8 * sizes[0][1] ** 2  # the inputs' Gram matrix is known by then
+        assert sent == 2 * (3 if k == 0 else 2) * weights  # to sweep, to be judged, at first for the inputs
+        constant = 0 if k == 0 else 2 * 8 * sizes[0][1] ** 2  # the inputs' Gram matrix comes but once
         assert first - constant < received < first - constant + 200
     total = np.sum(reported[0], axis=0)
     assert total[0] <= weighed[0].sent <= total[0] + 4000 * weighed[0].messages
@@ -249,8 +249,9 @@ def test_one_process_has_no_traffic():
 # --- checkpoints and files ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch", [None, 7])
-@pytest.mark.parametrize("variant", ["published", "eliminated", "lifted"])
+@pytest.mark.parametrize(
+    "variant, batch", [("published", None), ("eliminated", None), ("eliminated", 13), ("lifted", 13)]
+)
 def test_a_checkpoint_goes_on_with_the_same_trajectory(client, tmp_path, variant, batch):
     file, spec = tmp_path / "checkpoint.npz", {"batch": batch, "schedule": "constant"}
     whole = train_admm(small(variant, **spec), place=on_dask(client))
@@ -470,6 +471,7 @@ def test_a_script_leaves_no_process_no_file_and_no_noise(tmp_path):
     assert (done.stdout, done.stderr) == ("4 [] closed\n", "")
 
 
+@pytest.mark.slow
 def test_a_script_without_its_guard_is_told(tmp_path):
     pytest.importorskip("distributed")
     done = run_script(tmp_path, SCRIPT.replace('__name__ == "__main__"', "True"))

@@ -38,7 +38,7 @@ from convexsnn.specs import AdmmSpec
 CALIBRATED = 500  # samples on which the firing rates of a start are set
 DOUBLINGS, BISECTIONS = 40, 30
 ENOUGH = 0.9  # share of the highest rate that a scale reaches, where that is below the rate asked for
-LIFTED = 3e-4, 10.0  # ρ over ρ of the layer above, and σ over ρ, where nothing else is asked for
+LIFTED = 0.03, 2.0  # ρ over ρ of the layer above, and σ over ρ, where nothing else is asked for
 
 
 @dataclass(frozen=True)

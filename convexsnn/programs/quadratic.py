@@ -246,7 +246,9 @@ class QuadraticBlock(Block):
             free = self.linear / self.quadratic.diagonal
             return np.clip(free, self.lower, self.upper).astype(self.linear.dtype)
         if self.bounded:
-            return box_qp(self.quadratic, self.linear, self.lower, self.upper, start, tolerance)[0]
+            double = self._double  # float32 would never come within a tolerance beyond its own
+            found, _ = box_qp(double.quadratic, double.linear, self.lower, self.upper, start, tolerance)
+            return found.astype(self.linear.dtype)
         try:
             factor = cho_factor(self.quadratic.dense(), lower=True, check_finite=False)
         except LinAlgError as error:

@@ -91,7 +91,8 @@ def _start(make: Callable[..., Any], workers: int) -> Any:
         with dask.config.set({"temporary-directory": scratch}):
             return make(
                 n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1",
-                dashboard_address=None,
+                # no dashboard; its server is there all the same, and without a port of its own takes 8787
+                dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
             )  # fmt: skip
     except RuntimeError as error:
         raise ProblemFileError(
@@ -157,13 +158,13 @@ def on_dask(
     return place
 
 
-def _submit(client: Any, work: Callable[..., Any], *arguments: Any, **where: Any) -> Any:
+def _submit(client: Any, work: Callable[..., Any], *arguments: Any) -> Any:
     """Return the future of a task that carries its arguments, so that it can be done again anywhere."""
     import dask
 
     # dask would advise to keep large arguments on workers, where they are lost with them
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
-        return client.submit(work, *arguments, pure=False, **where)
+        return client.submit(work, *arguments, pure=False)
 
 
 def _results(client: Any, futures: Sequence[Any]) -> list[Any]:
@@ -246,14 +247,12 @@ class DaskShards:
         self.own = tempfile.TemporaryDirectory(prefix="admm-", dir=parent, ignore_cleanup_errors=True)
         self.data: list[Any] = []
         self.sizes: list[int] = []
-        workers = sorted(client.nthreads())
         for j, shard in enumerate(shards_of(lowered, rows, count)):
             path = Path(self.own.name) / f"shard{j}.npz"
             write_npz(path, {name: np.asarray(getattr(shard, name)) for name in ARRAYS})
             constants = {name: getattr(shard, name) for name in CONSTANTS}
-            # spread out at first; what a lost worker held goes wherever there is another
-            where = {"workers": workers[j % len(workers)], "allow_other_workers": True} if workers else {}
-            self.data.append(_submit(client, _load_shard, path, constants, **where))
+            # the scheduler takes an idle worker; bound to one, a task would wait for it after its death
+            self.data.append(_submit(client, _load_shard, path, constants))
             self.sizes.append(len(shard.inputs))
         self.kept: list[Any] = [None] * count
         if not self.restarts:
@@ -289,6 +288,8 @@ class DaskShards:
         total, *others = _results(self.client, parts)
         for sums in others:
             total = total.plus(sums)
+        self.sent += len(self.data) * _bytes_of(weights)
+        self.received += len(self.data) * (0 if total.gram is None else total.gram.nbytes)
         return total
 
     def score(self, weights: Weights) -> Score:  # noqa: D102
