@@ -230,9 +230,9 @@ class QuadraticBlock(Block):
         return bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
 
     def objective(self, rows: FloatArray) -> float:
-        """Return the objective at X (N, k)."""
-        half = 0.5 * self.quadratic.times(rows) - self.linear
-        return float(np.sum(half * rows, dtype=np.float64) + self.constant)
+        """Return the objective at X (N, k), added up in double precision."""
+        half = 0.5 * self._double.quadratic.times(rows) - self._double.linear
+        return float(np.sum(half * rows) + self.constant)
 
     def minimize(self, start: FloatArray | None = None, tolerance: float = 1e-10) -> FloatArray:
         """Return the minimiser (N, k): a Cholesky solve, or with bounds to `tolerance` in X.
@@ -272,11 +272,14 @@ class QuadraticBlock(Block):
     @cached_property
     def _double(self) -> QuadraticBlock:
         """The block in double precision: what is proved, and what solvers are given."""
-        return replace(self, quadratic=self.quadratic.double(), linear=self.linear.astype(np.float64))
+        quadratic = self.quadratic.double()
+        if quadratic is self.quadratic and self.linear.dtype == np.float64:
+            return self
+        return replace(self, quadratic=quadratic, linear=self.linear.astype(np.float64))
 
     def primal_objective(self, point: Point) -> float:
         """Return the objective at a point's weights, (N, k), moved into the bounds."""
-        return self._double.objective(self.inside(point.weights))
+        return self.objective(self.inside(point.weights))
 
     def _table(self, name: str, value: Any) -> FloatArray:
         return real_array(name, value, (("N", self.shape[0]), ("k", self.shape[1])))
