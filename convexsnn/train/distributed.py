@@ -84,6 +84,8 @@ def _start(make: Callable[..., Any], workers: int) -> Any:
     """Return a client that owns a cluster of processes on this machine."""
     import dask
 
+    # else a worker that dies twice is given up for good if it is just starting again when dask looks
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "1000d"})
     scratch = tempfile.mkdtemp(prefix="convexsnn-")  # dask leaves locks in the system's folder for good
     # done at exit, and after all that dask does there, since this is registered before
     weakref.finalize(_start, shutil.rmtree, scratch, ignore_errors=True)
@@ -245,15 +247,14 @@ class DaskShards:
         self.is_settled = False  # whether the files have what workers hold
         parent = None if folder is None else Path(folder).absolute()  # workers may run elsewhere
         self.own = tempfile.TemporaryDirectory(prefix="admm-", dir=parent, ignore_cleanup_errors=True)
-        self.data: list[Any] = []
-        self.sizes: list[int] = []
+        paths, constants, self.sizes = [], [], []
         for j, shard in enumerate(shards_of(lowered, rows, count)):
-            path = Path(self.own.name) / f"shard{j}.npz"
-            write_npz(path, {name: np.asarray(getattr(shard, name)) for name in ARRAYS})
-            constants = {name: getattr(shard, name) for name in CONSTANTS}
-            # the scheduler takes an idle worker; bound to one, a task would wait for it after its death
-            self.data.append(_submit(client, _load_shard, path, constants))
+            paths.append(Path(self.own.name) / f"shard{j}.npz")
+            write_npz(paths[j], {name: np.asarray(getattr(shard, name)) for name in ARRAYS})
+            constants.append({name: getattr(shard, name) for name in CONSTANTS})
             self.sizes.append(len(shard.inputs))
+        # all at once, so that the scheduler spreads them out; bound to workers they would wait for dead ones
+        self.data: list[Any] = client.map(_load_shard, paths, constants, pure=False)
         self.kept: list[Any] = [None] * count
         if not self.restarts:
             self.kept = [_submit(client, Shard.start, data, lowered.weights) for data in self.data]
