@@ -37,6 +37,7 @@ from convexsnn.specs import AdmmSpec
 
 CALIBRATED = 500  # samples on which the firing rates of a start are set
 DOUBLINGS, BISECTIONS = 40, 30
+SLACK = 1.1  # on the scale: the last spikes of the rate must not hang on rounding
 ENOUGH = 0.9  # share of the highest rate that a scale reaches, where that is below the rate asked for
 LIFTED = 0.03, 2.0  # ρ over ρ of the layer above, and σ over ρ, where nothing else is asked for
 
@@ -198,7 +199,7 @@ def _balanced(layer: Layer, signal: FloatArray, rate: float) -> Layer:
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
         low, high = (low, middle) if at(middle)[1] >= rate else (middle, high)
-    return at(high)[0]
+    return at(SLACK * high)[0]
 
 
 def weight_block(
