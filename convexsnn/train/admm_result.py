@@ -169,7 +169,7 @@ def train_admm(
     checkpoint : path, optional
         Written every ``admm.checkpoint_every`` iterations; if the file is there, training goes on from it.
     place : callable, optional
-        Where the samples are worked on, such as `convexsnn.train.distributed.on_dask(client)`; here if not given.
+        Where the samples are worked on: `convexsnn.train.distributed.on_dask(client)`; here if not given.
 
     Raises
     ------
