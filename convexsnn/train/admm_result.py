@@ -31,7 +31,7 @@ from convexsnn.train.folder import ADMM, write_folder
 SCOPE = "this network alone: a splitting is not convex as a whole, so there is no lower bound and no gap"
 STATUSES = ("stationary", "limit")
 RELATIVE = 1e-9
-WITHOUT_OUTPUTS = 4096  # samples that are simulated at a time
+SAMPLES_AT_A_TIME = 4096  # in the simulator, so that its spikes fit in memory
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,10 @@ def judge(problem: Problem, network: Network) -> Judged:
     loss, code = LOSSES[problem.training.loss], problem.target_code
 
     def on(name: str, inputs: Any, targets: Any) -> tuple[float, float | None]:
-        parts = range(0, len(inputs), WITHOUT_OUTPUTS)
-        outputs = np.concatenate([simulate(network, inputs[k : k + WITHOUT_OUTPUTS]).outputs for k in parts])
+        parts = range(0, len(inputs), SAMPLES_AT_A_TIME)
+        outputs = np.concatenate(
+            [simulate(network, inputs[k : k + SAMPLES_AT_A_TIME]).outputs for k in parts]
+        )
         values = loss.value(outputs, code.values(name, targets, len(inputs)))
         shares = code.accuracies(outputs, name, targets)
         weights = problem.row_weights() if name == "targets" else np.ones(len(inputs))
