@@ -178,14 +178,15 @@ SCHEMA: dict[str, dict[str, Key]] = {
             ("reversed", "sequential", "random"),
         ),
         "penalty": Key("number", 1.0, "ρ of the outputs", above=0),
-        "decay": Key(
+        "decay": Key("number", 1.0, "ρ of a layer over ρ of the one above", above=0),
+        "spike_penalty": Key(
+            "number", None, "σ over ρ of a layer; if not given 1, for the variant lifted 30", above=0
+        ),
+        "ramp_width": Key(
             "number",
             None,
-            "ρ of a layer over ρ of the one above; if not given 1, for the variant lifted 0.03",
-            above=0,
-        ),
-        "spike_penalty": Key(
-            "number", None, "σ over ρ of a layer; if not given 1, for the variant lifted 2", above=0
+            "of the ramp that stands for the spike where it is linearized; if not given 1 there",
+            least=0,
         ),
         "balance": Key("flag", False, "double or halve all penalties where the residuals are 10 times apart"),
         "multiplier_warm_up": Key("whole", 0, "iterations before multipliers move", least=0),

@@ -55,8 +55,9 @@ class AdmmSpec:
     seed: int = 0
     order: str = "reversed"
     penalty: float = 1.0
-    decay: float | None = None
+    decay: float = 1.0
     spike_penalty: float | None = None
+    ramp_width: float | None = None
     balance: bool = False
     multiplier_warm_up: int = 0
     sweeps: int = 1

@@ -5,7 +5,15 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
-from small_splittings import naive_loss, perturbed, problem
+from small_splittings import (
+    naive_loss,
+    naive_ramp,
+    naive_roundings,
+    naive_spike_cost,
+    perturbed,
+    problem,
+    ramp_width,
+)
 
 from convexsnn.lowering.admm import VARIANTS, weight_block
 from convexsnn.lowering.spike_blocks import is_joint, spike_blocks
@@ -15,7 +23,9 @@ SETTINGS = {  # both constraints and the linearized one, every loss, one and sev
     "published": {"loss": "softmax", "admm": {"variant": "published"}},
     "eliminated": {"loss": "logistic", "layers": RECURRENT, "admm": {"variant": "eliminated"}},
     "proximal": {"loss": "squared_hinge", "admm": {"variant": "proximal", "membrane_update": "step"}},
-    "lifted": {"loss": "softmax", "layers": RECURRENT, "admm": {"variant": "lifted"}},
+    "lifted": {"loss": "softmax", "layers": RECURRENT, "admm": {"variant": "lifted", "ramp_width": 0.0}},
+    "ramp": {"loss": "softmax", "admm": {"variant": "lifted", "ramp_width": 0.7}},
+    "ramp, recurrent": {"loss": "hinge", "layers": RECURRENT, "admm": {"variant": "lifted"}},
     "lifted, joint": {"loss": "hinge", "admm": {"variant": "lifted", "membrane_update": "joint"}},
     "float32": {"loss": "squared", "admm": {"variant": "lifted", "precision": "float32"}},
 }
@@ -68,29 +78,29 @@ def programs(setting):
     if split.splitting.every_output:
         found += [output_step_case(split, t) for t in range(split.inputs.shape[1] - 1)]
     found += [weight_case(split, made, k) for k in (*layers, len(layers))]
-    return found + [case for k in layers for case in spike_cases(split, k)]
+    return found + [case for k in layers for case in spike_cases(split, made, k)]
 
 
 @cache
 def membranes(setting):
     """Return a case for every block of membranes: of one step each, and of all steps at once."""
-    _, split = splitting(setting)
+    made, split = splitting(setting)
     found = []
     for k in range(len(split.spikes)):
         if split.splitting.membranes == "step":
-            found += [membrane_case(split, k, t) for t in range(split.inputs.shape[1])]
+            found += [membrane_case(split, made, k, t) for t in range(split.inputs.shape[1])]
         else:
-            found.append(chain_case(split, k))
+            found.append(chain_case(split, made, k))
     return found
 
 
-def penalty(split, k, z, a):
-    """Return φ summed over all entries."""
-    layer = split.splitting.layers[k]
-    z, a, above = np.float64(z), np.float64(a), np.float64(z) - layer.threshold
-    if split.splitting.constraint == "squared":
-        return 0.5 * layer.spike_penalty * square(a - (above >= 0))
-    return layer.spike_penalty * float(np.sum(np.maximum(above, 0.0) - a * above))
+def penalty(made, split, k, z, a, where=slice(None)):
+    """Return φ summed over all entries, of some steps."""
+    layer, total = split.splitting.layers[k], 0.0
+    held = np.float64(a) - naive_roundings(made, k)[:, where]
+    for one, spike in zip(np.float64(z).ravel(), held.ravel(), strict=True):
+        total += naive_spike_cost(made, one, spike, layer.threshold)
+    return layer.spike_penalty * total
 
 
 def dynamics(split, k, z, a):
@@ -172,7 +182,7 @@ def weight_case(split, made, k):
     return Case(block, plain)
 
 
-def spike_cases(split, k):
+def spike_cases(split, made, k):
     shared, layer, z = split.splitting, split.splitting.layers[k], split.membranes[k].astype(float)
 
     def case(where, block):
@@ -181,7 +191,7 @@ def spike_cases(split, k):
         def plain(rows):
             a = split.spikes[k].astype(float)
             a[:, where] = rows.reshape(a[:, where].shape)
-            total = penalty(split, k, z[:, where], a[:, where])
+            total = penalty(made, split, k, z[:, where], a[:, where], where)
             total += sum(
                 0.5 * layer.coupling * square(dynamics(split, k, z, a)[:, t + 1])
                 for t in steps[: z.shape[1] - 1 - steps[0]]
@@ -208,7 +218,7 @@ def spike_cases(split, k):
     return [case(where, block) for where, block in spike_blocks(split, k)]
 
 
-def membrane_case(split, k, t):
+def membrane_case(split, made, k, t):
     block = split.membrane_block(k, t)
 
     def plain(now):
@@ -216,12 +226,12 @@ def membrane_case(split, k, t):
         z[:, t] = now
         missed = dynamics(split, k, z, split.spikes[k].astype(float))[:, t : t + 2]
         near = 0.5 * split.splitting.layers[k].coupling * square(missed)
-        return near + penalty(split, k, now, split.spikes[k][:, t])
+        return near + penalty(made, split, k, now[:, None], split.spikes[k][:, t : t + 1], slice(t, t + 1))
 
     return Branched(block, block.branches(), plain, shifted=True)
 
 
-def chain_case(split, k):
+def chain_case(split, made, k):
     block, layer = split.chain_block(k), split.splitting.layers[k]
     patterns = list(product((False, True), repeat=split.inputs.shape[1]))
     if block.present is not None:
@@ -231,8 +241,11 @@ def chain_case(split, k):
         a = split.spikes[k].astype(float)
         near = 0.5 * layer.coupling * square(dynamics(split, k, z, a))
         if block.present is None:
-            return near + penalty(split, k, z, a)
-        now = split.membranes[k] >= layer.threshold
+            return near + penalty(made, split, k, z, a)
+        now = np.float64(split.membranes[k] >= layer.threshold)
+        if width := ramp_width(made):
+            now = np.vectorize(lambda v: naive_ramp(v, layer.threshold, width))(split.membranes[k])
+            now = now + naive_roundings(made, k)
         return near + layer.spike_penalty * float(np.sum((now - a) * z))
 
     return Branched(block, [block.branch(np.array(p)) for p in patterns], plain)

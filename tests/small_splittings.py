@@ -24,7 +24,8 @@ def problem(layers=TWO_LAYERS, loss="softmax", steps=4, inputs=5, samples=SAMPLE
     return Problem.from_arrays(
         bits, targets, layers=layers, network={"readout": "output_membrane", **network},
         training={"method": "admm", "loss": loss}, sample_weights=rng.uniform(0.5, 2.0, samples),
-        admm={"block_tolerance": 1e-12, "rate": 0.1, "spike_penalty": 1.5, "decay": 0.6, **(admm or {})},
+        admm={"block_tolerance": 1e-12, "rate": 0.1, "spike_penalty": 1.5, "decay": 0.6,
+              **(admm or {})},
     )  # fmt: skip
 
 
@@ -95,8 +96,7 @@ def naive_image(spec, image):
 def naive_lagrangian(made, split):
     """Return the sum in the docstring of `convexsnn.lowering.split`, sample by sample, step by step."""
     spec, network, weights = made.admm, made.network, split.weights
-    lifted, steps = spec.variant == "lifted", made.inputs.shape[1]
-    total, rho = 0.0, spec.penalty
+    steps, total, rho = made.inputs.shape[1], 0.0, spec.penalty
     targets, importance = made.encoded_targets(), made.row_weights()
     delta = {"rate": 1.0, "spike": 0.0, "output_membrane": network.readout_leak}[network.readout]
     gain = 1.0 / steps if network.readout == "rate" else 1.0
@@ -123,20 +123,57 @@ def naive_lagrangian(made, split):
             missed = [held]
         total += importance[i] * naive_loss(made.training.loss, final, targets[i])
         total += sum(split.multipliers[i, c] * held[c] for c in range(A.shape[1]))
-        total += 0.5 * rho * sum(v**2 for row in missed for v in row)
+        total += 0.5 * spec.penalty * sum(v**2 for row in missed for v in row)
     for k in reversed(range(len(weights.layers))):
         rho *= spec.decay
-        total += naive_layer(made, split, k, rho, rho * spec.spike_penalty, lifted)
+        total += naive_layer(made, split, k, rho, rho * spec.spike_penalty)
     return total
 
 
-def naive_layer(made, split, k, rho, sigma, lifted):
+def ramp_width(made):
+    """Return the width of the ramp that stands for the spike, 0 where nothing does."""
+    spec = made.admm
+    if spec.variant != "lifted" or spec.membrane_update not in (None, "linearized"):
+        return 0.0
+    return 1.0 if spec.ramp_width is None else spec.ramp_width
+
+
+def naive_ramp(z, theta, width):
+    """Return the line through ½ at θ that rises from 0 to 1 within a width."""
+    return min(max(0.5 + (z - theta) / width, 0.0), 1.0)
+
+
+def naive_roundings(made, k):
+    """Return the spike less the ramp for every membrane of the true dynamics, where there is a ramp."""
+    theta, width = made.network.layers[k].threshold, ramp_width(made)
+    z = AdmmSplitting().lower(made).split().membranes[k]
+    if not width:
+        return np.zeros(z.shape)
+    return np.vectorize(lambda v: float(v >= theta) - naive_ramp(v, theta, width))(z.astype(float))
+
+
+def naive_spike_cost(made, z, a, theta):
+    """Return φ / σ: for a ramp the integral of r − a from where r(z) = a, in its three pieces."""
+    above, width = z - theta, ramp_width(made)
+    if made.admm.variant != "lifted":
+        return 0.5 * (a - (1.0 if above >= 0 else 0.0)) ** 2
+    if not width:
+        return max(above, 0.0) - a * above
+    if above < -width / 2:
+        return -a * above - width / 2 * a + width / 2 * a**2
+    if above > width / 2:
+        return (1 - a) * (above - width / 2) + width / 2 * (1 - a) ** 2
+    return width / 2 * (0.5 + above / width - a) ** 2
+
+
+def naive_layer(made, split, k, rho, sigma):
     """Return a hidden layer's part: the dynamics and the spikes."""
     image = made.network.layers[0].shape
     for below in made.network.layers[:k]:
         image = naive_image(below, image)
     spec, layer, total = made.network.layers[k], split.weights.layers[k], 0.0
     z, a, theta = split.membranes[k], split.spikes[k], spec.threshold
+    missed = naive_roundings(made, k)
     for i in range(len(z)):
         seen = made.inputs[i] if k == 0 else split.spikes[k - 1][i]
         for t in range(z.shape[1]):
@@ -155,9 +192,5 @@ def naive_layer(made, split, k, rho, sigma, lifted):
                         current += sum(layer.recurrent[j, u] * a[i, t - 1, u] for u in range(z.shape[2]))
                 before = z[i, t - 1, j] if t else 0.0
                 total += 0.5 * rho * (z[i, t, j] - beta * before - current) ** 2
-                above = z[i, t, j] - theta
-                if lifted:
-                    total += sigma * (max(above, 0.0) - a[i, t, j] * above)
-                else:
-                    total += 0.5 * sigma * (a[i, t, j] - (1.0 if above >= 0 else 0.0)) ** 2
+                total += sigma * naive_spike_cost(made, z[i, t, j], a[i, t, j] - missed[i][t][j], theta)
     return total

@@ -49,7 +49,7 @@ def client(two_workers):
 def small(variant, samples=25, **admm):
     loss, layers = admm.pop("loss", "softmax"), admm.pop("layers", {})
     spec = {"variant": variant, "iterations": 8, "checkpoint_every": 3, "tolerance": 1e-12, **admm}
-    spec = {"spike_penalty": None, "decay": None, "block_tolerance": 1e-3, **spec}
+    spec = {"spike_penalty": None, "decay": 1.0, "block_tolerance": 1e-3, **spec}
     return problem(samples=samples, loss=loss, **({"layers": layers} if layers else {}), admm=spec)
 
 

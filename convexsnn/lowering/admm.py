@@ -12,6 +12,12 @@ they do.
 | restarted   | gone                   | proximal step  | the true dynamics           | squared |
 | lifted      | gone                   | proximal step  | the true dynamics           | lifted  |
 
+While it linearizes membranes, "lifted" holds the spikes to a ramp of width w and its rounding: a − ξ = r(z),
+where a is the true spike to begin with. Then a moves by what the layers above want of it, over σw, if the
+membrane is within the ramp: for large σ the residual of the dynamics becomes the surrogate gradient of a
+rectangle of width w, over ρ. With w = 0 every spike within reach of σ flips as a whole, which says nothing
+of how much it was wanted to: it learns less (README).
+
 [P25] Perin et al., arXiv 2505.05527. [T16] Taylor et al., 2016.
 """
 
@@ -39,7 +45,8 @@ CALIBRATED = 500  # samples on which the firing rates of a start are set
 DOUBLINGS, BISECTIONS = 40, 30
 SLACK = 1.1  # on the scale: the last spikes of the rate must not hang on rounding
 ENOUGH = 0.9  # share of the highest rate that a scale reaches, where that is below the rate asked for
-LIFTED = 0.03, 2.0  # ρ over ρ of the layer above, and σ over ρ, where nothing else is asked for
+LIFTED = 30.0  # σ over ρ of the variant, where nothing else is asked for
+RAMP = 1.0  # width of the ramp of a linearized spike, likewise
 
 
 @dataclass(frozen=True)
@@ -104,15 +111,15 @@ def splitting_of(problem: Problem, weights: Weights) -> Splitting:
     check_admm(problem)
     spec, steps, network = problem.admm, problem.inputs.shape[1], problem.network
     variant = VARIANTS[spec.variant]
-    decay, ratio = LIFTED if variant.constraint == "lifted" else (1.0, 1.0)
-    decay, ratio = spec.decay or decay, spec.spike_penalty or ratio
+    ratio = spec.spike_penalty or (LIFTED if variant.constraint == "lifted" else 1.0)
     rho, hidden = spec.penalty, []
     for layer in reversed(weights.layers):
-        rho *= decay
+        rho *= spec.decay
         neuron = layer.neuron
         leak: Any = neuron.leak if isinstance(neuron, LIF) else 0.0
         taken = {"subtract": leak, "subtract_after": 1.0, "none": 0.0}[getattr(neuron, "reset", "none")]
         hidden.append(HiddenLayer(leak, taken * neuron.threshold, neuron.threshold, rho, rho * ratio))
+    membranes = spec.membrane_update or ("linearized" if variant.constraint == "lifted" else "joint")
     kernel = readout_kernel(network.readout, steps, network.readout_leak)
     leak = {"rate": 1.0, "spike": 0.0}.get(network.readout, network.readout_leak)
     return Splitting(
@@ -125,10 +132,21 @@ def splitting_of(problem: Problem, weights: Weights) -> Splitting:
         variant.every_output,
         variant.constraint,
         spec.spike_update == "clamped",
-        spec.membrane_update or ("linearized" if variant.constraint == "lifted" else "joint"),
+        membranes,
         spec.block_tolerance,
         spec.spike_steps or STEPS,
+        _ramp_width(spec, variant, membranes),
     )
+
+
+def _ramp_width(spec: AdmmSpec, variant: Variant, membranes: str) -> float:
+    linearized = variant.constraint == "lifted" and membranes == "linearized"
+    if spec.ramp_width and not linearized:
+        raise LoweringError(
+            f'admm.ramp_width: {spec.ramp_width:g} needs variant = "lifted" and membrane_update = '
+            f'"linearized", got {spec.variant!r} and {membranes!r}'
+        )
+    return (RAMP if spec.ramp_width is None else spec.ramp_width) if linearized else 0.0
 
 
 def initial_weights(problem: Problem) -> Weights:

@@ -3,8 +3,9 @@
     min over a ∈ [0, 1]^m of  Σ_j w_j/2 ‖p_j − M_j a‖²  +  φ(a, z)
 
 The terms: the layer above, ρ⁺/2 ‖p_t − W⁺ a_t‖² (the readout for the last layer), and while t < T the own
-membrane of the next step, ρ/2 ‖e_{t+1} − (R − r) a_t‖² with e_{t+1} = z_{t+1} − β z_t − W x_{t+1} − b. Steps
-are independent of each other but for the last layer's, where the readout ties them together.
+membrane of the next step, ρ/2 ‖e_{t+1} − (R − r) a_t‖² with e_{t+1} = z_{t+1} − β z_t − W x_{t+1} − b. Under
+a lifted ramp the box is that of a − ξ. Steps are independent of each other but for the last layer's, where
+the readout ties them together.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ def move_spikes(split: Split, k: int) -> int:
     for where, block in spike_blocks(split, k):
         old = split.spikes[k][:, where].reshape(block.shape)
         if split.splitting.clamped:
-            new = np.clip(block.unbounded().minimize(), 0.0, 1.0)
+            new = np.clip(block.unbounded().minimize(), block.lower, block.upper)
         else:
             shared = split.splitting
             new, products = box_qp(
-                block.quadratic, block.linear, 0.0, 1.0, old, shared.tolerance, shared.steps
+                block.quadratic, block.linear, block.lower, block.upper, old, shared.tolerance, shared.steps
             )
             taken += products
         split.spikes[k][:, where] = new.reshape(split.spikes[k][:, where].shape)
@@ -72,7 +73,21 @@ def _spike_term(split: Split, k: int) -> tuple[float, FloatArray, FloatArray]:
         fires = (z >= layer.threshold) * sigma
         return float(sigma), fires, 0.5 * fires.sum(axis=2)
     above = sigma * (z - z.dtype.type(layer.threshold))
-    return 0.0, above, np.maximum(above, 0.0).sum(axis=2)
+    width, rounding = split.splitting.ramp_width, split.roundings[k]
+    if rounding is None:
+        return 0.0, above, np.maximum(above, 0.0).sum(axis=2)
+    # σw/2 (a − ξ − x)² − σw/2 (r − x)² with σw x = σw/2 + σ(z − θ)
+    square = sigma * z.dtype.type(width)
+    x = above / square + z.dtype.type(0.5)
+    aim = x + rounding
+    missed = np.clip(x, 0.0, 1.0) - x
+    return float(square), square * aim, 0.5 * square * (aim**2 - missed**2).sum(axis=2)
+
+
+def _box(split: Split, k: int, where: slice) -> tuple[Any, Any]:
+    """Return the bounds of a: [0, 1], or what a ramp in [0, 1] and its rounding come to, (n, steps, m)."""
+    rounding = split.roundings[k]
+    return (0.0, 1.0) if rounding is None else (rounding[:, where], rounding[:, where] + 1)
 
 
 def _fit(split: Split, k: int) -> Term:
@@ -92,10 +107,20 @@ def _fit(split: Split, k: int) -> Term:
     return rho, shared.output_gain * up, targets.astype(dtype)
 
 
+def _inside(split: Split, name: str) -> str:
+    return f"{name} − ξ ∈ [0, 1]" if split.splitting.ramp_width else f"{name} ∈ [0, 1]"
+
+
 def _block(
-    name: str, formula: str, terms: list[Term], diagonal: FloatArray, linear: FloatArray, constant: float
+    name: str,
+    formula: str,
+    terms: list[Term],
+    diagonal: FloatArray,
+    linear: FloatArray,
+    constant: float,
+    box: tuple[Any, Any],
 ) -> QuadraticBlock:
-    """Return ½ Σ w ‖p − M a‖² + ½ a'diag(d) a − b'a + constant over [0, 1] as a program."""
+    """Return ½ Σ w ‖p − M a‖² + ½ a'diag(d) a − b'a + constant over a box as a program."""
     factors, total = [], linear
     for weight, matrix, targets in terms:
         root = targets.dtype.type(np.sqrt(weight))
@@ -106,7 +131,8 @@ def _block(
     if len(factors) > 1:
         as_sparse = any(sparse.issparse(f) for f in factors)
         factor = sparse.vstack(factors, format="csr") if as_sparse else np.concatenate(factors)
-    return QuadraticBlock(name, formula, Quadratic(diagonal, factor=factor), total, 0.0, 1.0, constant)
+    low, high = (b if np.ndim(b) == 0 else b.reshape(total.shape) for b in box)
+    return QuadraticBlock(name, formula, Quadratic(diagonal, factor=factor), total, low, high, constant)
 
 
 def _step_block(split: Split, k: int, where: slice, followed: bool) -> QuadraticBlock:
@@ -118,7 +144,7 @@ def _step_block(split: Split, k: int, where: slice, followed: bool) -> Quadratic
     terms: list[Term] = [(weight, matrix, targets[:, where].reshape(-1, targets.shape[2]))]
     diagonal, linear = np.full(m, square, linear.dtype), linear[:, where].reshape(-1, m)
     constant = float(extra[:, where].sum(dtype=np.float64))
-    formula = "  min over a_t ∈ [0, 1] of  ρ⁺/2 ‖p_t − W⁺ a_t‖² + φ(a_t, z_t)"
+    formula = f"  min over {_inside(split, 'a_t')} of  ρ⁺/2 ‖p_t − W⁺ a_t‖² + φ(a_t, z_t)"
     if followed:
         own = _own_term(split, k).reshape(-1, m)
         formula += " + ρ/2 ‖e_{t+1} − (R − r) a_t‖²"
@@ -129,8 +155,9 @@ def _step_block(split: Split, k: int, where: slice, followed: bool) -> Quadratic
             terms.append((rho, recurrent - np.diag(reset), own))
     words = "all steps but the last" if followed else "last step"
     return _block(
-        f"spikes, layer {k + 1}, {words}", formula, terms, diagonal.astype(linear.dtype), linear, constant
-    )
+        f"spikes, layer {k + 1}, {words}", formula, terms, diagonal.astype(linear.dtype), linear, constant,
+        _box(split, k, where),
+    )  # fmt: skip
 
 
 def _joint_block(split: Split, k: int) -> QuadraticBlock:
@@ -142,7 +169,7 @@ def _joint_block(split: Split, k: int) -> QuadraticBlock:
     kernel = split.splitting.kernel.astype(dtype)
     terms: list[Term] = [(weight, np.concatenate([up * c for c in kernel], axis=1), targets)]
     diagonal, constant = np.full((steps, m), square, dtype), float(extra.sum(dtype=np.float64))
-    formula = "  min over a ∈ [0, 1] of  ρ_o/2 ‖q + λ/ρ_o − A'Σ_t k_t a_t‖² + Σ_t φ(a_t, z_t)"
+    formula = f"  min over {_inside(split, 'a')} of  ρ_o/2 ‖q + λ/ρ_o − A'Σ_t k_t a_t‖² + Σ_t φ(a_t, z_t)"
     if steps > 1:
         own = _own_term(split, k)
         formula += " + Σ_{t<T} ρ/2 ‖e_{t+1} − (R − r) a_t‖²"
@@ -157,5 +184,6 @@ def _joint_block(split: Split, k: int) -> QuadraticBlock:
             matrix = sparse.hstack([blocks, nothing], format="csr").astype(dtype)
             terms.append((rho, matrix, own.reshape(n, -1)))
     return _block(
-        f"spikes, layer {k + 1}, all steps", formula, terms, diagonal.ravel(), linear.reshape(n, -1), constant
-    )
+        f"spikes, layer {k + 1}, all steps", formula, terms, diagonal.ravel(), linear.reshape(n, -1),
+        constant, _box(split, k, slice(None)),
+    )  # fmt: skip

@@ -23,6 +23,7 @@ import numpy as np
 
 from convexsnn.arrays import FloatArray
 from convexsnn.lowering.weights import Sums, Weights, by_filter, feature_blocks, sums_of
+from convexsnn.programs.lifted_chains import ramp
 from convexsnn.programs.losses import Loss
 from convexsnn.programs.proximal import OutputBlock
 from convexsnn.programs.quadratic import Quadratic, QuadraticBlock
@@ -61,6 +62,8 @@ class Splitting:
         All steps at once, one after the other, or all at once with the spike constraint linearized.
     tolerance, steps : float, int
         Where the box programs end: largest move of a spike, most products.
+    ramp_width : float
+        w of the ramp r(z) that a lifted constraint holds spikes to; 0: to the spike 1{z >= θ} itself.
     """
 
     layers: tuple[HiddenLayer, ...]
@@ -75,6 +78,7 @@ class Splitting:
     membranes: str = "joint"
     tolerance: float = 1e-6
     steps: int = 20_000
+    ramp_width: float = 0.0
 
     def scaled(self, factor: float) -> Splitting:
         """Return the splitting with every penalty times `factor`."""
@@ -125,9 +129,20 @@ class Split:
             signal = spikes.astype(dtype)
             self.membranes.append(membranes)
             self.spikes.append(signal)
+        self.roundings = [self._rounding(k) for k in range(len(weights.layers))]
         self.multipliers: FloatArray = np.zeros(self.targets.shape)
         self.use(weights)
         self.outputs = self._followed() if self.splitting.every_output else self.read()
+
+    def _rounding(self, k: int) -> FloatArray | None:
+        """Return ξ = 1{z >= θ} − r(z), what the ramp misses of the spikes, (n, T, m); None without a ramp."""
+        width, threshold = self.splitting.ramp_width, self.splitting.layers[k].threshold
+        return self.spikes[k] - ramp(self.membranes[k], threshold, width) if width else None
+
+    def ramped(self, k: int) -> FloatArray:
+        """Return a − ξ of layer k, what the constraint holds to the ramp, (n, T, m)."""
+        rounding = self.roundings[k]
+        return self.spikes[k] if rounding is None else self.spikes[k] - rounding
 
     def use(self, weights: Weights) -> None:
         """Take new weights; variables stay."""
@@ -200,7 +215,9 @@ class Split:
         total = float(self.sample_weights @ split.loss.value(final, self.targets))
         total += float(np.sum(self.multipliers * last) + 0.5 * split.output_penalty * np.sum(residual**2))
         for k, layer in enumerate(split.layers):
-            cost = spike_cost(self.membranes[k], self.spikes[k], layer.threshold, split.constraint)
+            cost = spike_cost(
+                self.membranes[k], self.ramped(k), layer.threshold, split.constraint, split.ramp_width
+            )
             total += layer.spike_penalty * float(cost.sum(dtype=np.float64))
             square = squares[k] if squares else float(np.sum(self.residual(k) ** 2, dtype=np.float64))
             total += 0.5 * layer.coupling * square
@@ -271,8 +288,11 @@ class Split:
         layer, constraint, present = self.splitting.layers[k], self.splitting.constraint, None
         formula = "  min over z of  Σ_t ρ/2 ‖z_t − β z_{t−1} − c_t‖² + φ(a_t, z_t)"
         if self.splitting.membranes == "linearized":
-            constraint, present = "linearized", self.membranes[k] >= layer.threshold
-            formula = "  min over z of  Σ_t ρ/2 ‖z_t − β z_{t−1} − c_t‖² + σ (1{z⁰_t >= θ} − a_t)·z_t"
+            rounding, constraint = self.roundings[k], "linearized"
+            present = ramp(self.membranes[k], layer.threshold, self.splitting.ramp_width)
+            present = present if rounding is None else present + rounding
+            slope = "1{z⁰_t >= θ} − a_t" if rounding is None else "r(z⁰_t) + ξ_t − a_t"
+            formula = f"  min over z of  Σ_t ρ/2 ‖z_t − β z_{{t−1}} − c_t‖² + σ ({slope})·z_t"
         return ChainBlock(
             f"membranes, layer {k + 1}", formula, self.drive(k) + self.fed_back(k), self.spikes[k],
             layer.leak,

@@ -8,6 +8,9 @@ A unit's membranes z and spikes a are variables of their own, held together by t
     squared   σ/2 (a − 1{z >= θ})²                [P25]; jumps at θ: two convex branches, z >= θ and z < θ
     lifted    σ [(z − θ)₊ − a (z − θ)]            convex in z, at least 0 for a ∈ [0, 1], and 0 just where a
                                                   is the spike (Gu, Askari & El Ghaoui 2020)
+    lifted, with a ramp                           the same for r(z) = clip(½ + (z − θ)/w, 0, 1) in place of
+                                                  the spike (`lifted_cost`); a − ξ is held to it, with
+                                                  ξ = 1{z⁰ >= θ} − r(z⁰) the rounding at the true dynamics
 
 On either side of θ both are a quadratic in z, so that each branch is a `QuadraticBlock`; the cheaper counts.
 
@@ -36,11 +39,13 @@ def below(threshold: float, dtype: np.dtype) -> float:
     return float(np.nextafter(dtype.type(threshold), dtype.type(-np.inf)))
 
 
-def spike_cost(membranes: FloatArray, spikes: FloatArray, threshold: float, constraint: str) -> FloatArray:
-    """Return φ / σ of every entry."""
+def spike_cost(
+    membranes: FloatArray, spikes: FloatArray, threshold: float, constraint: str, width: float = 0.0
+) -> FloatArray:
+    """Return φ / σ of every entry; `width` is that of a lifted ramp."""
     if constraint == "squared":
         return 0.5 * (spikes - (membranes >= threshold)) ** 2
-    return lifted_cost(membranes, spikes, threshold)
+    return lifted_cost(membranes, spikes, threshold, width)
 
 
 def _side(
@@ -137,9 +142,9 @@ class ChainBlock:
         c and a.
     leak : float or (m,) array
     constraint : "squared", "lifted" or "linearized"
-        The last has σ (1{z⁰ >= θ} − a) z for φ, the slope of "lifted" at present membranes z⁰.
-    present : (n, T, m) bool array
-        1{z⁰ >= θ}, for "linearized".
+        The last has σ (s⁰ − a) z for φ, the slope of "lifted" at present membranes z⁰.
+    present : (n, T, m) array
+        s⁰, for "linearized": the spikes 1{z⁰ >= θ}, or a ramp and its rounding, r(z⁰) + ξ.
     """
 
     name: str
@@ -151,7 +156,7 @@ class ChainBlock:
     coupling: float
     spike_penalty: float
     constraint: str = "squared"
-    present: BoolArray | None = None
+    present: FloatArray | BoolArray | None = None
 
     def __post_init__(self) -> None:
         positive("coupling", self.coupling)
@@ -203,7 +208,7 @@ class ChainBlock:
         solve = chain_membranes if self.constraint == "squared" else lifted_membranes
         return solve(self.drive, self.spikes, self.leak, self.threshold, self.coupling, self.spike_penalty)
 
-    def _linearized(self, present: BoolArray) -> FloatArray:
+    def _linearized(self, present: FloatArray | BoolArray) -> FloatArray:
         """Return the minimiser where nothing bounds z: residuals backwards in time, membranes forwards."""
         dtype = self.drive.dtype
         leak = np.asarray(self.leak, dtype)
