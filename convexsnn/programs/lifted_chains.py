@@ -104,11 +104,12 @@ def lifted_cost(
 ) -> FloatArray:
     """Return the lifting of the ramp, entry by entry: at least 0 for a ∈ [0, 1], 0 where a = r(z).
 
-    With x = ½ + (z − θ)/w it is w/2 [(a − x)² − (r − x)²], convex in z and in a; for w = 0 it is
-    (z − θ)₊ − a (z − θ), and r(z) the spike.
+    With x = ½ + (z − θ)/w it is w/2 [(a − x)² − (r − x)²] = w/2 (a − r)(a + r − 2x), convex in z and in a;
+    for w = 0 it is (z − θ)₊ − a (z − θ), and r(z) the spike.
     """
     if width == 0.0:
         above = membranes - threshold
         return np.maximum(above, 0.0) - spikes * above
     x = _scaled(membranes, threshold, width)
-    return 0.5 * width * ((spikes - x) ** 2 - (np.clip(x, 0.0, 1.0) - x) ** 2)
+    r = np.clip(x, 0.0, 1.0)
+    return 0.5 * width * (spikes - r) * (spikes + r - 2.0 * x)
