@@ -43,3 +43,22 @@ def solved(tmp_path_factory):
 def folder(solved, tmp_path):
     """Return a copy to alter."""
     return shutil.copytree(solved, tmp_path / "copy")
+
+
+@pytest.fixture(scope="session")
+def two_workers():
+    pytest.importorskip("distributed")
+    from convexsnn.train.distributed import connect
+
+    with connect(workers=2) as client:
+        # a worker with nothing to do takes tasks of the other, with copies of what they need; without that it
+        # is certain what a worker that dies takes with it
+        client.sync(client.cluster.scheduler.extensions["stealing"].stop)
+        yield client
+
+
+@pytest.fixture
+def client(two_workers):
+    """Return the client, with two workers whatever happened to those of the test before."""
+    two_workers.wait_for_workers(2, timeout=30)
+    return two_workers
