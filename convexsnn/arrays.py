@@ -27,7 +27,7 @@ def shown_shape(axes: Sequence[Axis]) -> str:
 
 
 def real_array(
-    name: str, value: Any, axes: Sequence[Axis], *, dtype: npt.DTypeLike = np.float64
+    name: str, value: Any, axes: Sequence[Axis], *, dtype: npt.DTypeLike = np.float64, copy: bool = True
 ) -> FloatArray:
     """Return `value` as a finite floating-point array whose shape fits `axes`.
 
@@ -37,6 +37,8 @@ def real_array(
         What the caller calls this argument; every error message starts with it.
     axes : sequence of str, int or (str, int)
         A string is an axis of any positive length, an int or a pair an axis of just that length.
+    copy : bool
+        Whether the array must be one of its own; else it may be `value` itself.
 
     Raises
     ------
@@ -47,7 +49,7 @@ def real_array(
         raw = np.asarray(value)
         if raw.dtype.kind not in "biuf":
             raise TypeError(f"dtype {raw.dtype}")
-        array = raw.astype(dtype)
+        array = raw.astype(dtype, copy=copy)
     except (TypeError, ValueError) as error:
         raise ShapeError(f"{name}: expected real numbers {shown_shape(axes)}, got {error}") from error
     lengths = [a[1] if isinstance(a, tuple) else a for a in axes]
@@ -58,9 +60,9 @@ def real_array(
         raise ShapeError(f"{name}: expected {shown_shape(axes)}, got {array.shape}")
     if array.size == 0:
         raise ShapeError(f"{name}: empty, shape {array.shape}")
-    finite = np.isfinite(array)
-    if not finite.all():
-        place = tuple(int(k) for k in np.argwhere(~finite)[0])
+    # one pass without an array of its own tells nearly always; a sum of finite numbers may overflow
+    if not np.isfinite(array.sum()) and not np.isfinite(array).all():
+        place = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
         raise ShapeError(f"{name}: {array[place]} at index {place}; every value must be finite")
     return array
 

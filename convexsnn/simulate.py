@@ -109,12 +109,14 @@ def simulate(
     inputs: npt.ArrayLike,
     *,
     dtype: npt.DTypeLike = np.float64,
+    copy: bool = True,
 ) -> Trace:
     """Run `network` on `inputs` (n, T, d) and record every layer.
 
     Parameters
     ----------
     dtype : floating-point type of the computation.
+    copy : whether the trace has inputs of its own; without them `inputs` must stay as they are.
 
     Raises
     ------
@@ -122,7 +124,7 @@ def simulate(
         `inputs` is not a finite (n, T, d) array with the d of the first layer.
     """
     d = network.layers[0].inputs
-    shown = real_array("inputs", inputs, ("n", "T", ("d", d)), dtype=dtype)
+    shown = real_array("inputs", inputs, ("n", "T", ("d", d)), dtype=dtype, copy=copy)
     signal: FloatArray | BoolArray = shown
     spikes = []
     for layer in network.layers:

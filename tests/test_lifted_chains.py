@@ -8,7 +8,8 @@ import pytest
 from scipy.optimize import nnls
 
 from convexsnn.errors import ShapeError
-from convexsnn.programs.lifted_chains import lifted_cost, lifted_membranes
+from convexsnn.programs.lifted_chains import lifted_membranes
+from convexsnn.programs.ramp import lifted_cost
 
 BETAS = [0.0, 0.5, 0.9, 1.0]
 

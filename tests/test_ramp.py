@@ -6,7 +6,7 @@ from small_splittings import TWO_LAYERS, naive_ramp, problem
 
 from convexsnn.errors import LoweringError
 from convexsnn.lowering.admm import AdmmSplitting
-from convexsnn.programs.lifted_chains import lifted_cost, ramp
+from convexsnn.programs.ramp import lifted_cost, ramp
 from convexsnn.train.shards import Order, _move
 
 

@@ -19,6 +19,7 @@ from convexsnn.arrays import FloatArray
 from convexsnn.lowering.split import Split, lagged
 from convexsnn.programs.box_qp import box_qp
 from convexsnn.programs.quadratic import Quadratic, QuadraticBlock
+from convexsnn.programs.ramp import lifted_parabola
 
 Term = tuple[float, Any, FloatArray]  # w, M (p, k) dense or sparse, targets p (N, p)
 
@@ -72,16 +73,12 @@ def _spike_term(split: Split, k: int) -> tuple[float, FloatArray, FloatArray]:
     if split.splitting.constraint == "squared":
         fires = (z >= layer.threshold) * sigma
         return float(sigma), fires, 0.5 * fires.sum(axis=2)
-    above = sigma * (z - z.dtype.type(layer.threshold))
     width, rounding = split.splitting.ramp_width, split.roundings[k]
     if rounding is None:
+        above = sigma * (z - z.dtype.type(layer.threshold))
         return 0.0, above, np.maximum(above, 0.0).sum(axis=2)
-    # σw/2 (a − ξ − x)² − σw/2 (r − x)² with σw x = σw/2 + σ(z − θ)
-    square = sigma * z.dtype.type(width)
-    x = above / square + z.dtype.type(0.5)
-    aim = x + rounding
-    missed = np.clip(x, 0.0, 1.0) - x
-    return float(square), square * aim, 0.5 * square * (aim**2 - missed**2).sum(axis=2)
+    parabola = lifted_parabola(z, rounding, layer.threshold, width, layer.spike_penalty)
+    return layer.spike_penalty * width, *parabola
 
 
 def _box(split: Split, k: int, where: slice) -> tuple[Any, Any]:

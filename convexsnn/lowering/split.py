@@ -23,10 +23,10 @@ import numpy as np
 
 from convexsnn.arrays import FloatArray
 from convexsnn.lowering.weights import Sums, Weights, by_filter, feature_blocks, sums_of
-from convexsnn.programs.lifted_chains import ramp
 from convexsnn.programs.losses import Loss
 from convexsnn.programs.proximal import OutputBlock
 from convexsnn.programs.quadratic import Quadratic, QuadraticBlock
+from convexsnn.programs.ramp import ramp
 from convexsnn.programs.splitting import ChainBlock, MembraneBlock, spike_cost
 from convexsnn.simulate import run_layer
 
@@ -132,6 +132,9 @@ class Split:
         self.roundings = [self._rounding(k) for k in range(len(weights.layers))]
         self.multipliers: FloatArray = np.zeros(self.targets.shape)
         self.use(weights)
+        for k, layer in enumerate(weights.layers):
+            if layer.recurrent is None:  # what drives a layer follows from its dynamics, without a product
+                self.drives[k] = self._taken(k)
         self.outputs = self._followed() if self.splitting.every_output else self.read()
 
     def _rounding(self, k: int) -> FloatArray | None:
@@ -170,9 +173,21 @@ class Split:
 
     def residual(self, k: int) -> FloatArray:
         """Return z_t − β z_{t−1} − c_t of layer k, (n, T, m)."""
-        z, leak = self.membranes[k], np.asarray(self.splitting.layers[k].leak, self.inputs.dtype)
-        found = z - self.drive(k) - self.fed_back(k)
-        found[:, 1:] -= leak * z[:, :-1]
+        found = self._taken(k)
+        found -= self.drive(k)
+        return found
+
+    def _taken(self, k: int) -> FloatArray:
+        """Return z_t − β z_{t−1} − (R − r) a_{t−1} of layer k, (n, T, m)."""
+        layer, recurrent = self.splitting.layers[k], self.weights.layers[k].recurrent
+        leak, reset = (np.asarray(v, self.inputs.dtype) for v in (layer.leak, layer.reset))
+        z, before = self.membranes[k], self.spikes[k][:, :-1]
+        found = z.copy()
+        later = found[:, 1:]
+        later -= leak * z[:, :-1]
+        later += reset * before
+        if recurrent is not None:
+            later -= before @ recurrent.T
         return found
 
     def filtered(self) -> FloatArray:

@@ -222,7 +222,10 @@ class Layer:
         )
 
     def astype(self, dtype: npt.DTypeLike) -> Layer:
-        """Return the layer in another floating-point type."""
+        """Return the layer in a floating-point type: itself if it is of that type already."""
+        held = [self.weights, *vars(self.neuron).values()]
+        if all(getattr(value, "dtype", dtype) == dtype for value in held):
+            return self
         bias = None if self.bias is None else self.bias.astype(dtype)
         recurrent = None if self.recurrent is None else self.recurrent.astype(dtype)
         return Layer(self.weights.astype(dtype), self.neuron.astype(dtype), bias, recurrent, self.window)

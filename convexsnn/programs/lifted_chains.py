@@ -85,31 +85,3 @@ def lifted_membranes(
     out = np.empty(c.shape, c.dtype)
     on_both_cores(lambda low, high: _solve(c, a, beta, theta, sigma / rho, out, low, high), len(c), c.size)
     return out.reshape(np.shape(drive))
-
-
-def ramp(membranes: FloatArray, threshold: float, width: float) -> FloatArray:
-    """Return r(z) = clip(½ + (z − θ)/w, 0, 1), for w = 0 the spike 1{z >= θ}."""
-    if width == 0.0:
-        return (membranes >= threshold).astype(membranes.dtype)
-    return np.clip(_scaled(membranes, threshold, width), 0.0, 1.0)
-
-
-def _scaled(membranes: FloatArray, threshold: float, width: float) -> FloatArray:
-    kind = membranes.dtype.type
-    return np.asarray(kind(0.5) + (membranes - kind(threshold)) / kind(width))
-
-
-def lifted_cost(
-    membranes: FloatArray, spikes: FloatArray, threshold: float, width: float = 0.0
-) -> FloatArray:
-    """Return the lifting of the ramp, entry by entry: at least 0 for a ∈ [0, 1], 0 where a = r(z).
-
-    With x = ½ + (z − θ)/w it is w/2 [(a − x)² − (r − x)²] = w/2 (a − r)(a + r − 2x), convex in z and in a;
-    for w = 0 it is (z − θ)₊ − a (z − θ), and r(z) the spike.
-    """
-    if width == 0.0:
-        above = membranes - threshold
-        return np.maximum(above, 0.0) - spikes * above
-    x = _scaled(membranes, threshold, width)
-    r = np.clip(x, 0.0, 1.0)
-    return 0.5 * width * (spikes - r) * (spikes + r - 2.0 * x)

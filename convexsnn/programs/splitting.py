@@ -28,8 +28,9 @@ import numpy as np
 from convexsnn.arrays import BoolArray, FloatArray, choice, positive
 from convexsnn.errors import ShapeError
 from convexsnn.programs.chains import chain_membranes
-from convexsnn.programs.lifted_chains import lifted_cost, lifted_membranes
+from convexsnn.programs.lifted_chains import lifted_membranes
 from convexsnn.programs.quadratic import Quadratic, QuadraticBlock
+from convexsnn.programs.ramp import lifted_cost
 
 CONSTRAINTS = ("squared", "lifted")  # and, for chains, "linearized"
 

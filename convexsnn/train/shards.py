@@ -19,6 +19,8 @@ from convexsnn.lowering.weights import Sums, Weights, feature_blocks, sums_of
 from convexsnn.simulate import simulate
 from convexsnn.targets import TargetCode
 
+AT_ONCE = 1000  # samples, where each iteration starts from the true dynamics
+
 
 @dataclass(frozen=True)
 class Order:
@@ -181,8 +183,8 @@ class Shard:
         return rows[(rows >= self.first) & (rows < self.first + len(self.inputs))] - self.first
 
     def _split(self, weights: Weights, penalty: float, rows: IntArray) -> Split:
-        whole = len(rows) == len(self.inputs)
-        inputs = self.inputs if whole else self.inputs[rows]
+        adjoining = len(rows) == rows[-1] + 1 - rows[0]
+        inputs = self.inputs[rows[0] : rows[-1] + 1] if adjoining else self.inputs[rows]
         own = self.splitting if penalty == 1.0 else self.splitting.scaled(penalty)
         return Split(own, inputs, self.encoded[rows], self.sample_weights[rows], weights)
 
@@ -206,8 +208,15 @@ class Shard:
         local = self._local(batch)
         if not len(local):
             return variables, None
+        if self.restarts:  # nothing is kept: some samples at a time, whose variables stay in the cache
+            reply: Reply | None = None
+            for first in range(0, len(local), AT_ONCE):
+                split = self._split(weights, penalty, local[first : first + AT_ONCE])
+                part = _swept(split, order)
+                reply = part if reply is None else reply.plus(part)
+            return None, reply
         split = self._split(weights, penalty, local)
-        if variables is not None and not self.restarts:
+        if variables is not None:
             own = variables.take(local)  # copies
             split.membranes, split.spikes = own.membranes, own.spikes
             split.outputs = own.outputs
@@ -215,23 +224,10 @@ class Shard:
             split.use(weights)
             if order.multipliers:
                 split.step_multipliers()
-        products = 0
-        for again in range(order.sweeps):
-            if again and order.multipliers:
-                split.step_multipliers()
-            for k in order.blocks:
-                try:
-                    products += _move(split, k)
-                except ShapeError as error:  # programs are made of finite numbers alone
-                    block = "outputs" if k == len(split.spikes) else f"layer {k + 1}"
-                    raise SolverFailed(f"admm: {block}: {error}") from error
-        reply = _reply(split, order, products)
-        if self.restarts:
-            return None, reply
+        reply = _swept(split, order)
         moved = Variables(split.membranes, split.spikes, split.outputs, split.multipliers)
-        return moved if variables is None or len(local) == len(self.inputs) else variables.put(
-            local, moved
-        ), reply
+        whole = len(local) == len(self.inputs)
+        return moved if variables is None or whole else variables.put(local, moved), reply
 
     def start(self, weights: Weights) -> Variables | None:
         """Return the variables of the true dynamics, None where nothing is kept."""
@@ -253,7 +249,8 @@ class Shard:
 
     def score(self, weights: Weights, network: object) -> Score:
         """Return what the simulator says of weights; `network` is the architecture."""
-        trace = simulate(weights.network(network), self.inputs, dtype=self.inputs.dtype)  # type: ignore[arg-type]
+        own = weights.network(network)  # type: ignore[arg-type]
+        trace = simulate(own, self.inputs, dtype=self.inputs.dtype, copy=False)
         outputs = np.asarray(trace.outputs, dtype=np.float64)
         accuracies = self.code.accuracies(outputs, "targets", self.targets)
         losses = self.splitting.loss.value(outputs, self.encoded)
@@ -269,6 +266,21 @@ class Shard:
 def _check_finite(block: str, values: FloatArray) -> None:
     if not np.isfinite(values.sum(dtype=np.float64)):
         raise SolverFailed(f"admm: {block}: values that are not finite")
+
+
+def _swept(split: Split, order: Order) -> Reply:
+    """Move every block of a splitting, in order, as often as asked for; return the sums."""
+    products = 0
+    for again in range(order.sweeps):
+        if again and order.multipliers:
+            split.step_multipliers()
+        for k in order.blocks:
+            try:
+                products += _move(split, k)
+            except ShapeError as error:  # programs are made of finite numbers alone
+                block = "outputs" if k == len(split.spikes) else f"layer {k + 1}"
+                raise SolverFailed(f"admm: {block}: {error}") from error
+    return _reply(split, order, products)
 
 
 def _move(split: Split, k: int) -> int:
