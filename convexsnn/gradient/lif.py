@@ -1,0 +1,190 @@
+"""A layer of LIF neurons in torch, with the simulator's dynamics and a choice of three gradients.
+
+    u_t = carry(u_{t−1}, s_{t−1}) + I_t,    s_t = 1{u_t >= θ}
+
+With e_t = ∂L/∂s_t as it comes from outside, σ_t = φ'(u_t − θ) and δ_t = ∂L/∂u_t = ∂L/∂I_t,
+
+    bptt     autograd through the unrolled loop: the reference
+    exodus   δ_t = σ_t (e_t − r δ_{t+1}) + k δ_{t+1}     the same gradient by the implicit function theorem
+    slayer   δ_t = σ_t e_t + k δ_{t+1}                   what the reset says of past spikes is left out
+
+    reset            r       k
+    subtract         β θ     β
+    subtract_after   θ       β
+    zero             β u_t   β (1 − s_t)
+    none             0       β
+
+[B22] Bauer, Lenz, Haghighatshoar, Sheik, "EXODUS: stable and efficient training of SNNs", 2022. [S18] Shrestha
+& Orchard, "SLAYER: spike layer error reassignment in time", 2018.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convexsnn.arrays import choice, positive
+from convexsnn.errors import ShapeError
+from convexsnn.gradient import kernels_cpu, kernels_torch
+from convexsnn.gradient.surrogate import Surrogate
+from convexsnn.networks.neurons import RESETS
+
+GRADIENTS = ("exodus", "bptt", "slayer")
+BACKENDS = ("auto", "fused", "torch")
+
+
+class _Spike(torch.autograd.Function):
+    """1{x >= 0} with a surrogate's slope."""
+
+    @staticmethod
+    def forward(context: Any, distance: Tensor, surrogate: Surrogate, scale: float) -> Tensor:
+        context.save_for_backward(distance)
+        context.surrogate, context.scale = surrogate, scale
+        return (distance >= 0).to(distance.dtype)
+
+    @staticmethod
+    def backward(context: Any, *grads: Tensor) -> Any:
+        (distance,) = context.saved_tensors
+        return grads[0] * context.scale * context.surrogate.slope(distance), None, None
+
+
+def spike(distance: Tensor, surrogate: Surrogate, scale: float = 1.0) -> Tensor:
+    """Return 1{x >= 0}, as 0.0 and 1.0, whose gradient is the surrogate's."""
+    return _Spike.apply(distance, surrogate, scale)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Adjoint(torch.autograd.Function):
+    """The whole layer as one function; `kernels` has both of its directions."""
+
+    @staticmethod
+    def forward(
+        context: Any, current: Tensor, leak: Tensor, threshold: Tensor, settings: Any, kernels: Any
+    ) -> Tensor:
+        membranes, spikes = kernels.forward(current, leak, threshold, settings[0])
+        context.save_for_backward(membranes, leak, threshold)
+        context.settings, context.kernels = settings, kernels
+        return spikes  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(context: Any, *grads: Tensor) -> Any:
+        needed = any(context.needs_input_grad[1:3])
+        found = context.kernels.backward(
+            grads[0].contiguous(), *context.saved_tensors, *context.settings, needed
+        )
+        return *found, None, None
+
+
+class _Smooth(torch.autograd.Function):
+    """The layer with φ in place of the spike, and the adjoint as for spikes: to be held to its true gradient."""
+
+    @staticmethod
+    def forward(
+        context: Any, current: Tensor, leak: Tensor, threshold: Tensor, settings: Any, surrogate: Surrogate
+    ) -> Tensor:
+        membranes, spikes = torch.empty_like(current), torch.empty_like(current)
+        carry = torch.zeros_like(current[0])
+        for t in range(len(current)):
+            membranes[t] = carry + current[t]
+            spikes[t] = surrogate.integral(membranes[t] - threshold)
+            carry = kernels_torch.carried(membranes[t], spikes[t], leak, threshold, settings[0])
+        context.save_for_backward(membranes, spikes, leak, threshold)
+        context.settings = settings
+        return spikes
+
+    @staticmethod
+    def backward(context: Any, *grads: Tensor) -> Any:
+        return *kernels_torch.adjoint(grads[0], *context.saved_tensors, *context.settings), None, None
+
+
+def _unrolled(
+    current: Tensor, leak: Tensor, threshold: Tensor, reset: int, surrogate: Surrogate, scale: float,
+    smooth: bool,
+) -> Tensor:  # fmt: skip
+    carry, spikes = torch.zeros_like(current[0]), []
+    for step in current:
+        membrane = carry + step
+        distance = membrane - threshold
+        spikes.append(surrogate.integral(distance) if smooth else spike(distance, surrogate, scale))
+        carry = kernels_torch.carried(membrane, spikes[-1], leak, threshold, reset)
+    return torch.stack(spikes)
+
+
+def _kernels(current: Tensor, backend: str) -> Any:
+    """Return the module that runs a layer: numba on the CPU, Triton on a GPU, plain torch elsewhere."""
+    if backend == "torch":
+        return kernels_torch
+    if current.device.type == "cpu" and current.dtype in (torch.float32, torch.float64):
+        return kernels_cpu
+    if current.device.type == "cuda":
+        try:
+            from convexsnn.gradient import kernels_triton
+
+            return kernels_triton
+        except ImportError:
+            pass
+    if backend == "fused":
+        raise ShapeError(f"backend: 'fused' has no kernels for {current.dtype} on {current.device}")
+    return kernels_torch
+
+
+def lif(
+    current: Tensor,
+    leak: Tensor | float,
+    threshold: Tensor | float = 1.0,
+    *,
+    reset: str = "subtract",
+    surrogate: Surrogate | None = None,
+    gradient: str = "exodus",
+    scale: float = 1.0,
+    smooth: bool = False,
+    backend: str = "auto",
+) -> Tensor:
+    """Return the spikes of a layer of LIF neurons, as 0.0 and 1.0.
+
+    Parameters
+    ----------
+    current : (T, ..., m) tensor
+        Input current of every step, time first.
+    leak, threshold : float, or tensor that broadcasts to (..., m)
+        β and θ; may ask for gradients.
+    reset : {"subtract", "subtract_after", "zero", "none"}
+    surrogate : Surrogate, optional
+        An arctangent of width 1 if not given.
+    gradient : {"exodus", "bptt", "slayer"}
+    scale : float
+        Factor of the surrogate's slope, SLAYER's gradient scale.
+    smooth : bool
+        Put the surrogate's integral in place of the spike: no longer a spiking layer, but one whose
+        gradient can be checked by finite differences.
+    backend : {"auto", "fused", "torch"}
+        What exodus and slayer run on: fused kernels where there are any, or steps in torch.
+
+    Raises
+    ------
+    ShapeError
+        A name that is none of the above, a current without time and units, no fused kernels.
+    """
+    choice("reset", reset, RESETS)
+    choice("gradient", gradient, GRADIENTS)
+    choice("backend", backend, BACKENDS)
+    positive("scale", scale)
+    if current.ndim < 2 or not current.numel() or not current.is_floating_point():
+        raise ShapeError(f"current: expected floats (T, ..., m), got {current.dtype} {tuple(current.shape)}")
+    surrogate, code = surrogate or Surrogate(), RESETS.index(reset)
+    beta, theta = (torch.as_tensor(p, dtype=current.dtype, device=current.device) for p in (leak, threshold))
+    if gradient == "bptt":
+        return _unrolled(current, beta, theta, code, surrogate, scale, smooth)
+    try:  # one value a neuron; expanding is differentiable, so parameters get sums over samples
+        flat = [p.expand(current.shape[1:]).reshape(-1) for p in (beta, theta)]
+    except RuntimeError as error:
+        shapes = f"{tuple(beta.shape)} and {tuple(theta.shape)}"
+        raise ShapeError(f"leak, threshold: {shapes} do not fit current {tuple(current.shape)}") from error
+    settings: tuple[Any, ...] = code, gradient == "exodus", surrogate, scale
+    table = current.reshape(len(current), -1).contiguous()
+    if smooth:
+        spikes = _Smooth.apply(table, *flat, settings, surrogate)  # type: ignore[no-untyped-call]
+    else:
+        spikes = _Adjoint.apply(table, *flat, settings, _kernels(current, backend))  # type: ignore[no-untyped-call]
+    return spikes.reshape(current.shape)  # type: ignore[no-any-return]
