@@ -15,36 +15,41 @@ import torch
 from numba import njit
 from torch import Tensor
 
-BLOCK = 2048  # neurons whose state stays in the first cache
+CACHE = 1 << 19  # bytes of membranes that stay in a core's second cache
+LEAST, MOST = 64, 2048  # neurons at a time
 
 
 @njit(cache=True, nogil=True)
-def _forward(current, leak, threshold, reset, membranes, spikes, start, stop):  # type: ignore[no-untyped-def]
-    """Run neurons start..stop; the arithmetic is that of `networks.LIF`, in its order."""
+def _step(current, beta, theta, reset, carry, u, s):  # type: ignore[no-untyped-def]
+    """Run one step of a block; the arithmetic is that of `networks.LIF`, in its order."""
     zero, one = current.dtype.type(0), current.dtype.type(1)
-    carry = np.empty(BLOCK, current.dtype)
-    for low in range(start, stop, BLOCK):
-        size = min(BLOCK, stop - low)
-        beta, theta = leak[low : low + size], threshold[low : low + size]
-        carry[:] = zero
+    for j in range(len(current)):
+        u[j] = carry[j] + current[j]
+        s[j] = one if u[j] >= theta[j] else zero
+    if reset == 0:
+        for j in range(len(current)):
+            carry[j] = beta[j] * (u[j] - theta[j] * s[j])
+    elif reset == 1:
+        for j in range(len(current)):
+            carry[j] = beta[j] * u[j] - theta[j] * s[j]
+    elif reset == 2:
+        for j in range(len(current)):
+            carry[j] = beta[j] * (u[j] * (one - s[j]))
+    else:
+        for j in range(len(current)):
+            carry[j] = beta[j] * u[j]
+
+
+@njit(cache=True, nogil=True)
+def _forward(current, leak, threshold, reset, block, spikes, start, stop):  # type: ignore[no-untyped-def]
+    """Run neurons start..stop."""
+    carry, u = np.empty(block, current.dtype), np.empty(block, current.dtype)
+    for low in range(start, stop, block):
+        size = min(block, stop - low)
+        here = slice(low, low + size)
+        carry[:] = 0
         for t in range(current.shape[0]):
-            here = slice(low, low + size)
-            i, u, s = current[t, here], membranes[t, here], spikes[t, here]
-            for j in range(size):
-                u[j] = carry[j] + i[j]
-                s[j] = one if u[j] >= theta[j] else zero
-            if reset == 0:
-                for j in range(size):
-                    carry[j] = beta[j] * (u[j] - theta[j] * s[j])
-            elif reset == 1:
-                for j in range(size):
-                    carry[j] = beta[j] * u[j] - theta[j] * s[j]
-            elif reset == 2:
-                for j in range(size):
-                    carry[j] = beta[j] * (u[j] * (one - s[j]))
-            else:
-                for j in range(size):
-                    carry[j] = beta[j] * u[j]
+            _step(current[t, here], leak[here], threshold[here], reset, carry, u, spikes[t, here])
 
 
 @njit(cache=True, nogil=True)
@@ -78,20 +83,28 @@ def _slopes(u, theta, shape, width, scale, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _backward(  # type: ignore[no-untyped-def]
-    grad, membranes, leak, threshold, reset, through, shape, width, scale, parameters, out, by_leak,
+    grad, current, leak, threshold, reset, block, through, shape, width, scale, parameters, out, by_leak,
     by_threshold, start, stop,
 ):  # fmt: skip
-    """Go back in time: δ_t = σ_t (e_t − r δ_{t+1}) + k δ_{t+1}; sums over time for leak and threshold."""
+    """Go back in time: δ_t = σ_t (e_t − r δ_{t+1}) + k δ_{t+1}; sums over time for leak and threshold.
+
+    Membranes are worked out again, block by block: that costs less than to write and read them.
+    """
     zero, one = grad.dtype.type(0), grad.dtype.type(1)
-    later, slope = np.empty(BLOCK, grad.dtype), np.empty(BLOCK, grad.dtype)
-    for low in range(start, stop, BLOCK):
-        size = min(BLOCK, stop - low)
-        beta, theta = leak[low : low + size], threshold[low : low + size]
-        db, dt = by_leak[low : low + size], by_threshold[low : low + size]
+    steps = grad.shape[0]
+    later, slope = np.empty(block, grad.dtype), np.empty(block, grad.dtype)
+    carry, fired = np.empty(block, grad.dtype), np.empty(block, grad.dtype)
+    membranes = np.empty((steps, block), grad.dtype)
+    for low in range(start, stop, block):
+        size = min(block, stop - low)
+        here = slice(low, low + size)
+        beta, theta, db, dt = leak[here], threshold[here], by_leak[here], by_threshold[here]
+        carry[:] = 0
+        for t in range(steps):
+            _step(current[t, here], beta, theta, reset, carry, membranes[t], fired)
         later[:] = zero
-        for t in range(grad.shape[0] - 1, -1, -1):
-            here = slice(low, low + size)
-            e, u, d = grad[t, here], membranes[t, here], out[t, here]
+        for t in range(steps - 1, -1, -1):
+            e, u, d = grad[t, here], membranes[t, :size], out[t, here]
             _slopes(u, theta, shape, width, scale, slope)
             if parameters:
                 for j in range(size):
@@ -121,9 +134,15 @@ def _backward(  # type: ignore[no-untyped-def]
             later[:size] = d
 
 
-def _on_threads(task: Any, neurons: int) -> None:
+def _block(steps: int, dtype: torch.dtype) -> int:
+    """Return how many neurons to take at a time."""
+    fit = CACHE // (max(steps, 1) * dtype.itemsize)
+    return max(LEAST, min(MOST, fit // LEAST * LEAST))
+
+
+def _on_threads(task: Any, neurons: int, block: int) -> None:
     """Call task(start, stop) on as many threads as torch uses, each with a share of the neurons."""
-    threads = min(torch.get_num_threads(), -(-neurons // BLOCK))
+    threads = min(torch.get_num_threads(), -(-neurons // block))
     if threads == 1:
         return task(0, neurons)
     edges = [neurons * k // threads for k in range(threads + 1)]
@@ -133,23 +152,23 @@ def _on_threads(task: Any, neurons: int) -> None:
 
 
 def forward(current: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> tuple[Tensor, Tensor]:
-    """Return membranes and spikes, (T, N), of currents (T, N); leak and threshold are (N,)."""
-    membranes, spikes = torch.empty_like(current), torch.empty_like(current)
+    """Return what `backward` needs, here the currents, and spikes (T, N); leak and threshold are (N,)."""
+    spikes, block = torch.empty_like(current), _block(len(current), current.dtype)
     arrays = [x.detach().numpy() for x in (current, leak, threshold)]
-    out = membranes.numpy(), spikes.numpy()
-    _on_threads(lambda low, high: _forward(*arrays, reset, *out, low, high), current.shape[1])
-    return membranes, spikes
+    out = spikes.numpy()
+    _on_threads(lambda a, b: _forward(*arrays, reset, block, out, a, b), current.shape[1], block)
+    return current, spikes
 
 
 def backward(
-    grad: Tensor, membranes: Tensor, leak: Tensor, threshold: Tensor, reset: int, through: bool,
+    grad: Tensor, current: Tensor, leak: Tensor, threshold: Tensor, reset: int, through: bool,
     surrogate: Any, scale: float, parameters: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return ∂L/∂I (T, N), ∂L/∂β and ∂L/∂θ (N,) from ∂L/∂s (T, N); the last two are 0 unless asked for."""
     out, by_leak, by_threshold = torch.empty_like(grad), torch.zeros_like(leak), torch.zeros_like(leak)
-    arrays = [x.detach().numpy() for x in (grad, membranes, leak, threshold)]
-    kind = arrays[0].dtype.type
-    settings = reset, kind(through), surrogate.code, kind(surrogate.width), kind(scale), parameters
+    arrays = [x.detach().numpy() for x in (grad, current, leak, threshold)]
+    kind, block = arrays[0].dtype.type, _block(len(grad), grad.dtype)
+    settings = block, kind(through), surrogate.code, kind(surrogate.width), kind(scale), parameters
     sums = out.numpy(), by_leak.numpy(), by_threshold.numpy()
-    _on_threads(lambda low, high: _backward(*arrays, *settings, *sums, low, high), grad.shape[1])
+    _on_threads(lambda a, b: _backward(*arrays, reset, *settings, *sums, a, b), grad.shape[1], block)
     return out, by_leak, by_threshold

@@ -22,7 +22,7 @@ def carried(membrane: Tensor, spike: Tensor, leak: Tensor, threshold: Tensor, re
 
 
 def forward(current: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> tuple[Tensor, Tensor]:
-    """Return membranes and spikes, (T, N), of currents (T, N); leak and threshold are (N,)."""
+    """Return what `backward` needs, membranes, and spikes, (T, N); leak and threshold are (N,)."""
     membranes, spikes = torch.empty_like(current), torch.empty_like(current)
     carry = torch.zeros_like(current[0])
     for t in range(len(current)):

@@ -62,8 +62,8 @@ class _Adjoint(torch.autograd.Function):
     def forward(
         context: Any, current: Tensor, leak: Tensor, threshold: Tensor, settings: Any, kernels: Any
     ) -> Tensor:
-        membranes, spikes = kernels.forward(current, leak, threshold, settings[0])
-        context.save_for_backward(membranes, leak, threshold)
+        kept, spikes = kernels.forward(current, leak, threshold, settings[0])
+        context.save_for_backward(kept, leak, threshold)
         context.settings, context.kernels = settings, kernels
         return spikes  # type: ignore[no-any-return]
 
