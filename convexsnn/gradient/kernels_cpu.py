@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -155,8 +155,8 @@ def forward(current: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> tup
     """Return what `backward` needs, here the currents, and spikes (T, N); leak and threshold are (N,)."""
     spikes, block = torch.empty_like(current), _block(len(current), current.dtype)
     arrays = [x.detach().numpy() for x in (current, leak, threshold)]
-    out = spikes.numpy()
-    _on_threads(lambda a, b: _forward(*arrays, reset, block, out, a, b), current.shape[1], block)
+    out, run = spikes.numpy(), cast(Any, _forward)
+    _on_threads(lambda a, b: run(*arrays, reset, block, out, a, b), current.shape[1], block)
     return current, spikes
 
 
@@ -169,6 +169,6 @@ def backward(
     arrays = [x.detach().numpy() for x in (grad, current, leak, threshold)]
     kind, block = arrays[0].dtype.type, _block(len(grad), grad.dtype)
     settings = block, kind(through), surrogate.code, kind(surrogate.width), kind(scale), parameters
-    sums = out.numpy(), by_leak.numpy(), by_threshold.numpy()
-    _on_threads(lambda a, b: _backward(*arrays, reset, *settings, *sums, a, b), grad.shape[1], block)
+    sums, run = (out.numpy(), by_leak.numpy(), by_threshold.numpy()), cast(Any, _backward)
+    _on_threads(lambda a, b: run(*arrays, reset, *settings, *sums, a, b), grad.shape[1], block)
     return out, by_leak, by_threshold

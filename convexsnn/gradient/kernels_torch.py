@@ -1,4 +1,4 @@
-"""The LIF layer's two recursions step by step in torch: runs anywhere, and is what the kernels are held to."""
+"""The LIF layer's two recursions step by step in torch: run anywhere; kernels are held to them."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return ∂L/∂I (T, N), ∂L/∂β and ∂L/∂θ (N,) from ∂L/∂s (T, N); the last two are 0 unless asked for."""
     spikes = (membranes >= threshold).to(grad.dtype)
-    return adjoint(
-        grad, membranes, spikes, leak, threshold, reset, through, surrogate, scale, parameters
-    )
+    return adjoint(grad, membranes, spikes, leak, threshold, reset, through, surrogate, scale, parameters)
 
 
 def adjoint(

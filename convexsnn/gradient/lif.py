@@ -14,8 +14,8 @@ With e_t = ∂L/∂s_t as it comes from outside, σ_t = φ'(u_t − θ) and δ_t
     zero             β u_t   β (1 − s_t)
     none             0       β
 
-[B22] Bauer, Lenz, Haghighatshoar, Sheik, "EXODUS: stable and efficient training of SNNs", 2022. [S18] Shrestha
-& Orchard, "SLAYER: spike layer error reassignment in time", 2018.
+[B22] Bauer, Lenz, Haghighatshoar, Sheik, "EXODUS: stable and efficient training of SNNs", 2022.
+[S18] Shrestha & Orchard, "SLAYER: spike layer error reassignment in time", 2018.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Spike(torch.autograd.Function):
 
 def spike(distance: Tensor, surrogate: Surrogate, scale: float = 1.0) -> Tensor:
     """Return 1{x >= 0}, as 0.0 and 1.0, whose gradient is the surrogate's."""
-    return _Spike.apply(distance, surrogate, scale)  # type: ignore[no-any-return, no-untyped-call]
+    return _Spike.apply(distance, surrogate, scale)
 
 
 class _Adjoint(torch.autograd.Function):
@@ -65,7 +65,7 @@ class _Adjoint(torch.autograd.Function):
         kept, spikes = kernels.forward(current, leak, threshold, settings[0])
         context.save_for_backward(kept, leak, threshold)
         context.settings, context.kernels = settings, kernels
-        return spikes  # type: ignore[no-any-return]
+        return spikes
 
     @staticmethod
     def backward(context: Any, *grads: Tensor) -> Any:
@@ -77,7 +77,7 @@ class _Adjoint(torch.autograd.Function):
 
 
 class _Smooth(torch.autograd.Function):
-    """The layer with φ in place of the spike, and the adjoint as for spikes: to be held to its true gradient."""
+    """The layer with φ in place of the spike: its adjoint can be held to its true gradient."""
 
     @staticmethod
     def forward(
@@ -119,7 +119,7 @@ def _kernels(current: Tensor, backend: str) -> Any:
         return kernels_cpu
     if current.device.type == "cuda":
         try:
-            from convexsnn.gradient import kernels_triton
+            import convexsnn.gradient.kernels_triton as kernels_triton
 
             return kernels_triton
         except ImportError:
@@ -184,7 +184,7 @@ def lif(
     settings: tuple[Any, ...] = code, gradient == "exodus", surrogate, scale
     table = current.reshape(len(current), -1).contiguous()
     if smooth:
-        spikes = _Smooth.apply(table, *flat, settings, surrogate)  # type: ignore[no-untyped-call]
+        spikes = _Smooth.apply(table, *flat, settings, surrogate)
     else:
-        spikes = _Adjoint.apply(table, *flat, settings, _kernels(current, backend))  # type: ignore[no-untyped-call]
-    return spikes.reshape(current.shape)  # type: ignore[no-any-return]
+        spikes = _Adjoint.apply(table, *flat, settings, _kernels(current, backend))
+    return spikes.reshape(current.shape)

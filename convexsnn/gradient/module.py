@@ -1,0 +1,205 @@
+"""A network of this package as a torch module, to the spike, and back.
+
+The module runs the dynamics of `networks.neurons` in the order of the simulator. LIF layers without
+recurrence take one of the gradients of `lif`; threshold units are LIF units without leak or reset; what sees
+spikes of its own layer (recurrent layers, recurrent threshold units, the membrane readout) is unrolled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from convexsnn.errors import ShapeError
+from convexsnn.gradient.kernels_torch import carried
+from convexsnn.gradient.lif import lif, spike
+from convexsnn.gradient.surrogate import Surrogate
+from convexsnn.networks import LIF, Layer, Network, RecurrentThreshold, readout_kernel
+from convexsnn.networks.neurons import RESETS
+
+
+def _tensor(value: Any, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(np.asarray(value), dtype=dtype)
+
+
+class LayerModule(nn.Module):
+    """One layer: weights, bias and recurrent weights are parameters, leak and threshold where asked for.
+
+    Parameters
+    ----------
+    layer : Layer
+        Dense; its values are the starting ones.
+    learn_neuron : bool
+        Whether leak and threshold of LIF units are trained too, one a unit.
+    """
+
+    def __init__(
+        self, layer: Layer, surrogate: Surrogate, gradient: str = "exodus", scale: float = 1.0,
+        dtype: torch.dtype = torch.float32, learn_neuron: bool = False,
+    ) -> None:  # fmt: skip
+        """Copy a layer's values; raises ShapeError for a convolution."""
+        super().__init__()
+        if layer.window is not None:
+            raise ShapeError("window: gradient training takes dense layers; this one is a convolution")
+        self.surrogate, self.gradient, self.scale = surrogate, gradient, scale
+        neuron = self.neuron = layer.neuron
+        self.weights = nn.Parameter(_tensor(layer.weights, dtype))
+        self.bias = None if layer.bias is None else nn.Parameter(_tensor(layer.bias, dtype))
+        self.recurrent = None if layer.recurrent is None else nn.Parameter(_tensor(layer.recurrent, dtype))
+        own = neuron.own_weight if isinstance(neuron, RecurrentThreshold) else None
+        self.own_weight = (
+            None if own is None else nn.Parameter(_tensor(np.broadcast_to(own, layer.units), dtype))
+        )
+        self.reset = neuron.reset if isinstance(neuron, LIF) else "none"
+        leak = neuron.leak if isinstance(neuron, LIF) else 0.0
+        values = {"leak": leak, "threshold": neuron.threshold}
+        for name, value in values.items():
+            each = _tensor(np.broadcast_to(value, layer.units).copy() if learn_neuron else value, dtype)
+            if learn_neuron and isinstance(neuron, LIF):
+                setattr(self, name, nn.Parameter(each))
+            else:
+                self.register_buffer(name, each)
+
+    def drive(self, signal: Tensor) -> Tensor:
+        """Return the weighted input, (T, n, m), of a signal (T, n, d)."""
+        return nn.functional.linear(signal, self.weights, self.bias)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return spikes (T, n, m) of a signal (T, n, d)."""
+        if self.recurrent is not None or self.own_weight is not None:
+            return self.unrolled(signal)[0]
+        return lif(
+            self.drive(signal), self.leak, self.threshold, reset=self.reset, surrogate=self.surrogate,  # type: ignore[arg-type]
+            gradient=self.gradient, scale=self.scale,
+        )  # fmt: skip
+
+    def unrolled(self, signal: Tensor) -> tuple[Tensor, Tensor]:
+        """Return spikes and membranes after their reset, (T, n, m), step by step."""
+        drive = self.drive(signal)
+        spikes: list[Tensor] = []
+        after: list[Tensor] = []
+        carry = torch.zeros_like(drive[0])
+        code = RESETS.index(self.reset)
+        for t, current in enumerate(drive):
+            if self.recurrent is not None and t:
+                current = current + nn.functional.linear(spikes[-1], self.recurrent)
+            membrane = carry + current
+            s = spike(membrane - self.threshold, self.surrogate, self.scale)
+            spikes.append(s)
+            if self.own_weight is not None:
+                after.append(membrane)
+                carry = self.own_weight * s
+                continue
+            after.append(self._after_reset(membrane, s))
+            carry = carried(membrane, s, self.leak, self.threshold, code)  # type: ignore[arg-type]
+        return torch.stack(spikes), torch.stack(after)
+
+    def _after_reset(self, membrane: Tensor, s: Tensor) -> Tensor:
+        match self.reset:
+            case "none":
+                return membrane
+            case "zero":
+                return membrane * (1.0 - s)
+            case _:
+                return membrane - self.threshold * s  # type: ignore[operator]
+
+    def layer(self) -> Layer:
+        """Return the layer of the present values, in float64.
+
+        Raises
+        ------
+        ShapeError
+            A trained threshold that is not one for all units; weights can be rescaled to one threshold.
+        """
+
+        def array(value: Any) -> Any:
+            return None if value is None else value.detach().cpu().double().numpy()
+
+        neuron: Any = self.neuron
+        weights, bias, recurrent = array(self.weights), array(self.bias), array(self.recurrent)
+        if isinstance(self.leak, nn.Parameter):
+            leak, theta = array(self.leak), array(self.threshold)
+            unit = (
+                neuron.threshold / theta
+            )  # a unit's membrane in units of its threshold runs the same spikes
+            weights = weights * unit[:, None]
+            bias = None if bias is None else bias * unit
+            recurrent = None if recurrent is None else recurrent * unit[:, None]
+            neuron = replace(neuron, leak=np.clip(leak, 0.0, 1.0))
+        if self.own_weight is not None:
+            neuron = replace(neuron, own_weight=array(self.own_weight))
+        return Layer(weights, neuron, bias, recurrent)
+
+
+class NetworkModule(nn.Module):
+    """A network: its layers, and the readout's weights A as a parameter.
+
+    Parameters
+    ----------
+    network : Network
+        Architecture and starting values.
+    surrogate, gradient, scale
+        As in `lif`.
+    """
+
+    def __init__(
+        self, network: Network, surrogate: Surrogate | None = None, gradient: str = "exodus",
+        scale: float = 1.0, dtype: torch.dtype = torch.float32, learn_neuron: bool = False,
+    ) -> None:  # fmt: skip
+        """Copy a network's values."""
+        super().__init__()
+        surrogate = surrogate or Surrogate()
+        self.layers = nn.ModuleList(
+            LayerModule(layer, surrogate, gradient, scale, dtype, learn_neuron) for layer in network.layers
+        )
+        self.output_weights = nn.Parameter(_tensor(network.output_weights, dtype))
+        self.readout, self.supervise = network.readout, network.supervise
+        self.readout_leak, self.surrogate = network.readout_leak, surrogate
+
+    def spikes(self, inputs: Tensor) -> list[Tensor]:
+        """Return the spikes of every layer, (T, n, m), of inputs (n, T, d)."""
+        signal, found = inputs.transpose(0, 1).to(self.output_weights.dtype), []
+        for layer in self.layers:
+            signal = layer(signal)
+            found.append(signal)
+        return found
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return outputs, (n, C) of the last step or (n, T, C) of all, of inputs (n, T, d)."""
+        return self.features(inputs) @ self.output_weights
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return what the output weights see, (n, M) or (n, T, M)."""
+        signal = inputs.transpose(0, 1).to(self.output_weights.dtype)
+        for layer in self.layers[:-1]:
+            signal = layer(signal)
+        last: Any = self.layers[-1]
+        if self.readout == "membrane":
+            seen = spike(last.unrolled(signal)[1], self.surrogate)
+        else:
+            seen = last(signal)
+        if self.readout in ("spike", "membrane"):
+            return seen[-1] if self.supervise == "last" else seen.transpose(0, 1)
+        return self._filtered(seen)
+
+    def _filtered(self, spikes: Tensor) -> Tensor:
+        """Return φ of the readouts "rate" and "output_membrane"."""
+        steps = len(spikes)
+        ends = range(1, steps + 1) if self.supervise == "all" else (steps,)
+        rows = [
+            np.concatenate([readout_kernel(self.readout, t, self.readout_leak), np.zeros(steps - t)])
+            for t in ends
+        ]
+        kernel = torch.tensor(np.array(rows), dtype=spikes.dtype, device=spikes.device)
+        found = torch.einsum("rt,tnm->nrm", kernel, spikes)
+        return found if self.supervise == "all" else found[:, 0]
+
+    def network(self) -> Network:
+        """Return the network of the present values, in float64, for the simulator."""
+        layers = tuple(layer.layer() for layer in self.layers)  # type: ignore[operator]
+        weights = self.output_weights.detach().cpu().double().numpy()
+        return Network(layers, weights, self.readout, self.supervise, self.readout_leak)
