@@ -87,8 +87,18 @@ SCHEMA: dict[str, dict[str, Key]] = {
             "text",
             "gaussian",
             "where the hidden weights come from; exact: every pattern; column_generation: "
-            "patterns added until none of all improves; admm: hidden layers that ADMM trained",
-            ("gaussian", "pairs", "reservoir", "file", "exact", "column_generation", "admm"),
+            "patterns added until none of all improves; admm, surrogate_gradient: hidden layers that were so "
+            "trained",
+            (
+                "gaussian",
+                "pairs",
+                "reservoir",
+                "file",
+                "exact",
+                "column_generation",
+                "admm",
+                "surrogate_gradient",
+            ),
         ),
         "weight_box": Key("number", 10.0, "B: every hidden weight lies in [-B, B]", above=0),
         "margin": Key(
@@ -251,6 +261,50 @@ SCHEMA: dict[str, dict[str, Key]] = {
             "number", 1e-4, "root mean square of both residuals that counts as stationary", above=0
         ),
         "checkpoint_every": Key("whole", 10, "iterations between two checkpoints", least=1),
+    },
+    "gradient": {
+        "method": Key(
+            "text",
+            "exodus",
+            "of LIF layers: exact through time, by its adjoint or by autograd; slayer: without the reset",
+            ("exodus", "bptt", "slayer"),
+        ),
+        "surrogate": Key(
+            "text",
+            "arctangent",
+            "what stands for the derivative of the spike",
+            ("fast_sigmoid", "arctangent", "gaussian", "triangle", "rectangle"),
+        ),
+        "width": Key("number", 1.0, "of the surrogate, in units of the membrane", above=0),
+        "scale": Key("number", 1.0, "factor of the surrogate", above=0),
+        "epochs": Key("whole", 50, "passes over the samples, at most", least=1),
+        "batch": Key("whole", 100, "samples of a step", least=1),
+        "optimizer": Key("text", "adam", "sgd: with momentum 0.9", ("adam", "sgd")),
+        "learning_rate": Key("number", 1e-3, "of the first step", above=0),
+        "schedule": Key(
+            "text", "cosine", "of the learning rate: falling to 0, or constant", ("cosine", "constant")
+        ),
+        "weight_decay": Key("number", 0.0, "of all weights, in every step", least=0),
+        "rate": Key("number", 0.1, "firing rate of the start", above=0, below=1),
+        "seed": Key("whole", 0, "of the start and the batches", least=0),
+        "validation": Key(
+            "number",
+            0.0,
+            "share of the samples held out: the weights that do best on them are kept",
+            least=0,
+            below=1,
+        ),
+        "patience": Key(
+            "whole", None, "epochs without a better result on samples held out, then stop", least=1
+        ),
+        "precision": Key(
+            "text",
+            "float32",
+            "of the computation; mixed: matrix products in bfloat16",
+            ("float32", "float64", "mixed"),
+        ),
+        "device": Key("text", "auto", "a GPU where there is one, or", ("auto", "cpu", "cuda")),
+        "checkpoint_every": Key("whole", 10, "epochs between two checkpoints", least=1),
     },
     "solver": {
         "name": Key("text", "auto", "as listed by convexsnn solvers"),

@@ -24,7 +24,7 @@ from convexsnn.keys import SCHEMA
 from convexsnn.networks import LayerSpec, NetworkSpec
 from convexsnn.networks.network import windows
 from convexsnn.schema import read_section
-from convexsnn.specs import AdmmSpec, DictionarySpec, SolverSpec, TrainingSpec
+from convexsnn.specs import AdmmSpec, DictionarySpec, GradientSpec, SolverSpec, TrainingSpec
 from convexsnn.targets import TargetCode, target_code
 from convexsnn.tasks import generate, nearest
 
@@ -58,6 +58,7 @@ class Problem:
     training: TrainingSpec
     solver: SolverSpec = SolverSpec()
     admm: AdmmSpec = AdmmSpec()
+    gradient: GradientSpec = GradientSpec()
     test_inputs: FloatArray | None = None
     test_targets: npt.NDArray[Any] | None = None
     sample_weights: FloatArray | None = None
@@ -131,6 +132,7 @@ class Problem:
         dictionary: Mapping[str, Any] | None = None,
         solver: Mapping[str, Any] | None = None,
         admm: Mapping[str, Any] | None = None,
+        gradient: Mapping[str, Any] | None = None,
         name: str = "arrays",
         test_inputs: npt.ArrayLike | None = None,
         test_targets: npt.ArrayLike | None = None,
@@ -150,6 +152,7 @@ class Problem:
             "training": training,
             "solver": solver or {},
             "admm": admm or {},
+            "gradient": gradient or {},
         }
         arrays = dict(
             zip(DATA_NAMES, (inputs, targets, test_inputs, test_targets, sample_weights), strict=True)
@@ -165,6 +168,11 @@ class Problem:
     def uses_admm(self) -> bool:
         """Whether ADMM trains the network, or the dictionary's hidden layers."""
         return self.training.method == "admm" or self.dictionary.source == "admm"
+
+    @property
+    def uses_gradients(self) -> bool:
+        """Whether gradients train the dictionary's hidden layers."""
+        return self.dictionary.source == "surrogate_gradient"
 
     def encoded_targets(self) -> FloatArray:
         """Return the training targets as the loss takes them, (R, C)."""
@@ -198,6 +206,7 @@ class Problem:
             "training": given(self.training),
             "solver": given(self.solver),
             **({"admm": given(self.admm)} if self.uses_admm else {}),
+            **({"gradient": given(self.gradient)} if self.uses_gradients else {}),
             "expected": {k: v for k, v in self.expected.items() if v is not None},
         }
 
@@ -277,6 +286,7 @@ def _from_tables(tables: Mapping[str, Any], arrays: Mapping[str, Any], folder: P
         training=TrainingSpec(**training),
         solver=SolverSpec(**read["solver"]),
         admm=AdmmSpec(**read["admm"]),
+        gradient=GradientSpec(**read["gradient"]),
         expected=read["expected"],
         folder=folder,
         **head,

@@ -78,3 +78,26 @@ class AdmmSpec:
     patience: int | None = None
     tolerance: float = 1e-4
     checkpoint_every: int = 10
+
+
+@dataclass(frozen=True)
+class GradientSpec:
+    """How gradients train; the keys of ``[gradient]``."""
+
+    method: str = "exodus"
+    surrogate: str = "arctangent"
+    width: float = 1.0
+    scale: float = 1.0
+    epochs: int = 50
+    batch: int = 100
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    rate: float = 0.1
+    seed: int = 0
+    validation: float = 0.0
+    patience: int | None = None
+    precision: str = "float32"
+    device: str = "auto"
+    checkpoint_every: int = 10

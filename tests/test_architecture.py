@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "lowering": EVERYONE | {"dictionary", "networks", "programs", "problem", "simulate", "specs"},
 }
 MAY_IMPORT["certify"] = MAY_IMPORT["lowering"] | {"lowering"}
+MAY_IMPORT["gradient"] = EVERYONE | {"networks", "problem", "simulate", "specs", "tasks", "lowering"}
 MAY_IMPORT["train"] = set(MAY_IMPORT)
 MAY_IMPORT["report"] = set(MAY_IMPORT)
 MAY_IMPORT["bench"] = set(MAY_IMPORT)
@@ -107,10 +108,12 @@ def test_there_are_no_cycles():
 
 
 def test_the_core_needs_no_optional_package():
-    """torch, mlxtend and what draws are extras: never at the top of a module."""
+    """Mlxtend and what draws are extras: never at the top of a module; torch in a package that needs it."""
     optional = {"torch", "dask", "distributed", "mlxtend", "matplotlib", "sklearn", "celer", "skglm", "nir"}
     optional.add("nbformat")
     for name, path in MODULES.items():
+        if name.startswith("convexsnn.gradient"):
+            continue  # its __init__ says what to install
         for node in tree_of(path).body:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -165,3 +168,20 @@ def test_no_global_seed_and_no_pickle(name):
     for node in ast.walk(tree_of(MODULES[name])):
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             assert ast.unparse(node.value) == "False"
+
+
+def test_torch_is_imported_in_one_package_alone():
+    for name in NAMES:
+        imported = {
+            word.partition(".")[0]
+            for node in ast.walk(tree_of(MODULES[name]))
+            for word in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+        }
+        if imported & {"torch", "triton"}:
+            assert name.startswith("convexsnn.gradient"), name

@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import replace
 
+import cvxpy as cp
 import numpy as np
 import pytest
 
@@ -13,7 +14,10 @@ from convexsnn.networks import LIF, Layer, Network, save_network
 from convexsnn.problem import load_problem
 from convexsnn.simulate import simulate
 
-KEYS = set("problem objective gap not_covered min_margin train_accuracy units optimum excess seconds".split())
+KEYS = set(
+    "problem objective gap not_covered min_margin train_accuracy units readout no_readout optimum excess "
+    "seconds".split()
+)
 OPTIMUM = set("status scope objective lower_bound gap patterns units oracle".split())
 NAME = "exact-subtract"
 
@@ -68,6 +72,15 @@ def test_the_optimum_is_no_distance_away(gap, tmp_path, source):
     assert found["train_accuracy"] is None and found["min_margin"] >= 1e-6
 
 
+def readout_by_cvxpy(problem, network):
+    """Return the least objective with the network's hidden weights as they are."""
+    features = simulate(network, problem.inputs).features.astype(float)
+    weights = cp.Variable((features.shape[1], 1))
+    missed = features @ weights - problem.encoded_targets()
+    loss = cp.sum_squares(missed) / (2 * len(features))
+    return cp.Problem(cp.Minimize(loss + problem.training.regularization * cp.norm1(weights))).solve()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_worse_network_is_as_far_as_its_simulation_says(gap, seed):
     problem, network = load_problem(NAME), random_network(seed, scale=2.0)
@@ -77,6 +90,10 @@ def test_a_worse_network_is_as_far_as_its_simulation_says(gap, seed):
     assert found["gap"] == pytest.approx((objective - bound) / objective, rel=1e-9) and found["gap"] > 0.01
     assert found["gap"] == pytest.approx(1 - problem.expected["objective"] / objective, abs=1e-6)
     assert found["excess"] == pytest.approx(objective - found["optimum"]["objective"]) and found["units"] == 4
+    readout = found["readout"]
+    assert found["no_readout"] is None and readout["units"] <= readout["patterns"] <= 4
+    assert found["optimum"]["lower_bound"] <= readout["objective"] <= objective and readout["gap"] < 1e-6
+    assert readout["objective"] == pytest.approx(readout_by_cvxpy(problem, network), rel=1e-6)
 
 
 LAYER = random_network().layers[0]
@@ -106,6 +123,7 @@ def test_weights_outside_the_box_have_no_gap(gap):
     (network := random_network()).layers[0].weights[1, 0] = -7.5
     found = told(gap(network, "--json"))
     assert found["gap"] is None and "7.5" in found["not_covered"] and "box of 5" in found["not_covered"]
+    assert found["readout"] is None and "7.5" in found["no_readout"]
     assert found["objective"] == pytest.approx(objective_of(load_problem(NAME), network), rel=1e-12)
 
 

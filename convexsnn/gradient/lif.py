@@ -119,7 +119,7 @@ def _kernels(current: Tensor, backend: str) -> Any:
         return kernels_cpu
     if current.device.type == "cuda":
         try:
-            import convexsnn.gradient.kernels_triton as kernels_triton
+            from convexsnn.gradient import kernels_triton
 
             return kernels_triton
         except ImportError:

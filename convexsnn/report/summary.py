@@ -25,6 +25,7 @@ def distance_text(summary: Mapping[str, Any]) -> str:
         f"{summary['problem']}: {said} from the optimum",
         f"  this network   {summary['objective']:.10g}  ({summary['units']} hidden units, "
         f"smallest margin {summary['min_margin']:.3g})",
+        _readout_line(summary),
         f"  best found     {best['objective']:.10g}  ({best['units']} hidden units, {best['status']})",
         f"  lower bound    {best['lower_bound']:.10g}  "
         + SCOPES[best["scope"]].format(oracle=best["oracle"]),
@@ -32,6 +33,16 @@ def distance_text(summary: Mapping[str, Any]) -> str:
     if summary["train_accuracy"] is not None:
         lines.append(f"  accuracy       {summary['train_accuracy']:.4f} on training data")
     return "\n".join(lines)
+
+
+def _readout_line(summary: Mapping[str, Any]) -> str:
+    readout = summary["readout"]
+    if readout is None:
+        return f"  its readout    not solved ({summary['no_readout']})"
+    return (
+        f"  its readout    {readout['objective']:.10g}  (convex, on its {readout['patterns']} patterns, "
+        f"{readout['units']} in use)"
+    )
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:

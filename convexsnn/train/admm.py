@@ -22,8 +22,8 @@ from convexsnn.lowering.weights import Weights
 from convexsnn.networks import Network
 from convexsnn.problem import Problem
 from convexsnn.simulate import simulate
+from convexsnn.tasks.split import held_out_rows
 from convexsnn.train.checkpoint import load_checkpoint, save_checkpoint
-from convexsnn.train.hold_out import held_out_rows
 from convexsnn.train.places import LocalShards, Shards, shards_of
 from convexsnn.train.shards import Batch, Order, Reply
 from convexsnn.train.weight_steps import WeightSteps

@@ -124,8 +124,10 @@ class ColumnGeneration:
         self.bound = -np.inf
         self.history: list[Iteration] = []
 
-    def run(self) -> Generated:
+    def run(self, start: SpikeDictionary | None = None) -> Generated:
         """Generate columns until the gap over all patterns is closed, or take the closed form.
+
+        `start` is the dictionary to begin with, in place of the problem's own.
 
         Raises
         ------
@@ -135,7 +137,7 @@ class ColumnGeneration:
         if self.oracle is not None and not (small and self.problem.dictionary.source == "exact"):
             if known := closed_form(self.problem, self.oracle):
                 return self._closed(*known)
-        dictionary = self._with_largest(self._start())
+        dictionary = self._with_largest(start if start is not None else self._start())
         previous: Solution | None = None
         best: tuple[Lowered, Solution] | None = None
         while True:

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from convexsnn.certify.verification import network_margin
-from convexsnn.errors import ShapeError
-from convexsnn.lowering import definition_of
+from convexsnn.dictionary import SpikeDictionary
+from convexsnn.errors import LoweringError, ShapeError
+from convexsnn.lowering import Convexification, definition_of, witnesses_of
 from convexsnn.networks import Network, architecture_mismatch
 from convexsnn.problem import Problem
 from convexsnn.programs import L1, Group, L1Program, relative_gap
 from convexsnn.simulate import Trace, simulate
+from convexsnn.solvers import solve
 from convexsnn.train.pipeline import OVER_ALL_PATTERNS, Progress, Result, train_convex
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The optimum over the patterns of a network's last hidden layer, hidden weights as they are.
+
+    Attributes
+    ----------
+    gap : float
+        Relative, on that dictionary.
+    units : int
+        Patterns with a weight that is not 0.
+    """
+
+    objective: float
+    gap: float
+    patterns: int
+    units: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +52,12 @@ class Distance:
         Smallest distance of a membrane from a threshold in the given network.
     not_covered : str or None
         Why the bound does not cover the network; None if it does.
+    readout : Readout or None
+        The convex readout on the network's own hidden layers; None where they give no dictionary.
+    no_readout : str or None
+        Why there is none.
     result : Result
-        The run that the network is compared with.
+        The run that the network is compared with: column generation that began with those patterns.
     """
 
     objective: float
@@ -42,6 +66,8 @@ class Distance:
     not_covered: str | None
     accuracy: float | None
     units: int
+    readout: Readout | None
+    no_readout: str | None
     result: Result
 
     def summary(self) -> dict[str, Any]:
@@ -55,6 +81,8 @@ class Distance:
             "min_margin": self.margin,
             "train_accuracy": self.accuracy,
             "units": self.units,
+            "readout": None if self.readout is None else asdict(self.readout),
+            "no_readout": self.no_readout,
             "optimum": {
                 key: getattr(claim, key)
                 for key in (
@@ -91,7 +119,8 @@ def distance(
 ) -> Distance:
     """Solve a problem over all patterns and compare a network of its architecture with the optimum.
 
-    A dictionary source that only samples is replaced by column generation.
+    A dictionary source that only samples is replaced by column generation, which begins with the patterns of
+    the network's last hidden layer.
 
     Raises
     ------
@@ -109,12 +138,21 @@ def distance(
         raise ShapeError(f"WEIGHTS: {network.output_weights.shape[1]} outputs, the problem has {outputs}")
     if problem.dictionary.source not in OVER_ALL_PATTERNS:
         problem = replace(problem, dictionary=replace(problem.dictionary, source="column_generation"))
-    result = train_convex(problem, tolerance=tolerance, time_limit=time_limit, progress=progress)
+    own: SpikeDictionary | None = None
+    no_readout = None
+    try:
+        own = witnesses_of(problem, network.layers)
+    except (LoweringError, ShapeError) as error:
+        no_readout = str(error)
+    start = None if problem.dictionary.source == "exact" else own
+    result = train_convex(problem, tolerance=tolerance, time_limit=time_limit, progress=progress, start=start)
+    program = result.lowered.program
+    readout = None if own is None else _readout(result.problem, own, program.regularization)
     trace = simulate(network, problem.inputs)
     definition = definition_of(problem)
     margin = network_margin(network, trace, definition)
     largest = max(float(np.abs(layer.unit_weights()).max()) for layer in network.layers)
-    objective = network_objective(result.lowered.program, network, trace)
+    objective = network_objective(program, network, trace)
     not_covered = None
     if result.scope == "dictionary":
         not_covered = "no bound over all patterns is known for this architecture"
@@ -131,5 +169,16 @@ def distance(
         not_covered,
         None if shares is None else float(np.mean(shares)),
         network.units,
+        readout,
+        no_readout,
         result,
     )
+
+
+def _readout(problem: Problem, dictionary: SpikeDictionary, regularization: float) -> Readout:
+    """Solve the program over a dictionary, with a given λ."""
+    program = replace(Convexification().lower(problem, dictionary).program, regularization=regularization)
+    found = solve(program, problem.solver.name, tolerance=problem.solver.tolerance)
+    certificate = found.certificate
+    units = int(np.count_nonzero(np.abs(found.point.weights).max(axis=1)))
+    return Readout(certificate.objective, certificate.gap, dictionary.patterns, units)

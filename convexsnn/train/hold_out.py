@@ -9,20 +9,7 @@ import numpy as np
 from convexsnn.arrays import IntArray
 from convexsnn.errors import ShapeError
 from convexsnn.problem import Problem
-
-
-def held_out_rows(n: int, share: float, seed: int) -> IntArray:
-    """Return the sorted indices of a share of n samples, drawn by `seed`; none for a share of 0.
-
-    Raises
-    ------
-    ShapeError
-        A positive share that is no sample or all.
-    """
-    held = round(share * n)
-    if share and not 0 < held < n:
-        raise ShapeError(f"validation: {share:g} of {n} samples is {held}; both parts need one at least")
-    return np.sort(np.random.default_rng(seed).permutation(n)[:held])
+from convexsnn.tasks.split import held_out_rows
 
 
 def hold_out(problem: Problem, share: float, seed: int) -> tuple[Problem, IntArray]:

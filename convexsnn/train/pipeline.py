@@ -15,9 +15,9 @@ import numpy as np
 from convexsnn.arrays import positive
 from convexsnn.certify import Checked, Claim, Evidence, Verification, check, load_claim, save_claim, verify
 from convexsnn.certify.certificate import status_of
-from convexsnn.dictionary import load_dictionary
+from convexsnn.dictionary import SpikeDictionary, load_dictionary
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, VerificationError
-from convexsnn.lowering import Convexification, Lowered, witnesses_of
+from convexsnn.lowering import Convexification, Lowered, definition_of, witnesses_of
 from convexsnn.networks import Network, load_network, save_network
 from convexsnn.problem import Problem, load_problem
 from convexsnn.programs import Certificate, Point
@@ -162,17 +162,34 @@ class Result:
 def lower(problem: Problem, *, time_limit: float | None = None, progress: Progress | None = None) -> Lowered:
     """Build the dictionary of a problem and state its convex program.
 
-    With ``dictionary.source = "admm"`` that takes an ADMM training, of `time_limit` seconds at most.
+    With ``dictionary.source = "admm"`` or "surrogate_gradient" that takes a training, of `time_limit` seconds
+    at most.
 
     Raises
     ------
     LoweringError
         The problem has no convex program, or no dictionary.
+    NotInstalled
+        The source is "surrogate_gradient", and torch is not there.
     """
-    if problem.dictionary.source != "admm":
-        return Convexification().lower(problem)
-    trained = train_admm(admm_problem(problem), time_limit=time_limit, progress=progress)
-    return Convexification().lower(problem, witnesses_of(problem, trained.network.layers))
+    match problem.dictionary.source:
+        case "admm":
+            network = train_admm(admm_problem(problem), time_limit=time_limit, progress=progress).network
+        case "surrogate_gradient":
+            network = gradient_network(problem, time_limit=time_limit, progress=progress)
+        case _:
+            return Convexification().lower(problem)
+    return Convexification().lower(problem, witnesses_of(problem, network.layers))
+
+
+def gradient_network(
+    problem: Problem, *, time_limit: float | None = None, progress: Progress | None = None
+) -> Network:
+    """Return the network that gradients train for a problem, as its table ``[gradient]`` says."""
+    definition_of(problem)  # refuses what has no patterns, before any work
+    from convexsnn.gradient.training import train_gradient
+
+    return train_gradient(problem, time_limit=time_limit, progress=progress).network
 
 
 def reconstruct(lowered: Lowered, point: Point) -> Network:
@@ -257,8 +274,12 @@ def train_convex(
     tolerance: float | None = None,
     time_limit: float | None = None,
     progress: Progress | None = None,
+    start: SpikeDictionary | None = None,
 ) -> Result:
-    """Go the road of the convex program; arguments and errors as `train`."""
+    """Go the road of the convex program; arguments and errors as `train`.
+
+    `start` is a dictionary that column generation begins with, in place of the problem's own.
+    """
     problem = _with_solver(problem, solver, tolerance, time_limit)
 
     def report(what: str, share: float = 0.0) -> None:
@@ -275,7 +296,7 @@ def train_convex(
     if problem.dictionary.source in OVER_ALL_PATTERNS:
         clock.append(time.perf_counter())
         run = ColumnGeneration(problem, chosen, spec.tolerance, spec.time_limit, progress)
-        generated = run.run()
+        generated = run.run(start)
         problem = run.problem
     else:
         lowered = lower(problem, time_limit=spec.time_limit, progress=progress)
