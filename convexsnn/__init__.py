@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from convexsnn.problem import Problem, load_problem
     from convexsnn.programs import L1, Certificate, Group, L1Program, Point, presolve
     from convexsnn.solvers import Capabilities, Solution, Solver, Status, get_solver, solve
-    from convexsnn.train import (  # type: ignore[no-redef]  # a function and its module are both "path"
+    from convexsnn.train import (
         AdmmResult,
         Distance,
         PathRow,

@@ -215,7 +215,7 @@ class GradientTraining:
             loss = self.objective(torch.from_numpy(batch).to(self.device))
             if not torch.isfinite(loss):
                 raise SolverFailed(
-                    f"gradient: the loss is {float(loss)} in epoch {epoch + 1}; take a smaller "
+                    f"gradient: the loss is {float(loss.detach())} in epoch {epoch + 1}; take a smaller "
                     f"gradient.learning_rate (got {spec.learning_rate:g})"
                 )
             loss.backward()

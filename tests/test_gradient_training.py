@@ -1,0 +1,215 @@
+"""Training by gradients: what it learns, stops by, keeps and goes on from; its witnesses; what is refused."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import convexsnn  # noqa: E402
+from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, SolverFailed  # noqa: E402
+from convexsnn.gradient.losses import LOSSES, penalty  # noqa: E402
+from convexsnn.gradient.training import (  # noqa: E402
+    GradientTraining,
+    history_rows,
+    starting_network,
+    train_gradient,
+)
+from convexsnn.problem import Problem  # noqa: E402
+from convexsnn.programs.losses import LOSSES as OURS  # noqa: E402
+from convexsnn.simulate import simulate  # noqa: E402
+from convexsnn.tasks import generate  # noqa: E402
+
+YIN_YANG = generate("yin_yang", {"steps": 4, "train": 240, "test": 10})
+
+
+def problem(layers=None, loss="softmax", dictionary=None, regularization=1e-3, rows=slice(None), **gradient):
+    layers = layers or [{"width": 20, "bias": True}]
+    return Problem.from_arrays(
+        YIN_YANG["inputs"][rows], YIN_YANG["targets"][rows], layers=layers,
+        training={"loss": loss, "regularization": regularization}, dictionary=dictionary,
+        gradient={"epochs": 20, "batch": 20, "learning_rate": 5e-3, **gradient},
+    )  # fmt: skip
+
+
+def accuracy(made, network):
+    return np.mean(simulate(network, made.inputs).outputs.argmax(axis=1) == made.targets)
+
+
+def same(one, other):
+    pairs = zip([*one.layers], [*other.layers], strict=True)
+    return np.array_equal(one.output_weights, other.output_weights) and all(
+        np.array_equal(a.weights, b.weights) and np.array_equal(a.bias, b.bias) for a, b in pairs
+    )
+
+
+@pytest.mark.parametrize("method", ["exodus", "bptt", "slayer"])
+def test_it_learns(method):
+    made = problem(method=method)
+    run = train_gradient(made)
+    assert run.stopped_by == "epochs" and [one.epoch for one in run.history] == list(range(1, 21))
+    assert run.history[-1].loss < 0.75 * run.history[0].loss
+    assert accuracy(made, run.network) > accuracy(made, starting_network(made)) + 0.25
+    assert json.loads(json.dumps(history_rows(run.history), allow_nan=False)) == history_rows(run.history)
+
+
+@pytest.mark.parametrize("readout", ["spike", "membrane", "rate", "output_membrane"])
+@pytest.mark.parametrize(
+    "neuron", [{}, {"neuron": "threshold"}, {"recurrent": True}, {"neuron": "recurrent_threshold"}]
+)
+def test_every_neuron_and_readout_is_trained(neuron, readout):
+    made = problem([{"width": 8, "bias": True, **neuron}] * 2, rows=slice(0, 60), epochs=12)
+    made = replace(made, network=replace(made.network, readout=readout))
+    run = train_gradient(made)
+    assert run.history[-1].loss < run.history[0].loss
+    assert run.network.readout == readout
+
+
+def test_the_objective_is_the_problems_own():
+    """What is trained on is loss and penalty as the program has them, on all samples."""
+    for loss in LOSSES:
+        rows = np.flatnonzero(YIN_YANG["targets"] < (3 if loss == "softmax" else 2))
+        made = problem(loss=loss, precision="float64", regularization=0.01, rows=rows)
+        training = GradientTraining(made)
+        with torch.no_grad():
+            found = float(training.objective(torch.arange(len(rows))))
+        network = training.module.network()
+        program = convexsnn.lower(replace(made, dictionary=replace(made.dictionary, count=20))).program
+        table = simulate(network, made.inputs).outputs.reshape(program.targets.shape)
+        losses = program.row_scale[:, 0] @ program.loss.value(table, program.targets)
+        assert found == pytest.approx(losses + 0.01 * np.abs(network.output_weights).sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_are_those_of_the_programs(loss):
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(40, 3)) * 3
+    y = np.eye(3)[rng.integers(0, 3, 40)] if loss == "softmax" else np.sign(rng.normal(size=(40, 3)))
+    found = LOSSES[loss](torch.tensor(z), torch.tensor(y))
+    assert found.numpy() == pytest.approx(OURS[loss].value(z, y), rel=1e-12)
+    weights = torch.tensor(z)
+    assert float(penalty(weights, "l1")) == pytest.approx(np.abs(z).sum())
+    assert float(penalty(weights, "group")) == pytest.approx(np.linalg.norm(z, axis=1).sum())
+
+
+def test_the_seed_is_all_that_is_random():
+    runs = [train_gradient(problem(epochs=3, seed=seed)).network for seed in (1, 1, 2)]
+    assert same(runs[0], runs[1]) and not same(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("validation", [0.0, 0.25])
+def test_a_checkpoint_goes_on_with_the_same_trajectory(tmp_path, optimizer, validation):
+    made = problem(epochs=9, checkpoint_every=4, optimizer=optimizer, validation=validation)
+    whole = train_gradient(made)
+    file = tmp_path / "run.npz"
+    training = GradientTraining(made, checkpoint=file)
+    stop = iter([None] * 7 + ["time"])
+    training._stopped = lambda: next(stop)
+    assert training.run().stopped_by == "time" and len(training.history) == 7
+    again = train_gradient(made, checkpoint=file)
+    assert same(again.network, whole.network)
+    for one, other in zip(again.history, whole.history, strict=True):
+        assert replace(one, seconds=0) == replace(other, seconds=0)
+
+
+def test_checkpoints_of_others_are_refused(tmp_path):
+    file = tmp_path / "run.npz"
+    train_gradient(problem(epochs=1), checkpoint=file)
+    for other in (problem(epochs=1, seed=5), problem(epochs=1, rows=slice(0, 200)), problem(epochs=2)):
+        with pytest.raises(ProblemFileError, match="a checkpoint of another problem"):
+            train_gradient(other, checkpoint=file)
+    before = file.read_bytes()[:-30]
+    file.write_bytes(before)
+    with pytest.raises(ProblemFileError, match="run.npz"):
+        train_gradient(problem(epochs=1), checkpoint=file)
+    assert file.read_bytes() == before
+
+
+def test_the_best_on_held_out_samples_is_kept():
+    made = problem(epochs=15, validation=0.3)
+    run = train_gradient(made)
+    held = GradientTraining(made).held_out
+    outputs = simulate(run.network, made.inputs[held]).outputs
+    best = max(one.validation_accuracy for one in run.history)
+    assert np.mean(outputs.argmax(axis=1) == np.asarray(made.targets)[held]) == pytest.approx(best, abs=1e-12)
+    early = train_gradient(problem(epochs=500, validation=0.3, patience=3, learning_rate=0.05))
+    assert early.stopped_by == "validation" and len(early.history) < 500
+
+
+def test_mixed_precision_is_near_single():
+    runs = [train_gradient(problem(epochs=3, precision=p)) for p in ("mixed", "float32", "float64")]
+    losses = [run.history[-1].loss for run in runs]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1) and losses[1] == pytest.approx(losses[2], rel=0.05)
+    assert losses[0] != losses[1]
+
+
+def test_hidden_weights_stay_in_the_box():
+    made = problem(dictionary={"weight_box": 0.8}, epochs=5, learning_rate=0.1)
+    layer = train_gradient(made).network.layers[0]
+    assert np.abs(layer.weights).max() == pytest.approx(0.8, rel=1e-6)
+
+
+def test_its_hidden_layers_are_witnesses():
+    made = problem(dictionary={"source": "surrogate_gradient", "margin": 0.0}, epochs=10)
+    result = convexsnn.train(made)
+    trained = train_gradient(made).network
+    assert result.status == "optimal_on_dictionary" and result.lowered.dictionary.patterns <= 20
+    outputs = simulate(trained, made.inputs).outputs
+    loss = OURS["softmax"].value(outputs, made.encoded_targets()).mean()
+    assert result.certificate.objective <= loss + 1e-3 * np.abs(trained.output_weights).sum()
+    assert made.fingerprint() == replace(made, gradient=replace(made.gradient, seed=3)).fingerprint()
+    assert made.tables()["gradient"]["epochs"] == 10 and "gradient" not in problem().tables()
+
+
+def test_a_loss_that_is_not_finite_stops(tmp_path):
+    file = tmp_path / "run.npz"
+    made = problem(epochs=4, checkpoint_every=1, loss="softmax")
+    training = GradientTraining(made, checkpoint=file)
+    objective = training.objective
+    training.objective = lambda rows: objective(rows) * (torch.nan if len(training.history) == 2 else 1.0)
+    with pytest.raises(
+        SolverFailed, match=r"the loss is nan in epoch 3; take a smaller gradient.learning_rate"
+    ):
+        training.run()
+    assert len(train_gradient(made, checkpoint=file).history) == 4
+
+
+@pytest.mark.parametrize(
+    "made, error, words",
+    [
+        (lambda: problem(device="cuda"), ShapeError, "gradient.device: 'cuda', but torch finds no GPU"),
+        (lambda: subnetworks(2), LoweringError, "network.subnetworks: 2: gradients train one stack"),
+        (lambda: problem([{"width": 2, "pool": 1, "kernel": 1, "shape": [5, 1, 1]}]), LoweringError, "dense"),
+        (lambda: problem(validation=0.001), ShapeError, "validation: "),
+    ],
+)
+def test_what_is_refused(made, error, words):
+    if torch.cuda.is_available() and "cuda" in words:
+        pytest.skip("there is a GPU")
+    with pytest.raises((error, ShapeError, ProblemFileError), match=words):
+        train_gradient(made())
+
+
+def subnetworks(count):
+    made = problem()
+    return replace(made, network=replace(made.network, subnetworks=count))
+
+
+def test_without_torch_the_extra_is_named(monkeypatch):
+    import sys
+
+    for name in [name for name in sys.modules if name.startswith("convexsnn.gradient")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(convexsnn.NotInstalled, match=r"convexsnn\[torch\]"):
+        convexsnn.lower(problem(dictionary={"source": "surrogate_gradient"}))
+
+
+def test_progress_tells_epochs():
+    told = []
+    train_gradient(problem(epochs=3), progress=lambda *given: told.append(given))
+    assert [share for _, share in told] == [pytest.approx(k / 3) for k in (1, 2, 3)]
+    assert told[0][0].startswith("epoch 1, objective ")
