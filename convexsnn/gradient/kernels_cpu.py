@@ -1,7 +1,7 @@
 """The LIF layer's two recursions in one pass each, on the CPU; `kernels_torch` is the slow twin.
 
-Arrays are (T, N), N neurons side by side; threads share the neurons. A block of neurons at a time: its state
-stays in the cache while time goes by, and every array is read or written once.
+Arrays are (T, N), N neurons side by side; threads share the neurons. Time goes by a step at a time over many
+neurons, whose state stays in the second cache: long rows are what the memory is fast at.
 """
 
 from __future__ import annotations
@@ -15,44 +15,56 @@ import torch
 from numba import njit
 from torch import Tensor
 
-CACHE = 1 << 19  # bytes of membranes that stay in a core's second cache
-LEAST, MOST = 64, 2048  # neurons at a time
+BLOCK = 1 << 15  # neurons at a time
+WORTH = 1 << 13  # neurons that pay for a thread
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _step(current, beta, theta, reset, carry, u, s):  # type: ignore[no-untyped-def]
     """Run one step of a block; the arithmetic is that of `networks.LIF`, in its order."""
     zero, one = current.dtype.type(0), current.dtype.type(1)
-    for j in range(len(current)):
-        u[j] = carry[j] + current[j]
-        s[j] = one if u[j] >= theta[j] else zero
     if reset == 0:
         for j in range(len(current)):
-            carry[j] = beta[j] * (u[j] - theta[j] * s[j])
+            now = carry[j] + current[j]
+            fired = now >= theta[j]
+            u[j], s[j] = now, one if fired else zero
+            carry[j] = beta[j] * (now - theta[j] if fired else now)
     elif reset == 1:
         for j in range(len(current)):
-            carry[j] = beta[j] * u[j] - theta[j] * s[j]
+            now = carry[j] + current[j]
+            fired = now >= theta[j]
+            u[j], s[j] = now, one if fired else zero
+            kept = beta[j] * now
+            carry[j] = kept - theta[j] if fired else kept
     elif reset == 2:
         for j in range(len(current)):
-            carry[j] = beta[j] * (u[j] * (one - s[j]))
+            now = carry[j] + current[j]
+            fired = now >= theta[j]
+            u[j], s[j] = now, one if fired else zero
+            carry[j] = zero if fired else beta[j] * now
     else:
         for j in range(len(current)):
-            carry[j] = beta[j] * u[j]
+            now = carry[j] + current[j]
+            u[j], s[j] = now, one if now >= theta[j] else zero
+            carry[j] = beta[j] * now
 
 
-@njit(cache=True, nogil=True)
-def _forward(current, leak, threshold, reset, block, spikes, start, stop):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, error_model="numpy")
+def _forward(current, leak, threshold, reset, membranes, spikes, start, stop):  # type: ignore[no-untyped-def]
     """Run neurons start..stop."""
-    carry, u = np.empty(block, current.dtype), np.empty(block, current.dtype)
-    for low in range(start, stop, block):
-        size = min(block, stop - low)
-        here = slice(low, low + size)
+    steps, neurons = current.shape
+    driven, u, s = current.reshape(-1), membranes.reshape(-1), spikes.reshape(-1)
+    carry = np.empty(min(BLOCK, stop - start), current.dtype)
+    for low in range(start, stop, BLOCK):
+        size = min(BLOCK, stop - low)
+        beta, theta = leak[low : low + size], threshold[low : low + size]
         carry[:] = 0
-        for t in range(current.shape[0]):
-            _step(current[t, here], leak[here], threshold[here], reset, carry, u, spikes[t, here])
+        for t in range(steps):
+            a, b = t * neurons + low, t * neurons + low + size  # parts of flat arrays are contiguous
+            _step(driven[a:b], beta, theta, reset, carry, u[a:b], s[a:b])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _slopes(u, theta, shape, width, scale, out):  # type: ignore[no-untyped-def]
     """Write the surrogate's slope of every neuron of a block."""
     one, half = u.dtype.type(1), u.dtype.type(0.5)
@@ -81,68 +93,69 @@ def _slopes(u, theta, shape, width, scale, out):  # type: ignore[no-untyped-def]
             out[j] = height if abs((u[j] - theta[j]) * inverse) <= half else zero
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
+def _parameters(e, u, slope, beta, theta, reset, through, later, db, dt):  # type: ignore[no-untyped-def]
+    """Add one step's part of ∂L/∂β and ∂L/∂θ."""
+    zero, one = e.dtype.type(0), e.dtype.type(1)
+    for j in range(len(e)):
+        s = one if u[j] >= theta[j] else zero
+        kept, taken, pull = u[j], zero, zero
+        if reset == 0:
+            kept, taken, pull = u[j] - theta[j] * s, beta[j] * s, beta[j] * theta[j]
+        elif reset == 1:
+            taken, pull = s, theta[j]
+        elif reset == 2:
+            kept, pull = u[j] * (one - s), beta[j] * u[j]
+        db[j] += later[j] * kept
+        dt[j] -= slope[j] * (e[j] - through * pull * later[j]) + later[j] * taken
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _back(e, u, slope, beta, theta, reset, through, later, d):  # type: ignore[no-untyped-def]
+    """Take one step back: δ_t = σ_t (e_t − r δ_{t+1}) + k δ_{t+1}, to `d` and `later`."""
+    zero = e.dtype.type(0)
+    if reset == 0:
+        for j in range(len(e)):
+            kept = beta[j] * later[j]
+            d[j] = later[j] = slope[j] * (e[j] - through * theta[j] * kept) + kept
+    elif reset == 1:
+        for j in range(len(e)):
+            d[j] = later[j] = slope[j] * (e[j] - through * theta[j] * later[j]) + beta[j] * later[j]
+    elif reset == 2:
+        for j in range(len(e)):
+            kept = beta[j] * later[j]
+            d[j] = later[j] = slope[j] * (e[j] - through * u[j] * kept) + (zero if u[j] >= theta[j] else kept)
+    else:
+        for j in range(len(e)):
+            d[j] = later[j] = slope[j] * e[j] + beta[j] * later[j]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _backward(  # type: ignore[no-untyped-def]
-    grad, current, leak, threshold, reset, block, through, shape, width, scale, parameters, out, by_leak,
+    grad, membranes, leak, threshold, reset, through, shape, width, scale, parameters, out, by_leak,
     by_threshold, start, stop,
 ):  # fmt: skip
-    """Go back in time: δ_t = σ_t (e_t − r δ_{t+1}) + k δ_{t+1}; sums over time for leak and threshold.
-
-    Membranes are worked out again, block by block: that costs less than to write and read them.
-    """
-    zero, one = grad.dtype.type(0), grad.dtype.type(1)
-    steps = grad.shape[0]
-    later, slope = np.empty(block, grad.dtype), np.empty(block, grad.dtype)
-    carry, fired = np.empty(block, grad.dtype), np.empty(block, grad.dtype)
-    membranes = np.empty((steps, block), grad.dtype)
-    for low in range(start, stop, block):
-        size = min(block, stop - low)
-        here = slice(low, low + size)
-        beta, theta, db, dt = leak[here], threshold[here], by_leak[here], by_threshold[here]
-        carry[:] = 0
-        for t in range(steps):
-            _step(current[t, here], beta, theta, reset, carry, membranes[t], fired)
-        later[:] = zero
+    """Go back in time with neurons start..stop; sums over time for leak and threshold."""
+    steps, neurons = grad.shape
+    wanted, u, d = grad.reshape(-1), membranes.reshape(-1), out.reshape(-1)
+    most = min(BLOCK, stop - start)
+    later, slope = np.empty(most, grad.dtype), np.empty(most, grad.dtype)
+    for low in range(start, stop, BLOCK):
+        size = min(BLOCK, stop - low)
+        beta, theta = leak[low : low + size], threshold[low : low + size]
+        db, dt = by_leak[low : low + size], by_threshold[low : low + size]
+        later[:] = 0
         for t in range(steps - 1, -1, -1):
-            e, u, d = grad[t, here], membranes[t, :size], out[t, here]
-            _slopes(u, theta, shape, width, scale, slope)
+            a, b = t * neurons + low, t * neurons + low + size
+            _slopes(u[a:b], theta, shape, width, scale, slope)
             if parameters:
-                for j in range(size):
-                    s = one if u[j] >= theta[j] else zero
-                    kept, taken, pull = u[j], zero, zero
-                    if reset == 0:
-                        kept, taken, pull = u[j] - theta[j] * s, beta[j] * s, beta[j] * theta[j]
-                    elif reset == 1:
-                        taken, pull = s, theta[j]
-                    elif reset == 2:
-                        kept, pull = u[j] * (one - s), beta[j] * u[j]
-                    db[j] += later[j] * kept
-                    dt[j] -= slope[j] * (e[j] - through * pull * later[j]) + later[j] * taken
-            if reset == 0:
-                for j in range(size):
-                    d[j] = slope[j] * (e[j] - through * beta[j] * theta[j] * later[j]) + beta[j] * later[j]
-            elif reset == 1:
-                for j in range(size):
-                    d[j] = slope[j] * (e[j] - through * theta[j] * later[j]) + beta[j] * later[j]
-            elif reset == 2:
-                for j in range(size):
-                    kept = beta[j] * later[j]
-                    d[j] = slope[j] * (e[j] - through * u[j] * kept) + (zero if u[j] >= theta[j] else kept)
-            else:
-                for j in range(size):
-                    d[j] = slope[j] * e[j] + beta[j] * later[j]
-            later[:size] = d
+                _parameters(wanted[a:b], u[a:b], slope, beta, theta, reset, through, later, db, dt)
+            _back(wanted[a:b], u[a:b], slope, beta, theta, reset, through, later, d[a:b])
 
 
-def _block(steps: int, dtype: torch.dtype) -> int:
-    """Return how many neurons to take at a time."""
-    fit = CACHE // (max(steps, 1) * dtype.itemsize)
-    return max(LEAST, min(MOST, fit // LEAST * LEAST))
-
-
-def _on_threads(task: Any, neurons: int, block: int) -> None:
+def _on_threads(task: Any, neurons: int) -> None:
     """Call task(start, stop) on as many threads as torch uses, each with a share of the neurons."""
-    threads = min(torch.get_num_threads(), -(-neurons // block))
+    threads = max(1, min(torch.get_num_threads(), neurons // WORTH))
     if threads == 1:
         return task(0, neurons)
     edges = [neurons * k // threads for k in range(threads + 1)]
@@ -151,24 +164,30 @@ def _on_threads(task: Any, neurons: int, block: int) -> None:
             done.result()
 
 
+def _room(like: Tensor) -> Tensor:
+    """Return an empty tensor; numpy asks for huge pages, whose first touch costs far less than that of small ones."""
+    kind = np.float32 if like.dtype == torch.float32 else np.float64
+    return torch.from_numpy(np.empty(tuple(like.shape), kind))
+
+
 def forward(current: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> tuple[Tensor, Tensor]:
-    """Return what `backward` needs, here the currents, and spikes (T, N); leak and threshold are (N,)."""
-    spikes, block = torch.empty_like(current), _block(len(current), current.dtype)
+    """Return what `backward` needs, membranes, and spikes, (T, N); leak and threshold are (N,)."""
+    membranes, spikes = _room(current), _room(current)
     arrays = [x.detach().numpy() for x in (current, leak, threshold)]
-    out, run = spikes.numpy(), cast(Any, _forward)
-    _on_threads(lambda a, b: run(*arrays, reset, block, out, a, b), current.shape[1], block)
-    return current, spikes
+    out, run = (membranes.numpy(), spikes.numpy()), cast(Any, _forward)
+    _on_threads(lambda a, b: run(*arrays, reset, *out, a, b), current.shape[1])
+    return membranes, spikes
 
 
 def backward(
-    grad: Tensor, current: Tensor, leak: Tensor, threshold: Tensor, reset: int, through: bool,
+    grad: Tensor, membranes: Tensor, leak: Tensor, threshold: Tensor, reset: int, through: bool,
     surrogate: Any, scale: float, parameters: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return ∂L/∂I (T, N), ∂L/∂β and ∂L/∂θ (N,) from ∂L/∂s (T, N); the last two are 0 unless asked for."""
-    out, by_leak, by_threshold = torch.empty_like(grad), torch.zeros_like(leak), torch.zeros_like(leak)
-    arrays = [x.detach().numpy() for x in (grad, current, leak, threshold)]
-    kind, block = arrays[0].dtype.type, _block(len(grad), grad.dtype)
-    settings = block, kind(through), surrogate.code, kind(surrogate.width), kind(scale), parameters
+    out, by_leak, by_threshold = _room(grad), torch.zeros_like(leak), torch.zeros_like(leak)
+    arrays = [x.detach().numpy() for x in (grad, membranes, leak, threshold)]
+    kind = arrays[0].dtype.type
+    settings = reset, kind(through), surrogate.code, kind(surrogate.width), kind(scale), parameters
     sums, run = (out.numpy(), by_leak.numpy(), by_threshold.numpy()), cast(Any, _backward)
-    _on_threads(lambda a, b: run(*arrays, reset, *settings, *sums, a, b), grad.shape[1], block)
+    _on_threads(lambda a, b: run(*arrays, *settings, *sums, a, b), grad.shape[1])
     return out, by_leak, by_threshold
