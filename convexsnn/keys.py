@@ -287,6 +287,9 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "weight_decay": Key("number", 0.0, "of all weights, in every step", least=0),
         "rate": Key("number", 0.1, "firing rate of the start", above=0, below=1),
         "seed": Key("whole", 0, "of the start and the batches", least=0),
+        "networks": Key(
+            "whole", 1, "trained one after the other, of seeds one apart; all give witnesses", least=1
+        ),
         "validation": Key(
             "number",
             0.0,

@@ -96,6 +96,7 @@ class GradientSpec:
     weight_decay: float = 0.0
     rate: float = 0.1
     seed: int = 0
+    networks: int = 1
     validation: float = 0.0
     patience: int | None = None
     precision: str = "float32"

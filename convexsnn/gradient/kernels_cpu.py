@@ -165,7 +165,7 @@ def _on_threads(task: Any, neurons: int) -> None:
 
 
 def _room(like: Tensor) -> Tensor:
-    """Return an empty tensor; numpy asks for huge pages, whose first touch costs far less than that of small ones."""
+    """Return an empty tensor of huge pages, which numpy asks for: their first touch costs far less."""
     kind = np.float32 if like.dtype == torch.float32 else np.float64
     return torch.from_numpy(np.empty(tuple(like.shape), kind))
 

@@ -113,8 +113,8 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
     return collect(problem.inputs, subnetworks, definition)
 
 
-def witnesses_of(problem: Problem, layers: tuple[Layer, ...]) -> SpikeDictionary:
-    """Return the dictionary of given hidden layers, of the problem's architecture.
+def witnesses_of(problem: Problem, *stacks: tuple[Layer, ...]) -> SpikeDictionary:
+    """Return the dictionary of given stacks of hidden layers, each of the problem's architecture.
 
     Raises
     ------
@@ -122,13 +122,13 @@ def witnesses_of(problem: Problem, layers: tuple[Layer, ...]) -> SpikeDictionary
         A weight is outside the box, or no pattern keeps the margin.
     """
     box = problem.dictionary.weight_box
-    for k, layer in enumerate(layers, start=1):
+    for k, layer in ((k, layer) for layers in stacks for k, layer in enumerate(layers, start=1)):
         largest = float(np.abs(layer.unit_weights()).max())
         if largest > box:
             raise LoweringError(
                 f"dictionary.weight_box: {box:g}, but a weight of layer {k} is {largest:g}; raise it"
             )
-    return collect(problem.inputs, (Subnetwork(layers),), definition_of(problem))
+    return collect(problem.inputs, [Subnetwork(layers) for layers in stacks], definition_of(problem))
 
 
 @dataclass(frozen=True)

@@ -174,22 +174,34 @@ def lower(problem: Problem, *, time_limit: float | None = None, progress: Progre
     """
     match problem.dictionary.source:
         case "admm":
-            network = train_admm(admm_problem(problem), time_limit=time_limit, progress=progress).network
+            trained = train_admm(admm_problem(problem), time_limit=time_limit, progress=progress)
+            networks = [trained.network]
         case "surrogate_gradient":
-            network = gradient_network(problem, time_limit=time_limit, progress=progress)
+            networks = gradient_networks(problem, time_limit=time_limit, progress=progress)
         case _:
             return Convexification().lower(problem)
-    return Convexification().lower(problem, witnesses_of(problem, network.layers))
+    stacks = (network.layers for network in networks)
+    return Convexification().lower(problem, witnesses_of(problem, *stacks))
 
 
-def gradient_network(
+def gradient_networks(
     problem: Problem, *, time_limit: float | None = None, progress: Progress | None = None
-) -> Network:
-    """Return the network that gradients train for a problem, as its table ``[gradient]`` says."""
+) -> list[Network]:
+    """Return the networks that gradients train for a problem, as its table ``[gradient]`` says.
+
+    After `time_limit` seconds no epoch begins; what is trained until then is returned.
+    """
     definition_of(problem)  # refuses what has no patterns, before any work
     from convexsnn.gradient.training import train_gradient
 
-    return train_gradient(problem, time_limit=time_limit, progress=progress).network
+    begun, networks = time.perf_counter(), list[Network]()
+    for k in range(problem.gradient.networks):
+        left = None if time_limit is None else time_limit - (time.perf_counter() - begun)
+        if networks and left is not None and left <= 0:
+            break
+        one = replace(problem, gradient=replace(problem.gradient, seed=problem.gradient.seed + k))
+        networks.append(train_gradient(one, time_limit=left, progress=progress).network)
+    return networks
 
 
 def reconstruct(lowered: Lowered, point: Point) -> Network:
