@@ -180,7 +180,7 @@ def test_a_loss_that_is_not_finite_stops(tmp_path):
 @pytest.mark.parametrize(
     "made, error, words",
     [
-        (lambda: problem(device="cuda"), ShapeError, "gradient.device: 'cuda', but torch finds no GPU"),
+        (lambda: problem(device="cuda"), ShapeError, "device: 'cuda', but torch finds no GPU"),
         (lambda: subnetworks(2), LoweringError, "network.subnetworks: 2: gradients train one stack"),
         (lambda: problem([{"width": 2, "pool": 1, "kernel": 1, "shape": [4, 1, 1]}]), LoweringError, "dense"),
         (lambda: problem(validation=0.001), ShapeError, "validation: "),

@@ -13,7 +13,7 @@ from typing import Any
 
 PACKAGES = (
     "convexsnn", "numpy", "scipy", "numba", "highspy", "cvxpy", "clarabel", "osqp", "scs", "celer", "skglm",
-    "scikit-learn", "mlxtend",
+    "scikit-learn", "mlxtend", "torch", "triton",
 )  # fmt: skip
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 MEASURED = ("bits.py", "bit_kernels.py", "programs/*.py", "solvers/*.py", "bench/problems.py")

@@ -97,11 +97,18 @@ def starting_network(problem: Problem) -> Network:
     return replace(network, layers=layers)
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Return the device of a name; "auto" is a GPU where there is one.
+
+    Raises
+    ------
+    ShapeError
+        "cuda" without a GPU.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise ShapeError("gradient.device: 'cuda', but torch finds no GPU here")
+        raise ShapeError("device: 'cuda', but torch finds no GPU here")
     return torch.device(name)
 
 
@@ -120,7 +127,7 @@ class GradientTraining:
         spec = self.spec = problem.gradient
         self.problem, self.progress, self.checkpoint = problem, progress, checkpoint
         self.deadline = None if time_limit is None else time.perf_counter() + time_limit
-        self.device = _device(spec.device)
+        self.device = device_of(spec.device)
         dtype = torch.float64 if spec.precision == "float64" else torch.float32
         surrogate = Surrogate(spec.surrogate, spec.width)
         start = starting_network(problem)
