@@ -6,6 +6,7 @@
 x is the layer below: the inputs, or a of layer l − 1. r is what a spike takes off the next membrane: βθ for
 the reset "subtract", θ for "subtract_after", 0 for "none". With all steps of the outputs kept, as in [P25],
 the first line has instead ρ_o/2 Σ_t ‖y_t − δ y_{t−1} − g A'a_t‖², ℓ and λ at the last step alone.
+Under a lifted ramp φ is taken at a − ξ, ξ = 1{z >= θ} − r(z) at the true dynamics (`programs.ramp`).
 
 Each block is an explicit program: `QuadraticBlock`, `OutputBlock`, `MembraneBlock` or `ChainBlock`. Weights
 are fitted from sums over samples, `Sums`, so that samples may lie in any number of places.

@@ -57,6 +57,9 @@ def splitting_text(lowered: SplitProblem) -> str:
             f"r = {_range(reset)}, θ = {layer.threshold:g}, ρ = {layer.coupling:.4g}, "
             f"σ = {layer.spike_penalty:.4g}"
         )
+    if shared.ramp_width:
+        width = f"{shared.ramp_width:g}"
+        lines.append(f"  spikes held to a ramp r of width {width}: a − ξ = r(z), ξ its rounding at first")
     lines += ["", f"blocks, for {shown} of the samples" if shown < n else "blocks"]
     lines += _indented(split.output_block().describe())
     if shared.every_output and steps > 1:
