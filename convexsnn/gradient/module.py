@@ -3,6 +3,8 @@
 The module runs the dynamics of `networks.neurons` in the order of the simulator. LIF layers without
 recurrence take one of the gradients of `lif`; threshold units are LIF units without leak or reset; what sees
 spikes of its own layer (recurrent layers, recurrent threshold units, the membrane readout) is unrolled.
+
+[L20] Ledinauskas, Ruseckas, Juršėnas, Buračas, "Training deep spiking neural networks", 2020.
 """
 
 from __future__ import annotations
@@ -35,16 +37,22 @@ class LayerModule(nn.Module):
         Dense; its values are the starting ones.
     learn_neuron : bool
         Whether leak and threshold of LIF units are trained too, one a unit.
+    normalize : bool
+        Batch normalisation of the input current, over samples and steps ([L20]); `layer` folds it into
+        weights and bias, which is exact: at the end it is one factor and one constant a unit.
     """
 
     def __init__(
         self, layer: Layer, surrogate: Surrogate, gradient: str = "exodus", scale: float = 1.0,
-        dtype: torch.dtype = torch.float32, learn_neuron: bool = False,
+        dtype: torch.dtype = torch.float32, learn_neuron: bool = False, normalize: bool = False,
     ) -> None:  # fmt: skip
-        """Copy a layer's values; raises ShapeError for a convolution."""
+        """Copy a layer's values; raises ShapeError for a convolution, or nowhere to fold a constant into."""
         super().__init__()
         if layer.window is not None:
             raise ShapeError("window: gradient training takes dense layers; this one is a convolution")
+        if normalize and layer.bias is None:
+            raise ShapeError("normalize: folds into a bias, and this layer has none; give it bias = true")
+        self.norm = nn.BatchNorm1d(layer.units, dtype=dtype) if normalize else None
         self.surrogate, self.gradient, self.scale = surrogate, gradient, scale
         neuron = self.neuron = layer.neuron
         self.weights = nn.Parameter(_tensor(layer.weights, dtype))
@@ -66,7 +74,10 @@ class LayerModule(nn.Module):
 
     def drive(self, signal: Tensor) -> Tensor:
         """Return the weighted input, (T, n, m), of a signal (T, n, d)."""
-        return nn.functional.linear(signal, self.weights, self.bias)
+        current = nn.functional.linear(signal, self.weights, self.bias)
+        if self.norm is None:
+            return current
+        return self.norm(current.reshape(-1, current.shape[-1])).reshape(current.shape)
 
     def forward(self, signal: Tensor) -> Tensor:
         """Return spikes (T, n, m) of a signal (T, n, d)."""
@@ -121,6 +132,11 @@ class LayerModule(nn.Module):
 
         neuron: Any = self.neuron
         weights, bias, recurrent = array(self.weights), array(self.bias), array(self.recurrent)
+        if self.norm is not None:
+            norm = self.norm
+            factor = array(norm.weight) / np.sqrt(array(norm.running_var) + norm.eps)
+            weights = weights * factor[:, None]
+            bias = (bias - array(norm.running_mean)) * factor + array(norm.bias)
         if isinstance(self.leak, nn.Parameter):
             leak, theta = array(self.leak), array(self.threshold)
             unit = (
@@ -149,12 +165,14 @@ class NetworkModule(nn.Module):
     def __init__(
         self, network: Network, surrogate: Surrogate | None = None, gradient: str = "exodus",
         scale: float = 1.0, dtype: torch.dtype = torch.float32, learn_neuron: bool = False,
+        normalize: bool = False,
     ) -> None:  # fmt: skip
         """Copy a network's values."""
         super().__init__()
         surrogate = surrogate or Surrogate()
         self.layers = nn.ModuleList(
-            LayerModule(layer, surrogate, gradient, scale, dtype, learn_neuron) for layer in network.layers
+            LayerModule(layer, surrogate, gradient, scale, dtype, learn_neuron, normalize)
+            for layer in network.layers
         )
         self.output_weights = nn.Parameter(_tensor(network.output_weights, dtype))
         self.readout, self.supervise = network.readout, network.supervise
