@@ -277,6 +277,11 @@ SCHEMA: dict[str, dict[str, Key]] = {
         ),
         "width": Key("number", 1.0, "of the surrogate, in units of the membrane", above=0),
         "scale": Key("number", 1.0, "factor of the surrogate", above=0),
+        "normalize": Key(
+            "flag",
+            False,
+            "batch normalisation of input currents while training; folds into weights and biases at the end",
+        ),
         "epochs": Key("whole", 50, "passes over the samples, at most", least=1),
         "batch": Key("whole", 100, "samples of a step", least=1),
         "optimizer": Key("text", "adam", "sgd: with momentum 0.9", ("adam", "sgd")),

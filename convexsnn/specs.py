@@ -88,6 +88,7 @@ class GradientSpec:
     surrogate: str = "arctangent"
     width: float = 1.0
     scale: float = 1.0
+    normalize: bool = False
     epochs: int = 50
     batch: int = 100
     optimizer: str = "adam"

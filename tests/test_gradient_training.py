@@ -146,6 +146,18 @@ def test_mixed_precision_is_near_single():
     assert losses[0] != losses[1]
 
 
+def test_normalised_training_ends_in_a_plain_network():
+    made = problem([{"width": 20, "bias": True}] * 3, normalize=True, validation=0.2)
+    run = train_gradient(made)
+    assert run.history[-1].loss < 0.75 * run.history[0].loss
+    held = GradientTraining(made).held_out
+    outputs = simulate(run.network, made.inputs[held]).outputs
+    best = max(one.validation_accuracy for one in run.history)
+    assert np.mean(outputs.argmax(axis=1) == np.asarray(made.targets)[held]) == pytest.approx(best, abs=1e-12)
+    with pytest.raises(ShapeError, match="normalize: folds into a bias"):
+        train_gradient(problem([{"width": 20}], normalize=True))
+
+
 def test_hidden_weights_stay_in_the_box():
     made = problem(dictionary={"weight_box": 0.8}, epochs=5, learning_rate=0.1)
     layer = train_gradient(made).network.layers[0]

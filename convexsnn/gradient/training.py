@@ -131,7 +131,9 @@ class GradientTraining:
         dtype = torch.float64 if spec.precision == "float64" else torch.float32
         surrogate = Surrogate(spec.surrogate, spec.width)
         start = starting_network(problem)
-        self.module = NetworkModule(start, surrogate, spec.method, spec.scale, dtype).to(self.device)
+        settings = spec.method, spec.scale, dtype
+        made = NetworkModule(start, surrogate, *settings, normalize=spec.normalize)
+        self.module = made.to(self.device)
         n, steps, _ = problem.inputs.shape
         every = problem.network.supervise == "all"
         self.held_out = held_out_rows(n, spec.validation, spec.seed)
