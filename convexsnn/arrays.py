@@ -61,7 +61,9 @@ def real_array(
     if array.size == 0:
         raise ShapeError(f"{name}: empty, shape {array.shape}")
     # one pass without an array of its own tells nearly always; a sum of finite numbers may overflow
-    if not np.isfinite(array.sum()) and not np.isfinite(array).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = array.sum()
+    if not np.isfinite(total) and not np.isfinite(array).all():
         place = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
         raise ShapeError(f"{name}: {array[place]} at index {place}; every value must be finite")
     return array
