@@ -149,6 +149,27 @@ def test_any_shape_and_number_of_threads(shape):
     close(found[0], gradients(made, backend="torch"), 1e-12)
 
 
+def test_memory_is_used_again_only_when_its_tensors_are_gone():
+    current, leak, threshold, wanted = case(7, (30, 20, 50))
+    current.requires_grad_()
+
+    def run():
+        spikes = lif(current, leak, threshold)
+        return spikes, torch.autograd.grad(spikes, current, wanted, retain_graph=True)[0]
+
+    spikes, first = run()
+    kept = [spikes[3:5].detach(), first.numpy(), spikes.detach().numpy().T]  # views of what goes next
+    copies = [spikes[3:5].detach().clone(), first.clone().numpy(), spikes.detach().clone().numpy().T]
+    again = torch.autograd.grad(spikes, current, wanted)[0]  # its membranes are still there
+    assert torch.equal(again, first)
+    del spikes, first, again
+    for _ in range(3):
+        current.data += 0.1
+        run()
+    for view, copy in zip(kept, copies, strict=True):
+        assert np.array_equal(view, copy)
+
+
 def test_single_precision_is_close_to_double():
     found = gradients(case(5, (20, 8, 6), torch.float32))
     expected = gradients(case(5, (20, 8, 6)))
@@ -181,7 +202,8 @@ def test_numbers_for_leak_and_threshold_and_parts_of_the_gradient():
         ({"current": torch.ones(3)}, r"current: expected floats \(T, ..., m\)"),
         ({"current": torch.ones(3, 2, dtype=torch.int64)}, "current: "),
         ({"current": torch.ones(0, 2)}, "current: "),
-        ({"leak": torch.ones(3)}, r"leak, threshold: \(3,\) and \(\) do not fit"),
+        ({"leak": torch.ones(3)}, r"leak: \(3,\) does not fit current \(3, 2\)"),
+        ({"threshold": torch.ones(2, 2)}, r"threshold: \(2, 2\) does not fit current \(3, 2\)"),
     ],
 )
 def test_bad_input(change, words):

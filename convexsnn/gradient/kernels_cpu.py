@@ -7,6 +7,8 @@ neurons, whose state stays in the second cache: long rows are what the memory is
 from __future__ import annotations
 
 import math
+import weakref
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -17,6 +19,9 @@ from torch import Tensor
 
 BLOCK = 1 << 15  # neurons at a time
 WORTH = 1 << 13  # neurons that pay for a thread
+KEPT = 1 << 29  # bytes of memory kept for the next call
+
+_spare: deque[np.ndarray] = deque()
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -164,10 +169,32 @@ def _on_threads(task: Any, neurons: int) -> None:
             done.result()
 
 
+def _give_back(memory: np.ndarray) -> None:
+    """Keep the memory of a tensor that is gone, the oldest going first."""
+    _spare.append(memory)
+    while sum(len(m) for m in _spare) > KEPT:
+        _spare.popleft()
+
+
 def _room(like: Tensor) -> Tensor:
-    """Return an empty tensor of huge pages, which numpy asks for: their first touch costs far less."""
-    kind = np.float32 if like.dtype == torch.float32 else np.float64
-    return torch.from_numpy(np.empty(tuple(like.shape), kind))
+    """Return an empty tensor in memory that was used before, if there is some of this size.
+
+    The first touch of fresh memory costs more than the kernels do; torch keeps memory on GPUs only. Memory
+    comes back when the last tensor on its storage is gone: then torch lets go of the array it was made from.
+    """
+    size = like.numel() * like.element_size()
+    memory = None
+    for _ in range(len(_spare)):  # the last one back is the one still in the caches
+        found = _spare.pop()
+        if len(found) == size:
+            memory = found
+            break
+        _spare.appendleft(found)
+    if memory is None:
+        memory = np.empty(size, np.uint8)
+    array = memory.view(np.float32 if like.dtype == torch.float32 else np.float64).reshape(tuple(like.shape))
+    weakref.finalize(array, _give_back, memory).atexit = False
+    return torch.from_numpy(array)
 
 
 def forward(current: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> tuple[Tensor, Tensor]:
@@ -182,12 +209,14 @@ def forward(current: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> tup
 def backward(
     grad: Tensor, membranes: Tensor, leak: Tensor, threshold: Tensor, reset: int, through: bool,
     surrogate: Any, scale: float, parameters: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return ∂L/∂I (T, N), ∂L/∂β and ∂L/∂θ (N,) from ∂L/∂s (T, N); the last two are 0 unless asked for."""
-    out, by_leak, by_threshold = _room(grad), torch.zeros_like(leak), torch.zeros_like(leak)
+) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
+    """Return ∂L/∂I (T, N) from ∂L/∂s (T, N), and with `parameters` ∂L/∂β and ∂L/∂θ (N,)."""
+    out = _room(grad)
+    by_leak, by_threshold = (torch.zeros_like(leak) if parameters else leak for _ in range(2))
     arrays = [x.detach().numpy() for x in (grad, membranes, leak, threshold)]
     kind = arrays[0].dtype.type
     settings = reset, kind(through), surrogate.code, kind(surrogate.width), kind(scale), parameters
-    sums, run = (out.numpy(), by_leak.numpy(), by_threshold.numpy()), cast(Any, _backward)
+    sums = [x.detach().numpy() for x in (out, by_leak, by_threshold)]
+    run = cast(Any, _backward)
     _on_threads(lambda a, b: run(*arrays, *settings, *sums, a, b), grad.shape[1])
-    return out, by_leak, by_threshold
+    return (out, by_leak, by_threshold) if parameters else (out, None, None)

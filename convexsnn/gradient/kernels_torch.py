@@ -35,8 +35,8 @@ def forward(current: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> tup
 def backward(
     grad: Tensor, membranes: Tensor, leak: Tensor, threshold: Tensor, reset: int, through: bool,
     surrogate: Any, scale: float, parameters: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return ∂L/∂I (T, N), ∂L/∂β and ∂L/∂θ (N,) from ∂L/∂s (T, N); the last two are 0 unless asked for."""
+) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
+    """Return ∂L/∂I (T, N) from ∂L/∂s (T, N), and with `parameters` ∂L/∂β and ∂L/∂θ (N,)."""
     spikes = (membranes >= threshold).to(grad.dtype)
     return adjoint(grad, membranes, spikes, leak, threshold, reset, through, surrogate, scale, parameters)
 
@@ -44,7 +44,7 @@ def backward(
 def adjoint(
     grad: Tensor, membranes: Tensor, spikes: Tensor, leak: Tensor, threshold: Tensor, reset: int,
     through: bool, surrogate: Any, scale: float, parameters: bool = True,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
     """Return what `backward` does, for spikes that may also be those of a smooth activation."""
     out, later = torch.empty_like(grad), torch.zeros_like(grad[0])
     by_leak, by_threshold = torch.zeros_like(later), torch.zeros_like(later)
@@ -64,4 +64,4 @@ def adjoint(
             by_threshold -= wanted + later * taken
         out[t] = wanted + leak * later * ((1.0 - s) if reset == 2 else 1.0)
         later = out[t]
-    return out, by_leak, by_threshold
+    return (out, by_leak, by_threshold) if parameters else (out, None, None)

@@ -125,13 +125,14 @@ def forward(current: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> tup
 def backward(
     grad: Tensor, membranes: Tensor, leak: Tensor, threshold: Tensor, reset: int, through: bool,
     surrogate: Any, scale: float, parameters: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return ∂L/∂I (T, N), ∂L/∂β and ∂L/∂θ (N,) from ∂L/∂s (T, N); the last two are 0 unless asked for."""
-    out, by_leak, by_threshold = torch.empty_like(grad), torch.zeros_like(leak), torch.zeros_like(leak)
+) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
+    """Return ∂L/∂I (T, N) from ∂L/∂s (T, N), and with `parameters` ∂L/∂β and ∂L/∂θ (N,)."""
+    out = torch.empty_like(grad)
+    by_leak, by_threshold = (torch.empty_like(leak) if parameters else leak for _ in range(2))
     steps, neurons = grad.shape
     _backward[_grid(neurons)](
         grad, membranes, leak, threshold, out, by_leak, by_threshold, steps, neurons,
         height=scale / surrogate.width, inverse=1.0 / surrogate.width, reset=reset, through=through,
         shape=surrogate.code, parameters=parameters, block=BLOCK, enable_fp_fusion=False,
     )  # fmt: skip
-    return out, by_leak, by_threshold
+    return (out, by_leak, by_threshold) if parameters else (out, None, None)

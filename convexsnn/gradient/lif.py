@@ -129,6 +129,19 @@ def _kernels(current: Tensor, backend: str) -> Any:
     return kernels_torch
 
 
+def _each_neuron(name: str, value: Tensor | float, current: Tensor) -> Tensor:
+    """Return one value a neuron, in a row; expanding is differentiable: gradients are sums over samples."""
+    if isinstance(value, float | int):
+        return current.new_full((current[0].numel(),), value)  # made in place: no copy to a GPU
+    given = torch.as_tensor(value, dtype=current.dtype, device=current.device)
+    try:
+        each = given.expand(current.shape[1:])
+    except RuntimeError as error:
+        words = f"{tuple(given.shape)} does not fit current {tuple(current.shape)}"
+        raise ShapeError(f"{name}: {words}") from error
+    return each.reshape(-1).contiguous()
+
+
 def lif(
     current: Tensor,
     leak: Tensor | float,
@@ -173,14 +186,12 @@ def lif(
     if current.ndim < 2 or not current.numel() or not current.is_floating_point():
         raise ShapeError(f"current: expected floats (T, ..., m), got {current.dtype} {tuple(current.shape)}")
     surrogate, code = surrogate or Surrogate(), RESETS.index(reset)
-    beta, theta = (torch.as_tensor(p, dtype=current.dtype, device=current.device) for p in (leak, threshold))
     if gradient == "bptt":
+        beta, theta = (
+            torch.as_tensor(p, dtype=current.dtype, device=current.device) for p in (leak, threshold)
+        )
         return _unrolled(current, beta, theta, code, surrogate, scale, smooth)
-    try:  # one value a neuron; expanding is differentiable, so parameters get sums over samples
-        flat = [p.expand(current.shape[1:]).reshape(-1) for p in (beta, theta)]
-    except RuntimeError as error:
-        shapes = f"{tuple(beta.shape)} and {tuple(theta.shape)}"
-        raise ShapeError(f"leak, threshold: {shapes} do not fit current {tuple(current.shape)}") from error
+    flat = [_each_neuron(name, p, current) for name, p in (("leak", leak), ("threshold", threshold))]
     settings: tuple[Any, ...] = code, gradient == "exodus", surrogate, scale
     table = current.reshape(len(current), -1).contiguous()
     if smooth:

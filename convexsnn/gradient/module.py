@@ -75,6 +75,7 @@ class LayerModule(nn.Module):
     def drive(self, signal: Tensor) -> Tensor:
         """Return the weighted input, (T, n, m), of a signal (T, n, d)."""
         current = nn.functional.linear(signal, self.weights, self.bias)
+        current = current.to(self.weights.dtype)  # mixed precision: membranes are not kept in 16 bits
         if self.norm is None:
             return current
         return self.norm(current.reshape(-1, current.shape[-1])).reshape(current.shape)
