@@ -10,13 +10,9 @@ torch = pytest.importorskip("torch")
 
 import convexsnn  # noqa: E402
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, SolverFailed  # noqa: E402
+from convexsnn.gradient.loop import history_rows  # noqa: E402
 from convexsnn.gradient.losses import LOSSES, penalty  # noqa: E402
-from convexsnn.gradient.training import (  # noqa: E402
-    GradientTraining,
-    history_rows,
-    starting_network,
-    train_gradient,
-)
+from convexsnn.gradient.training import GradientTraining, starting_network, train_gradient  # noqa: E402
 from convexsnn.problem import Problem  # noqa: E402
 from convexsnn.programs.losses import LOSSES as OURS  # noqa: E402
 from convexsnn.simulate import simulate  # noqa: E402
@@ -74,7 +70,7 @@ def test_the_objective_is_the_problems_own():
         made = problem(loss=loss, precision="float64", regularization=0.01, rows=rows)
         training = GradientTraining(made)
         with torch.no_grad():
-            found = float(training.objective(torch.arange(len(rows))))
+            found = float(training.loss(np.arange(len(rows))))
         network = training.module.network()
         program = convexsnn.lower(replace(made, dictionary=replace(made.dictionary, count=20))).program
         table = simulate(network, made.inputs).outputs.reshape(program.targets.shape)
@@ -119,7 +115,7 @@ def test_checkpoints_of_others_are_refused(tmp_path):
     file = tmp_path / "run.npz"
     train_gradient(problem(epochs=1), checkpoint=file)
     for other in (problem(epochs=1, seed=5), problem(epochs=1, rows=slice(0, 200)), problem(epochs=2)):
-        with pytest.raises(ProblemFileError, match="a checkpoint of another problem"):
+        with pytest.raises(ProblemFileError, match="of other data, another network"):
             train_gradient(other, checkpoint=file)
     before = file.read_bytes()[:-30]
     file.write_bytes(before)
@@ -180,8 +176,8 @@ def test_a_loss_that_is_not_finite_stops(tmp_path):
     file = tmp_path / "run.npz"
     made = problem(epochs=4, checkpoint_every=1, loss="softmax")
     training = GradientTraining(made, checkpoint=file)
-    objective = training.objective
-    training.objective = lambda rows: objective(rows) * (torch.nan if len(training.history) == 2 else 1.0)
+    objective = training.loss
+    training.loss = lambda rows: objective(rows) * (torch.nan if len(training.history) == 2 else 1.0)
     with pytest.raises(
         SolverFailed, match=r"the loss is nan in epoch 3; take a smaller gradient.learning_rate"
     ):

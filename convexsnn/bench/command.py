@@ -142,7 +142,7 @@ def gradients(
     from convexsnn.bench.run import write_text
     from convexsnn.errors import ProblemFileError
     from convexsnn.gradient import benchmark
-    from convexsnn.gradient.training import device_of
+    from convexsnn.gradient.loop import device_of
 
     asked = sorted(set(steps or (25, 100, 400)))
     for name, value in (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -14,23 +13,16 @@ import torch
 from convexsnn.arrays import read_npz, write_npz
 from convexsnn.errors import ProblemFileError
 
-FORMAT = 1
+FORMAT = 2
 FREE = ("checkpoint_every", "patience", "device")  # keys that a resumed run may change
 
 
 def _identity(training: Any) -> str:
     """Return what must be the same for a run to go on; a schedule depends on the number of epochs."""
-    problem = training.problem
-    spec = {k: v for k, v in asdict(problem.gradient).items() if k not in FREE}
-    if problem.gradient.schedule == "constant":
+    spec = {k: v for k, v in asdict(training.spec).items() if k not in FREE}
+    if training.spec.schedule == "constant":
         del spec["epochs"]
-    tables = problem.tables()
-    data = [
-        hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-        for array in (problem.inputs, problem.encoded_targets(), problem.row_weights())
-    ]
-    box = problem.dictionary.weight_box
-    return json.dumps([tables["network"], tables["training"], spec, box, data], sort_keys=True)
+    return json.dumps([training.identity(), spec], sort_keys=True)
 
 
 def save_checkpoint(path: Path, training: Any) -> None:
@@ -76,7 +68,7 @@ def load_checkpoint(path: Path, training: Any) -> list[dict[str, Any]]:
             )
         if str(arrays["identity"]) != _identity(training):
             raise ProblemFileError(
-                f"{path}: a checkpoint of another problem, network or [gradient] table; choose another file"
+                f"{path}: of other data, another network or [gradient] table; choose another file"
             )
         weights, best = ({
             name.removeprefix(prefix): torch.from_numpy(value)

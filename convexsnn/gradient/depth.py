@@ -13,44 +13,43 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convexsnn.arrays import FloatArray, whole
 from convexsnn.errors import SolverFailed
-from convexsnn.gradient.module import NetworkModule
 from convexsnn.gradient.surrogate import Surrogate
 
 NARROW, WIDE = 0.1, 10.0
 
 
-def gradient_norms(module: NetworkModule, inputs: Tensor, seed: int = 0) -> FloatArray:
+def gradient_norms(module: Any, inputs: Tensor, seed: int = 0) -> FloatArray:
     """Return ‖∂L/∂W‖ of every hidden layer, (layers,), for a random linear loss of the outputs.
 
     Parameters
     ----------
-    inputs : (n, T, d) tensor
+    module : NetworkModule or ResidualNetwork
+    inputs : tensor
+        Samples that the module takes.
     seed : int
         Of the loss; the module's parameters and running statistics stay as they are.
     """
-    layers: Any = module.layers
     state = {name: value.clone() for name, value in module.state_dict().items()}
     outputs = module(inputs)
     made = torch.Generator().manual_seed(seed)
     wanted = torch.randn(outputs.shape, generator=made, dtype=outputs.dtype).to(outputs.device)
-    found = torch.autograd.grad((outputs * wanted).sum(), [layer.weights for layer in layers])
+    found = torch.autograd.grad((outputs * wanted).sum(), module.hidden_weights())
     module.load_state_dict(state)
     return np.array([float(torch.linalg.vector_norm(one)) for one in found])
 
 
-def set_surrogate(module: NetworkModule, surrogate: Surrogate) -> None:
+def set_surrogate(module: nn.Module, surrogate: Surrogate) -> None:
     """Give all layers of a network a surrogate."""
-    layers: Any = module.layers
-    module.surrogate = surrogate
-    for layer in layers:
-        layer.surrogate = surrogate
+    for part in module.modules():
+        if hasattr(part, "surrogate"):
+            part.surrogate = surrogate  # type: ignore[assignment]
 
 
-def tuned_surrogate(module: NetworkModule, inputs: Tensor, seed: int = 0, steps: int = 12) -> Surrogate:
+def tuned_surrogate(module: Any, inputs: Tensor, seed: int = 0, steps: int = 12) -> Surrogate:
     """Return the surrogate, of the shape that a network has, whose width keeps its gradient norms level.
 
     The network is left as it was; `set_surrogate` gives it the new one.

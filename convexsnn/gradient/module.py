@@ -179,6 +179,11 @@ class NetworkModule(nn.Module):
         self.readout, self.supervise = network.readout, network.supervise
         self.readout_leak, self.surrogate = network.readout_leak, surrogate
 
+    def hidden_weights(self) -> list[nn.Parameter]:
+        """Return the weights of every hidden layer."""
+        layers: Any = self.layers
+        return [layer.weights for layer in layers]
+
     def spikes(self, inputs: Tensor) -> list[Tensor]:
         """Return the spikes of every layer, (T, n, m), of inputs (n, T, d)."""
         signal, found = inputs.transpose(0, 1).to(self.output_weights.dtype), []

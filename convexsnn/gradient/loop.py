@@ -1,0 +1,215 @@
+"""The training loop: batches, optimizer, learning rates, samples held out, checkpoints.
+
+What is trained, on which loss and who judges it, is for the classes that build on `Loop`. Everything random
+comes from the seed, and a run that goes on from a checkpoint takes the steps that it would have taken.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from convexsnn.arrays import FloatArray, IntArray
+from convexsnn.errors import ShapeError, SolverFailed
+from convexsnn.gradient.checkpoint import load_checkpoint, save_checkpoint
+from convexsnn.specs import GradientSpec
+from convexsnn.tasks.split import held_out_rows
+
+MOMENTUM = 0.9
+Progress = Callable[[str, float], object]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch ended with.
+
+    Attributes
+    ----------
+    loss : float
+        Mean of the objective over the epoch's batches, as trained on.
+    validation_loss, validation_accuracy : float or None
+        On samples held out.
+    gradient_norms : tuple of float
+        Norm of the weights' gradient by layer, the readout last, mean over the batches.
+    """
+
+    epoch: int
+    loss: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    gradient_norms: tuple[float, ...]
+    learning_rate: float
+    seconds: float
+
+
+def history_rows(history: tuple[Epoch, ...]) -> list[dict[str, Any]]:
+    """Return epochs as plain numbers, ready for JSON."""
+    return [{**asdict(one), "gradient_norms": list(one.gradient_norms)} for one in history]
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of a name; "auto" is a GPU where there is one.
+
+    Raises
+    ------
+    ShapeError
+        "cuda" without a GPU.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ShapeError("device: 'cuda', but torch finds no GPU here")
+    return torch.device(name)
+
+
+def float_type(precision: str) -> torch.dtype:
+    """Return what weights and inputs are kept in."""
+    return torch.float64 if precision == "float64" else torch.float32
+
+
+class Loop(ABC):
+    """Training of a module on `samples`; `go` runs from the start, or from a checkpoint, to the end.
+
+    Parameters
+    ----------
+    spec : GradientSpec
+        The table ``[gradient]``.
+    module : nn.Module
+        On its device.
+    samples : int
+        How many there are to draw batches from.
+    time_limit : float, optional
+        Seconds, after which no epoch begins.
+    progress : callable, optional
+        Called with what is being done and the finished share of it.
+    checkpoint : path, optional
+        File to keep the training in, and to go on from if it is there.
+    """
+
+    def __init__(
+        self, spec: GradientSpec, module: nn.Module, samples: int, *, time_limit: float | None = None,
+        progress: Progress | None = None, checkpoint: str | Path | None = None,
+    ) -> None:  # fmt: skip
+        """Put module and optimizer in place."""
+        self.spec, self.module, self.progress = spec, module, progress
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.deadline = None if time_limit is None else time.perf_counter() + time_limit
+        self.held_out = held_out_rows(samples, spec.validation, spec.seed)
+        self.rows = np.setdiff1d(np.arange(samples), self.held_out)
+        parameters = module.parameters()
+        self.optimizer: torch.optim.Optimizer = (
+            torch.optim.SGD(parameters, spec.learning_rate, MOMENTUM, weight_decay=spec.weight_decay)
+            if spec.optimizer == "sgd"
+            else torch.optim.AdamW(parameters, spec.learning_rate, weight_decay=spec.weight_decay)
+        )
+        self.history: tuple[Epoch, ...] = ()
+        self.best: tuple[float, int, dict[str, Tensor]] = (-np.inf, 0, {})
+
+    @abstractmethod
+    def loss(self, rows: IntArray) -> Tensor:
+        """Return what is trained on, of some samples; `go` calls it under `precision`."""
+
+    @abstractmethod
+    def scores(self, rows: IntArray) -> tuple[float, float | None]:
+        """Return loss, and accuracy where there is one, on samples held out."""
+
+    @abstractmethod
+    def weights(self) -> list[nn.Parameter]:
+        """Return each layer's weights, whose gradients the history has the norms of."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Return what must be the same for a checkpoint to be gone on from, beside the spec."""
+
+    def go(self) -> str:
+        """Train until a rule says stop; return which: "epochs", "validation" or "time".
+
+        Raises
+        ------
+        SolverFailed
+            A loss that is not finite; the last checkpoint stays.
+        """
+        if self.checkpoint is not None and self.checkpoint.exists():
+            rows = load_checkpoint(self.checkpoint, self)
+            norms = [tuple(row["gradient_norms"]) for row in rows]
+            self.history = tuple(
+                Epoch(**{**row, "gradient_norms": own}) for row, own in zip(rows, norms, strict=True)
+            )
+        stopped = self._stopped()
+        while stopped is None:
+            self._epoch(len(self.history))
+            stopped = self._stopped()
+            due = len(self.history) % self.spec.checkpoint_every == 0 or stopped is not None
+            if self.checkpoint is not None and due:
+                save_checkpoint(self.checkpoint, self)
+        if len(self.held_out) and self.best[2]:
+            self.module.load_state_dict(self.best[2])
+        return stopped
+
+    def _stopped(self) -> str | None:
+        spec, done = self.spec, len(self.history)
+        if spec.patience and len(self.held_out) and done - self.best[1] >= spec.patience:
+            return "validation"
+        if done >= spec.epochs:
+            return "epochs"
+        if self.deadline is not None and time.perf_counter() > self.deadline:
+            return "time"
+        return None
+
+    def _rate(self, epoch: int) -> float:
+        """Return the learning rate of an epoch: half a cosine from the first to 0."""
+        first = self.spec.learning_rate
+        if self.spec.schedule == "constant":
+            return first
+        return 0.5 * first * (1.0 + float(np.cos(np.pi * epoch / self.spec.epochs)))
+
+    def _precision(self) -> Any:
+        device = next(self.module.parameters()).device.type
+        return torch.autocast(device, torch.bfloat16) if self.spec.precision == "mixed" else nullcontext()
+
+    def _epoch(self, epoch: int) -> None:
+        begun, spec = time.perf_counter(), self.spec
+        rate = self._rate(epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        order = np.random.default_rng([spec.seed, epoch]).permutation(self.rows)
+        losses, norms = [], []
+        self.module.train()
+        for batch in np.array_split(order, max(1, round(len(order) / spec.batch))):
+            self.optimizer.zero_grad()
+            with self._precision():
+                loss = self.loss(batch)
+            if not torch.isfinite(loss):
+                raise SolverFailed(
+                    f"gradient: the loss is {float(loss.detach())} in epoch {epoch + 1}; take a smaller "
+                    f"gradient.learning_rate (got {spec.learning_rate:g})"
+                )
+            loss.backward()
+            grads = [p.grad for p in self.weights() if p.grad is not None]
+            norms.append(torch.stack([torch.linalg.vector_norm(one) for one in grads]).double())
+            self.optimizer.step()
+            losses.append(float(loss.detach()))
+        mean = torch.stack(norms).mean(dim=0).cpu().numpy()
+        self._record(epoch, float(np.mean(losses)), mean, rate, begun)
+
+    def _record(self, epoch: int, loss: float, norms: FloatArray, rate: float, begun: float) -> None:
+        self.module.eval()
+        held_loss, accuracy = self.scores(self.held_out) if len(self.held_out) else (None, None)
+        seconds = time.perf_counter() - begun
+        each = tuple(float(x) for x in norms)
+        self.history = (*self.history, Epoch(epoch + 1, loss, held_loss, accuracy, each, rate, seconds))
+        value = -(held_loss or 0.0) if accuracy is None else accuracy
+        if len(self.held_out) and value > self.best[0]:
+            kept = {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
+            self.best = value, epoch + 1, kept
+        if self.progress is not None:
+            self.progress(f"epoch {epoch + 1}, objective {loss:.4g}", (epoch + 1) / self.spec.epochs)

@@ -1,0 +1,294 @@
+"""Residual spiking networks, up to the shape of ResNet-50, with batch normalised input currents [L20].
+
+    I = norm(W s),   s' = LIF(I),   last layer of a block:   I = norm(W s) + shortcut
+
+Shortcuts add to the input current of a block's last layer, so that every layer sends spikes; where shapes
+change, a shortcut is a normalised 1 × 1 convolution. Images are a constant input current of the first layer;
+the readout is linear in the spikes' mean over time and space.
+
+[L20] Ledinauskas, Ruseckas, Juršėnas, Buračas, "Training deep spiking neural networks", 2020.
+[H16] He, Zhang, Ren, Sun, "Deep residual learning for image recognition", 2016: the shapes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from convexsnn.arrays import IntArray, whole
+from convexsnn.errors import ShapeError
+from convexsnn.gradient.lif import lif
+from convexsnn.gradient.loop import Epoch, Loop, Progress, device_of, float_type
+from convexsnn.gradient.surrogate import Surrogate
+from convexsnn.specs import GradientSpec
+
+# layers: (blocks of each of four stages, whether a block is a bottleneck of 1 × 1, 3 × 3, 1 × 1)
+SHAPES = {
+    10: ((1, 1, 1, 1), False),
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+}
+WIDER = 4  # channels that leave a bottleneck, for each that is in it
+
+
+class SpikingConvolution(nn.Module):
+    """A convolution without bias, batch normalisation, and LIF neurons; all steps at once."""
+
+    def __init__(
+        self, channels: int, filters: int, kernel: int, stride: int, surrogate: Surrogate, gradient: str,
+        leak: float,
+    ) -> None:  # fmt: skip
+        """Draw weights from torch's generator."""
+        super().__init__()
+        self.surrogate, self.gradient, self.leak = surrogate, gradient, leak
+        self.convolution = nn.Conv2d(channels, filters, kernel, stride, kernel // 2, bias=False)
+        nn.init.kaiming_normal_(self.convolution.weight, mode="fan_out")
+        self.norm = nn.BatchNorm2d(filters)
+
+    def extra_repr(self) -> str:
+        """Return what the neurons do."""
+        return f"{self.surrogate}, {self.gradient}, leak={self.leak}"
+
+    def current(self, signal: Tensor) -> Tensor:
+        """Return the normalised input current, (T, n, filters, h, w), of a signal (T, n, channels, H, W)."""
+        flat = self.norm(self.convolution(signal.flatten(0, 1)))
+        return flat.unflatten(0, signal.shape[:2]).to(self.norm.weight.dtype)
+
+    def fire(self, current: Tensor) -> Tensor:
+        """Return the spikes of a current."""
+        return lif(current, self.leak, surrogate=self.surrogate, gradient=self.gradient)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the spikes of a signal."""
+        return self.fire(self.current(signal))
+
+
+class Block(nn.Module):
+    """Two 3 × 3 layers, or a bottleneck of three, and what goes past them."""
+
+    def __init__(
+        self, channels: int, filters: int, stride: int, bottleneck: bool, *settings: Any
+    ) -> None:  # fmt: skip
+        """Draw weights from torch's generator."""
+        super().__init__()
+        self.filters = filters * (WIDER if bottleneck else 1)
+        sizes = [(1, 1), (3, stride), (1, 1)] if bottleneck else [(3, stride), (3, 1)]
+        outs = [filters] * (len(sizes) - 1) + [self.filters]
+        layers = zip([channels, *outs[:-1]], outs, sizes, strict=True)
+        self.layers = nn.ModuleList(
+            SpikingConvolution(before, after, *size, *settings) for before, after, size in layers
+        )
+        self.past: nn.Module | None = None
+        if stride > 1 or channels != self.filters:
+            past = nn.Conv2d(channels, self.filters, 1, stride, bias=False)
+            self.past = nn.Sequential(past, nn.BatchNorm2d(self.filters))
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the spikes of the block's last layer."""
+        *first, last = self.layers
+        inner = signal
+        for layer in first:
+            inner = layer(inner)
+        shortcut = signal
+        if self.past is not None:
+            shortcut = self.past(signal.flatten(0, 1)).unflatten(0, signal.shape[:2])
+        current: Tensor = last.current(inner)  # type: ignore[operator]
+        return last.fire(current + shortcut)  # type: ignore[operator]
+
+
+class ResidualNetwork(nn.Module):
+    """A residual spiking network in the shapes of [H16].
+
+    Parameters
+    ----------
+    depth : {10, 18, 34, 50}
+        Layers with weights, shortcuts aside.
+    outputs : int
+        Classes C.
+    channels, width : int
+        Of the images, and of the first layer; the stages have 1, 2, 4 and 8 times the width.
+    steps : int
+        T.
+    leak : float
+        β of all neurons; the threshold is 1 and is subtracted.
+    seed : int
+        Of the weights.
+
+    Raises
+    ------
+    ShapeError
+        Another depth, or a size that is not a positive whole number.
+    """
+
+    def __init__(
+        self, depth: int = 50, outputs: int = 10, *, channels: int = 3, width: int = 64, steps: int = 10,
+        surrogate: Surrogate | None = None, gradient: str = "exodus", leak: float = 0.9, seed: int = 0,
+    ) -> None:  # fmt: skip
+        """Draw the weights."""
+        super().__init__()
+        if depth not in SHAPES:
+            raise ShapeError(f"depth: expected one of {', '.join(map(str, SHAPES))}, got {depth!r}")
+        sizes = {"outputs": outputs, "channels": channels, "width": width, "steps": steps}
+        for name, value in sizes.items():
+            whole(name, value)
+        self.steps, (blocks, bottleneck) = steps, SHAPES[depth]
+        self.surrogate = surrogate or Surrogate()
+        settings = self.surrogate, gradient, leak
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.stem = SpikingConvolution(channels, width, 7, 2, *settings)
+            self.pool = nn.MaxPool2d(3, 2, 1)  # of spikes: whether there is one in the square
+            made, before = [], width
+            for stage, count in enumerate(blocks):
+                for k in range(count):
+                    stride = 2 if stage and not k else 1
+                    made.append(Block(before, width << stage, stride, bottleneck, *settings))
+                    before = made[-1].filters
+            self.blocks = nn.ModuleList(made)
+            self.readout = nn.Linear(before, outputs)
+
+    def extra_repr(self) -> str:
+        """Return the number of steps."""
+        return f"steps={self.steps}"
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return outputs, (n, C), of images (n, channels, h, w)."""
+        current = self.stem.current(images[None])  # the same in every step
+        spikes = self.stem.fire(current.expand(self.steps, *current.shape[1:]))
+        signal = self.pool(spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
+        for block in self.blocks:
+            signal = block(signal)
+        return self.readout(signal.mean(dim=(0, 3, 4)))
+
+    def convolutions(self) -> list[SpikingConvolution]:
+        """Return the spiking layers, from the first to the last."""
+        return [part for part in self.modules() if isinstance(part, SpikingConvolution)]
+
+    def hidden_weights(self) -> list[nn.Parameter]:
+        """Return the weights of every spiking layer."""
+        found: list[Any] = [layer.convolution.weight for layer in self.convolutions()]
+        return found
+
+    def network(self) -> NoReturn:
+        """Refuse: raises ShapeError; the numpy simulator has no such layers."""
+        raise ShapeError(
+            "residual: the simulator runs chains of layers, without shortcuts, padding or pooled spikes; "
+            "this network stays in torch"
+        )
+
+
+def scaled_images(images: np.ndarray, side: int, channels: int = 3) -> np.ndarray:
+    """Return grey images (n, h, w) scaled to (n, channels, side, side), bilinearly, all channels the same.
+
+    Raises
+    ------
+    ShapeError
+        Not three dimensions, or sizes that are not positive whole numbers.
+    """
+    if np.ndim(images) != 3:
+        raise ShapeError(f"images: expected (n, h, w), got {np.shape(images)}")
+    whole("side", side)
+    whole("channels", channels)
+    grey = torch.from_numpy(np.asarray(images, dtype=np.float32))[:, None]
+    scaled = nn.functional.interpolate(grey, size=(side, side), mode="bilinear", antialias=True)
+    return scaled.expand(-1, channels, -1, -1).contiguous().numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRun:
+    """Where a training ended; the module has the best weights on samples held out, else the last."""
+
+    module: nn.Module
+    stopped_by: str
+    history: tuple[Epoch, ...]
+
+
+class ImageTraining(Loop):
+    """The loop on a network that takes images and is trained by cross entropy."""
+
+    def __init__(
+        self, module: nn.Module, images: np.ndarray, labels: np.ndarray, spec: GradientSpec, **around: Any
+    ) -> None:
+        """Put module and images on the device; raises ShapeError for arrays that do not fit."""
+        labels = np.asarray(labels)
+        if images.ndim != 4 or labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+            raise ShapeError(
+                f"images, labels: expected (n, channels, h, w) and n whole numbers, got {images.shape} and "
+                f"{labels.dtype} {labels.shape}"
+            )
+        if not np.isfinite(images).all():
+            raise ShapeError("images: has values that are not finite")
+        device, dtype = device_of(spec.device), float_type(spec.precision)
+        super().__init__(spec, module.to(device, dtype), len(images), **around)
+        self.images = torch.tensor(images, dtype=dtype, device=device)
+        self.labels = torch.tensor(labels, dtype=torch.int64, device=device)
+
+    def loss(self, rows: IntArray) -> Tensor:
+        """Return the mean cross entropy."""
+        return nn.functional.cross_entropy(*self._outputs(rows))
+
+    def _outputs(self, rows: IntArray) -> tuple[Tensor, Tensor]:
+        at = torch.from_numpy(rows).to(self.images.device)
+        return self.module(self.images[at]).to(self.images.dtype), self.labels[at]
+
+    @torch.no_grad()
+    def scores(self, rows: IntArray) -> tuple[float, float]:
+        """Return mean loss and accuracy of the module, its normalisation frozen."""
+        losses, right = 0.0, 0
+        for part in np.array_split(rows, max(1, round(len(rows) / self.spec.batch))):
+            with self._precision():
+                outputs, labels = self._outputs(part)
+            losses += float(nn.functional.cross_entropy(outputs, labels, reduction="sum"))
+            right += int((outputs.argmax(dim=1) == labels).sum())
+        return losses / len(rows), right / len(rows)
+
+    def weights(self) -> list[nn.Parameter]:
+        """Return the weights of every layer, and the readout's."""
+        module: Any = self.module
+        return [*module.hidden_weights(), module.readout.weight]
+
+    def identity(self) -> dict[str, Any]:
+        """Return the module's parts and the data."""
+        arrays = self.images.cpu().numpy(), self.labels.cpu().numpy()
+        data = [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays]
+        return {"module": repr(self.module), "data": data}
+
+
+def train_images(
+    module: ResidualNetwork,
+    images: np.ndarray,
+    labels: np.ndarray,
+    spec: GradientSpec | None = None,
+    *,
+    time_limit: float | None = None,
+    progress: Progress | None = None,
+    checkpoint: str | Path | None = None,
+) -> ImageRun:
+    """Train a residual network on labelled images, by cross entropy.
+
+    Parameters
+    ----------
+    images : (n, channels, h, w) array
+    labels : (n,) array
+        Whole numbers, of classes.
+    spec : GradientSpec, optional
+        Epochs, batches, optimizer and the like; what concerns neurons is the module's own.
+    time_limit, progress, checkpoint
+        As in `Loop`.
+
+    Raises
+    ------
+    ShapeError, SolverFailed, ProblemFileError
+        Arrays that do not fit, a loss that is not finite, a checkpoint that cannot be read or written.
+    """
+    around = {"time_limit": time_limit, "progress": progress, "checkpoint": checkpoint}
+    training = ImageTraining(module, images, labels, spec or GradientSpec(), **around)
+    stopped = training.go()
+    return ImageRun(module, stopped, training.history)

