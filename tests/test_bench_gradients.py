@@ -6,6 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from convexsnn.bench import gradients  # noqa: E402
+from convexsnn.gradient import benchmark_depth  # noqa: E402
+from convexsnn.gradient.benchmark import METHODS  # noqa: E402
+
 SMALL = ("--steps", "4", "--steps", "9", "--batch", "8", "--units", "6", "--repeat", "2")
 
 
@@ -15,12 +19,14 @@ def test_every_method_is_measured_at_every_number_of_steps(cli, tmp_path):
     told = json.loads(out)
     rows = told["results"]
     assert [(row["steps"], row["method"]) for row in rows] == [
-        (steps, method) for steps in (4, 9) for method in ("bptt", "exodus", "slayer")
+        (steps, method) for steps in (4, 9) for method in METHODS
     ]
     for row in rows:
         assert len(row["runs"]) == 2 and row["seconds"] > 0 and row["peak_bytes"] >= 0
-        reference = next(r for r in rows if r["steps"] == row["steps"])
-        assert row["speed_up"] == pytest.approx(reference["seconds"] / row["seconds"])
+        loops = {r["method"]: r["seconds"] for r in rows if r["steps"] == row["steps"]}
+        assert row["speed_up"] == pytest.approx(loops["bptt"] / row["seconds"])
+        assert row["speed_up_indexed"] == pytest.approx(loops["bptt_indexed"] / row["seconds"])
+        assert row["of_copy"] > 0
         if row["method"] == "slayer":
             assert row["difference"] > 1e-3  # it leaves out the reset
         else:
@@ -36,6 +42,28 @@ def test_every_method_is_measured_at_every_number_of_steps(cli, tmp_path):
     status, _, err = cli("bench", "gradients", *SMALL, "--device", "cpu")
     assert status == 2 and "out: bench-gradients: exists" in err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_long_benchmark(cli, tmp_path, monkeypatch):
+    pytest.importorskip("mlxtend")  # part of the extra images, and of test
+    monkeypatch.setattr(gradients, "TRAINING_STEP", {"steps": 12, "batch": 4})
+    small = {"depth": 10, "width": 4, "side": 16, "images": 40, "batch": 20, "epochs": 3}
+    monkeypatch.setitem(benchmark_depth.RESIDUAL, "cpu", {**benchmark_depth.RESIDUAL["cpu"], **small})
+    status, out, err = cli("bench", "gradients", *SMALL, "--device", "cpu", "--long", "--json", "--out", "x")
+    assert status == 0, err
+    told = json.loads(out)
+    assert [row["method"] for row in told["training_step"]] == list(METHODS)
+    exact = [row["difference"] for row in told["training_step"] if row["method"] != "slayer"]
+    assert max(exact) < 1e-5 and told["training_step"][-1]["difference"] > 1e-3
+    tuned, narrow, wide = told["depth"]["rows"]
+    assert tuned["tuned"] and len(tuned["norms"]) == 50 and tuned["spread"] < 10
+    assert narrow["norms"][0] > 1e3 * narrow["norms"][-1] and wide["norms"][0] < 1e-3 * wide["norms"][-1]
+    losses = told["residual"]["losses"]
+    assert len(losses) == 3 and losses[-1] < losses[0]
+    table = (tmp_path / "x" / "table.md").read_text()
+    assert "700→128→128→35" in table and f"{tuned['width']:.3g}, tuned" in table
+    assert "real digits" in table and f"| 3 | {losses[-1]:.4g} |" in table
+    assert told["files"] == ["results.json", "table.md", "gradients.png", "depth.png"]
 
 
 @pytest.mark.parametrize(

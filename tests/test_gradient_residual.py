@@ -92,11 +92,11 @@ def test_ten_layers_learn_real_digits(device):
     images, labels = digits(200)
     assert images.shape == (200, 3, 16, 16) and np.array_equal(images[:, 0], images[:, 2])
     module = ResidualNetwork(10, width=8, steps=10)
-    spec = replace(SPEC, epochs=8, validation=0.2, device=device)
+    spec = replace(SPEC, epochs=5, validation=0.2, device=device)
     run = train_images(module, images, labels, spec)
     losses = [one.loss for one in run.history]
     assert run.stopped_by == "epochs" and losses[-1] < losses[0] - 0.3 and losses[0] < 2.6
-    assert max(one.validation_accuracy for one in run.history) > 0.3
+    assert max(one.validation_accuracy for one in run.history) > 0.2
     assert len(run.history[0].gradient_norms) == 10 and min(run.history[0].gradient_norms) > 0
 
 

@@ -132,50 +132,41 @@ def gradients(
     device: Annotated[
         str, typer.Option("--device", help="cpu, cuda, or auto: a GPU where there is one.")
     ] = "auto",
+    long: Annotated[
+        bool,
+        typer.Option(
+            "--long", help="Also whole training steps, gradient norms over 50 layers, a residual network."
+        ),
+    ] = False,
     out: Annotated[Path, typer.Option("--out", help="New folder of results.")] = Path("bench-gradients"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Time EXODUS and SLAYER beside backpropagation through time, on one LIF layer."""
     from convexsnn.arrays import choice, whole
-    from convexsnn.bench.machine import conditions
-    from convexsnn.bench.plot import can_draw
-    from convexsnn.bench.run import write_text
+    from convexsnn.bench.gradients import run_gradients
     from convexsnn.errors import ProblemFileError
-    from convexsnn.gradient import benchmark
     from convexsnn.gradient.loop import device_of
 
     asked = sorted(set(steps or (25, 100, 400)))
-    for name, value in (
-        ("batch", batch),
-        ("units", units),
-        ("repeat", repeat),
-        *(("steps", t) for t in asked),
-    ):
+    sizes = [("batch", batch), ("units", units), ("repeat", repeat), *(("steps", t) for t in asked)]
+    for name, value in sizes:
         whole(name, value)
     choice("device", device, ("auto", "cpu", "cuda"))
     where = device_of(device).type
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ProblemFileError(f"out: {out}: exists; choose another folder")
-    title = f"One LIF layer, {batch} samples × {units} units, float32, {where}"
-
-    def report(row: Any) -> None:
-        if not as_json:
-            ms = 1e3 * row["seconds"]
-            print(
-                f"T = {row['steps']:<5} {row['method']:<7} {ms:9.3f} ms  {row['speed_up']:6.2f} times",
-                flush=True,
-            )
-
-    rows = benchmark.run_all(asked, batch, units, repeat, where, report)
-    around = {k: v for k, v in conditions(0.0, 0.0, repeat).items() if k not in ("tolerance", "time_limit")}
-    values = {"title": title, "conditions": around, "results": rows}
     out.mkdir(exist_ok=True)
-    write_text(out / "results.json", json.dumps(values, indent=1, allow_nan=False) + "\n")
-    write_text(out / "table.md", benchmark.markdown(rows, title))
-    files = ["results.json", "table.md"]
-    if can_draw():
-        benchmark.draw(rows, out / "gradients.png")
-        files.append("gradients.png")
+    report = _quiet if as_json else _say
+    layer = {"steps": asked, "batch": batch, "units": units}
+    values, text, files = run_gradients(layer, repeat, where, long, out, report)
     if as_json:
         return print(json.dumps({"out": str(out), "files": files, **values}, allow_nan=False))
-    print(f"\n{benchmark.markdown(rows, title)}\nwrote {', '.join(str(out / name) for name in files)}")
+    print(f"\n{text}\nwrote {', '.join(str(out / name) for name in files)}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _quiet(line: str) -> None:
+    """Say nothing."""

@@ -1,30 +1,50 @@
-"""One LIF layer, forward and backward, by each gradient: time, distance from autograd, peak memory, over T.
+"""One LIF layer and a whole training step, by each gradient: time, distance from autograd, peak memory.
 
-Every pair of a number of steps and a method runs in a process of its own, so that peaks are its own.
+`bptt` is autograd through a loop that takes the steps apart once; `bptt_indexed` is the loop as it is often
+written, with current[t] in it: the gradient of every index is an array of all steps. Every pair of a size and
+a method runs in a process of its own, so that peaks are its own.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from convexsnn.errors import ConvexSNNError
-from convexsnn.gradient.lif import GRADIENTS, lif
+from convexsnn.gradient.lif import lif, spike
+from convexsnn.gradient.surrogate import Surrogate
 
-METHODS = ("bptt", *(name for name in GRADIENTS if name != "bptt"))
-LEAK, SPREAD = 0.9, 0.5
-COLORS = {"bptt": "#4d4d4d", "exodus": "#0072b2", "slayer": "#d55e00"}
+LEAK, SPREAD, RATE = 0.9, 0.5, 0.03
+SIZES = (700, 128, 128, 35)  # of [B22] for spoken commands, all LIF
+TOUCHED = 6  # numbers that go through memory per neuron and step: I, u, s forward; ∂L/∂s, u, ∂L/∂I backward
 Row = dict[str, Any]
+
+
+def _indexed(current: Tensor, leak: float) -> Tensor:
+    carry, spikes, surrogate = torch.zeros_like(current[0]), [], Surrogate()
+    for t in range(len(current)):
+        membrane = carry + current[t]
+        spikes.append(spike(membrane - 1.0, surrogate))
+        carry = leak * (membrane - spikes[-1])
+    return torch.stack(spikes)
+
+
+METHODS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "bptt": partial(lif, gradient="bptt"),
+    "bptt_indexed": _indexed,
+    "exodus": partial(lif, gradient="exodus"),
+    "slayer": partial(lif, gradient="slayer"),
+}
 
 
 def _peak(device: str) -> float:
@@ -34,106 +54,141 @@ def _peak(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
-def measured(steps: int, method: str, batch: int, units: int, repeat: int, device: str) -> Row:
-    """Return seconds of the runs after a warm-up, bytes beyond the data, and the difference from autograd.
+def _timed(run: Callable[[], object], repeat: int, device: str) -> list[float]:
+    """Return the seconds of every run but the first, which warms up."""
+    seconds = []
+    for _ in range(repeat + 1):
+        begun = time.perf_counter()
+        run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - begun)
+    return seconds[1:]
 
-    The difference is the largest of ∂L/∂I over the largest entry of autograd's.
+
+def _far(found: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
+    """Return the largest difference of gradients over the largest entry of the reference."""
+    pairs = list(zip(found, reference, strict=True))
+    return max(float((one - other).abs().max()) for one, other in pairs) / max(
+        float(other.abs().max()) for _, other in pairs
+    )
+
+
+def layer_row(method: str, steps: int, batch: int, units: int, repeat: int, device: str) -> Row:
+    """Measure one LIF layer, forward and backward.
+
+    Returns
+    -------
+    dict
+        Median seconds and those of all runs, bytes at the peak beyond the data, difference of ∂L/∂I from
+        autograd's, and the share of the bandwidth of a copy that reading and writing once would take.
     """
     torch.manual_seed(0)
     current = (torch.randn(steps, batch, units) * SPREAD).to(device).requires_grad_()
     wanted = torch.randn(steps, batch, units).to(device)
 
-    def run(name: str) -> torch.Tensor:
+    def gradient(name: str) -> Tensor:
         current.grad = None
-        lif(current, LEAK, gradient=name).backward(wanted)
-        if device == "cuda":
-            torch.cuda.synchronize()
+        METHODS[name](current, LEAK).backward(wanted)
         assert current.grad is not None
         return current.grad
 
-    before, seconds = _peak(device), []
-    for _ in range(repeat + 1):
-        begun = time.perf_counter()
-        run(method)
-        seconds.append(time.perf_counter() - begun)
+    before = _peak(device)
+    seconds = _timed(lambda: gradient(method), repeat, device)
     peak = _peak(device) - before
-    found, reference = run(method).clone(), run("bptt")
-    far = float((found - reference).abs().max() / reference.abs().max())
-    return {
-        "steps": steps, "method": method, "seconds": statistics.median(seconds[1:]), "runs": seconds[1:],
-        "difference": far, "peak_bytes": peak,
-    }  # fmt: skip
+    far = _far([gradient(method).clone()], [gradient("bptt")])
+    copied = wanted.clone()
+    copy = statistics.median(_timed(lambda: copied.copy_(wanted), max(repeat, 5), device))
+    middle = statistics.median(seconds)
+    share = TOUCHED / 2 * copy / middle  # a copy reads once and writes once
+    return {"seconds": middle, "runs": seconds, "difference": far, "peak_bytes": peak, "of_copy": share}
 
 
-def run_all(
-    steps: Sequence[int], batch: int, units: int, repeat: int, device: str, report: Callable[[Row], None]
-) -> list[Row]:
-    """Measure every method at every number of steps, and how many times faster than autograd each is.
+def step_row(method: str, steps: int, batch: int, repeat: int, device: str) -> Row:
+    """Measure a training step of three LIF layers, 700 → 128 → 128 → 35: forward, backward, Adam.
+
+    The difference is that of the first step's gradients.
+    """
+    torch.manual_seed(0)
+    inputs = (torch.rand(steps, batch, SIZES[0]) < RATE).float().to(device)
+    labels = torch.randint(SIZES[-1], (batch,)).to(device)
+    start = [torch.randn(b, a) * 3.0 / a**0.5 for a, b in zip(SIZES, SIZES[1:], strict=False)]
+
+    def made() -> list[nn.Parameter]:
+        return [nn.Parameter(one.to(device)) for one in start]
+
+    def backward(weights: Sequence[nn.Parameter], name: str) -> None:
+        signal = inputs
+        for one in weights:
+            signal = METHODS[name](nn.functional.linear(signal, one), LEAK)
+        nn.functional.cross_entropy(signal.sum(dim=0), labels).backward()
+
+    weights = made()
+    optimizer = torch.optim.Adam(weights, 1e-4)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        backward(weights, method)
+        optimizer.step()
+
+    before = _peak(device)
+    seconds = _timed(step, repeat, device)
+    peak = _peak(device) - before
+    pair = made(), made()
+    for own, name in zip(pair, (method, "bptt"), strict=True):
+        backward(own, name)
+    far = _far(*([p.grad for p in own if p.grad is not None] for own in pair))
+    return {"seconds": statistics.median(seconds), "runs": seconds, "difference": far, "peak_bytes": peak}
+
+
+def _alone(what: str, **asked: Any) -> Row:
+    """Measure in a fresh process.
 
     Raises
     ------
     ConvexSNNError
-        A process that died; the message has its last line.
+        It died; the message has its last line.
+    """
+    command = [sys.executable, "-m", "convexsnn.gradient.benchmark", json.dumps([what, asked])]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        raise ConvexSNNError(f"steps: {asked['steps']}, {asked['method']}: {last[0]}")
+    found: Row = json.loads(done.stdout)
+    return found
+
+
+def run_all(what: str, sizes: Sequence[Row], report: Callable[[Row], None], **common: Any) -> list[Row]:
+    """Measure every method at every size, and how many times faster than both loops each is.
+
+    Parameters
+    ----------
+    what : {"layer", "step"}
+    sizes : sequence of dict
+        Arguments of `layer_row` or `step_row` that differ, `steps` among them.
+    report : callable
+        Called with every row.
+    common
+        Arguments that are the same.
+
+    Raises
+    ------
+    ConvexSNNError
+        A process that died.
     """
     rows: list[Row] = []
-    for count in steps:
+    for size in sizes:
+        own: dict[str, Row] = {}
         for method in METHODS:
-            asked = json.dumps([count, method, batch, units, repeat, device])
-            command = [sys.executable, "-m", "convexsnn.gradient.benchmark", asked]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-                raise ConvexSNNError(f"steps: {count}, {method}: {last[0]}")
-            row = json.loads(done.stdout)
-            reference = next((r for r in rows if r["steps"] == count and r["method"] == "bptt"), row)
-            rows.append({**row, "speed_up": reference["seconds"] / row["seconds"]})
-            report(rows[-1])
+            own[method] = {**size, "method": method, **_alone(what, method=method, **size, **common)}
+        for row in own.values():
+            row["speed_up"] = own["bptt"]["seconds"] / row["seconds"]
+            row["speed_up_indexed"] = own["bptt_indexed"]["seconds"] / row["seconds"]
+            rows.append(row)
+            report(row)
     return rows
 
 
-def markdown(rows: Sequence[Row], title: str) -> str:
-    """Return the table of all rows."""
-    lines = [
-        title,
-        "",
-        "| T | gradient | forward + backward | times faster than bptt | difference from bptt | peak memory |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        lines.append(
-            f"| {row['steps']} | {row['method']} | {1e3 * row['seconds']:.3g} ms | {row['speed_up']:.3g} "
-            f"| {row['difference']:.1e} | {row['peak_bytes'] / 1e6:.4g} MB |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def draw(rows: Sequence[Row], file: Path) -> None:
-    """Write time and peak memory over T; the file appears whole or not at all."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for method in METHODS:
-        own = [row for row in rows if row["method"] == method]
-        x = [row["steps"] for row in own]
-        left.plot(x, [1e3 * row["seconds"] for row in own], "o-", color=COLORS[method], label=method)
-        right.plot(x, [row["peak_bytes"] / 1e6 for row in own], "o-", color=COLORS[method])
-    left.set(xlabel="steps T", ylabel="forward + backward, ms", xscale="log", yscale="log")
-    right.set(xlabel="steps T", ylabel="peak memory, MB", xscale="log", ylim=(0, None))
-    left.legend(frameon=False)
-    for axis in (left, right):
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.set_xticks(
-            sorted({row["steps"] for row in rows}), labels=map(str, sorted({r["steps"] for r in rows}))
-        )
-        axis.minorticks_off()
-    made = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
-    try:
-        figure.savefig(made, dpi=130)
-        os.replace(made, file)
-    finally:
-        made.unlink(missing_ok=True)
-
-
 if __name__ == "__main__":
-    print(json.dumps(measured(*json.loads(sys.argv[1]))))
+    kind, arguments = json.loads(sys.argv[1])
+    print(json.dumps((layer_row if kind == "layer" else step_row)(**arguments)))

@@ -1,0 +1,74 @@
+"""The benchmark of gradients: what is run, and the files that it writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from convexsnn.bench.machine import conditions
+from convexsnn.bench.plot import can_draw
+from convexsnn.bench.run import write_text
+from convexsnn.gradient import benchmark_depth
+from convexsnn.gradient.benchmark import SIZES, run_all
+from convexsnn.gradient.benchmark_report import depth_table, draw_depth, draw_methods, methods_table
+
+TRAINING_STEP = {"steps": 250, "batch": 128}
+
+
+def run_gradients(
+    layer: dict[str, Any], repeat: int, device: str, long: bool, out: Path, report: Callable[[str], None]
+) -> tuple[dict[str, Any], str, list[str]]:
+    """Measure, and write results.json, table.md and plots to an empty folder.
+
+    Parameters
+    ----------
+    layer : dict
+        steps, a list of T; batch; units.
+    long : bool
+        Also whole training steps, gradient norms over fifty layers, and a residual network's loss.
+    report : callable
+        Called with a line now and then.
+
+    Returns
+    -------
+    values, text, files
+        What results.json and table.md have, and the names of all files.
+
+    Raises
+    ------
+    ConvexSNNError, NotInstalled
+        A measurement that died; no images for the residual network.
+    """
+
+    def say(row: Any) -> None:
+        words = f"T = {row['steps']:<5} {row['method']:<13} {1e3 * row['seconds']:9.3f} ms"
+        report(f"{words}  {row['speed_up']:6.2f} times")
+
+    where = {"repeat": repeat, "device": device}
+    sizes = [{"steps": t} for t in layer["steps"]]
+    batch, units = layer["batch"], layer["units"]
+    rows = run_all("layer", sizes, say, batch=batch, units=units, **where)
+    title = f"One LIF layer, {batch} samples × {units} units, float32, {device}"
+    around = {k: v for k, v in conditions(0.0, 0.0, repeat).items() if k not in ("tolerance", "time_limit")}
+    values: dict[str, Any] = {"title": title, "device": device, "conditions": around, "results": rows}
+    text = methods_table(rows, title)
+    if long:
+        values["training_step"] = run_all("step", [TRAINING_STEP], say, **where)
+        values["depth"] = benchmark_depth.norms_by_width()
+        values["residual"] = benchmark_depth.residual_losses(device, report)
+        chain = "→".join(map(str, SIZES))
+        words = f"A training step, {chain}, {TRAINING_STEP['batch']} samples, float32, {device}"
+        text += "\n" + methods_table(values["training_step"], words)
+        text += "\n" + depth_table(values["depth"], values["residual"])
+    write_text(out / "results.json", json.dumps(values, indent=1, allow_nan=False) + "\n")
+    write_text(out / "table.md", text)
+    files = ["results.json", "table.md"]
+    if can_draw():
+        draw_methods(rows, out / "gradients.png")
+        files.append("gradients.png")
+        if long:
+            draw_depth(values["depth"], values["residual"], out / "depth.png")
+            files.append("depth.png")
+    return values, text, files
