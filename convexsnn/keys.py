@@ -282,6 +282,13 @@ SCHEMA: dict[str, dict[str, Key]] = {
             False,
             "batch normalisation of input currents while training; folds into weights and biases at the end",
         ),
+        "dropout": Key(
+            "number",
+            0.0,
+            "share of the inputs left out while training, other ones for every sample, the same in all steps",
+            least=0,
+            below=1,
+        ),
         "epochs": Key("whole", 50, "passes over the samples, at most", least=1),
         "batch": Key("whole", 100, "samples of a step", least=1),
         "optimizer": Key("text", "adam", "sgd: with momentum 0.9", ("adam", "sgd")),

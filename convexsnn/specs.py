@@ -89,6 +89,7 @@ class GradientSpec:
     width: float = 1.0
     scale: float = 1.0
     normalize: bool = False
+    dropout: float = 0.0
     epochs: int = 50
     batch: int = 100
     optimizer: str = "adam"

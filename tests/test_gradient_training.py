@@ -95,10 +95,25 @@ def test_the_seed_is_all_that_is_random():
     assert same(runs[0], runs[1]) and not same(runs[0], runs[2])
 
 
+def test_dropout_leaves_out_inputs_while_training():
+    training = GradientTraining(problem(dropout=0.25))
+    given = torch.rand(200, 4, 5) + 1.0
+    first, second = training.dropped(given), training.dropped(given)
+    kept = first != 0
+    assert torch.allclose(first[kept], (given / 0.75)[kept]) and not torch.equal(first, second)
+    assert torch.equal(kept, kept[:, :1].expand_as(kept))  # in all steps the same inputs
+    assert 0.2 < (~kept[:, 0]).double().mean() < 0.3
+    assert len({tuple(row) for row in kept[:, 0].tolist()}) > 5  # others for other samples
+    training.module.eval()
+    assert torch.equal(training.dropped(given), given)
+    plain, other = (train_gradient(problem(epochs=3, dropout=p)).history for p in (0.0, 0.25))
+    assert plain[-1].loss != other[-1].loss
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("validation", [0.0, 0.25])
 def test_a_checkpoint_goes_on_with_the_same_trajectory(tmp_path, optimizer, validation):
-    made = problem(epochs=9, checkpoint_every=4, optimizer=optimizer, validation=validation)
+    made = problem(epochs=9, checkpoint_every=4, optimizer=optimizer, validation=validation, dropout=0.1)
     whole = train_gradient(made)
     file = tmp_path / "run.npz"
     training = GradientTraining(made, checkpoint=file)

@@ -111,6 +111,7 @@ class Loop(ABC):
             if spec.optimizer == "sgd"
             else torch.optim.AdamW(parameters, spec.learning_rate, weight_decay=spec.weight_decay)
         )
+        self._masks = torch.Generator()
         self.history: tuple[Epoch, ...] = ()
         self.best: tuple[float, int, dict[str, Tensor]] = (-np.inf, 0, {})
 
@@ -129,6 +130,17 @@ class Loop(ABC):
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Return what must be the same for a checkpoint to be gone on from, beside the spec."""
+
+    def dropped(self, inputs: Tensor) -> Tensor:
+        """Return inputs (n, k, ...) of a training step with a share of them left out, the same for all k.
+
+        Gal & Ghahramani, "A theoretically grounded application of dropout in recurrent networks", 2016.
+        """
+        share = self.spec.dropout
+        if not share or not self.module.training:
+            return inputs
+        kept = torch.rand((len(inputs), 1, *inputs.shape[2:]), generator=self._masks) >= share
+        return inputs * (kept / (1.0 - share)).to(inputs.device, inputs.dtype)
 
     def go(self) -> str:
         """Train until a rule says stop; return which: "epochs", "validation" or "time".
@@ -182,6 +194,7 @@ class Loop(ABC):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         order = np.random.default_rng([spec.seed, epoch]).permutation(self.rows)
+        self._masks.manual_seed(int(np.random.default_rng([spec.seed, epoch, 1]).integers(1 << 62)))
         losses, norms = [], []
         self.module.train()
         for batch in np.array_split(order, max(1, round(len(order) / spec.batch))):

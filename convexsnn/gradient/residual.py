@@ -236,7 +236,7 @@ class ImageTraining(Loop):
 
     def _outputs(self, rows: IntArray) -> tuple[Tensor, Tensor]:
         at = torch.from_numpy(rows).to(self.images.device)
-        return self.module(self.images[at]).to(self.images.dtype), self.labels[at]
+        return self.module(self.dropped(self.images[at])).to(self.images.dtype), self.labels[at]
 
     @torch.no_grad()
     def scores(self, rows: IntArray) -> tuple[float, float]:

@@ -108,7 +108,8 @@ class GradientTraining(Loop):
         """Return the objective on some samples, scaled to all."""
         at = torch.from_numpy(rows).to(self.inputs.device)
         targets, training = self.targets[at], self.problem.training
-        outputs = self.module(self.inputs[at]).to(targets.dtype).reshape(targets.shape[:2] + (-1,))
+        outputs = self.module(self.dropped(self.inputs[at])).to(targets.dtype)
+        outputs = outputs.reshape(targets.shape[:2] + (-1,))
         loss = (self.row_weights[at] * LOSSES[training.loss](outputs, targets)).mean()
         if training.regularization:
             loss = loss + training.regularization * penalty(self.module.output_weights, training.penalty)
