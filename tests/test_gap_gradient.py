@@ -32,3 +32,26 @@ def test_trained_readout_optimum_and_bound_are_in_order(cli, tmp_path, seed):
     status, text, _ = cli("gap", "exact-xor", tmp_path / "trained.npz")
     lines = [line.split()[:2] for line in text.splitlines()[1:5]]
     assert lines == [["this", "network"], ["its", "readout"], ["best", "found"], ["lower", "bound"]]
+
+
+def test_a_folder_has_the_networks_that_gave_the_witnesses(cli, tmp_path):
+    problem = load_problem("exact-xor")
+    dictionary = replace(problem.dictionary, source="surrogate_gradient")
+    layers = tuple(replace(layer, width=6) for layer in problem.network.layers)
+    spec = replace(problem.gradient, epochs=60, batch=4, learning_rate=0.02, networks=2)
+    network = replace(problem.network, layers=layers, subnetworks=1)
+    replace(problem, gradient=spec, network=network, dictionary=dictionary).save(tmp_path)
+    status, out, err = cli("solve", tmp_path / "problem.toml", "--json", "--out", tmp_path / "run")
+    assert status == 0, err
+    told = json.loads(out)
+    assert len(told["trained"]) == 2 and "baseline" not in told
+    assert told["objective"] <= min(row["objective"] for row in told["trained"]) * (1 + 1e-6)
+    for k, row in enumerate(told["trained"], 1):
+        weights = tmp_path / "run" / f"trained-{k}.npz"
+        status, out, err = cli("gap", tmp_path / "run" / "problem.toml", weights, "--json")
+        assert status == 0, err
+        assert json.loads(out)["objective"] == pytest.approx(row["objective"], rel=1e-9)
+    assert cli("verify", tmp_path / "run")[0] == 0
+    status, text, _ = cli("solve", tmp_path / "problem.toml")
+    lines = [line.split() for line in text.splitlines()]
+    assert ["trained", "2", "objective", f"{told['trained'][1]['objective']:.6g},"] in [x[:4] for x in lines]

@@ -182,7 +182,12 @@ def test_its_hidden_layers_are_witnesses():
     assert result.status == "optimal_on_dictionary" and result.lowered.dictionary.patterns <= 20
     outputs = simulate(trained, made.inputs).outputs
     loss = OURS["softmax"].value(outputs, made.encoded_targets()).mean()
-    assert result.certificate.objective <= loss + 1e-3 * np.abs(trained.output_weights).sum()
+    objective = loss + 1e-3 * np.abs(trained.output_weights).sum()
+    assert result.certificate.objective <= objective
+    (row,), (kept,) = result.trained_as, result.trained
+    assert same(kept, trained) and result.summary()["trained"] == [row]
+    assert row["objective"] == pytest.approx(objective, rel=1e-12) and row["units"] == 20
+    assert row["train_accuracy"] == accuracy(made, trained) and row["test_accuracy"] is None
     assert made.fingerprint() == replace(made, gradient=replace(made.gradient, seed=3)).fingerprint()
     assert made.tables()["gradient"]["epochs"] == 10 and "gradient" not in problem().tables()
 

@@ -74,12 +74,21 @@ def summary_text(summary: Mapping[str, Any]) -> str:
                 + ("no test set" if test is None else f"{test:.4f} on test data")
                 + f", all {baseline['units']} units"
             )
+    lines += [_trained_line(k, row) for k, row in enumerate(summary.get("trained", ()), 1)]
     seconds = summary["seconds"]
     parts = ", ".join(f"{name} {value:.2f}" for name, value in seconds.items() if name != "total")
     lines.append(f"  seconds       {seconds['total']:.2f} ({parts})")
     if summary["out"]:
         lines.append(f"  written to    {summary['out']}; check it with: convexsnn verify {summary['out']}")
     return "\n".join(lines)
+
+
+def _trained_line(number: int, row: Mapping[str, Any]) -> str:
+    parts = [f"objective {row['objective']:.6g}"]
+    for name, data in (("train_accuracy", "training"), ("test_accuracy", "test")):
+        if row[name] is not None:
+            parts.append(f"{row[name]:.4f} on {data} data")
+    return f"  {f'trained {number}':13} {', '.join(parts)}; {row['units']} hidden units, before the program"
 
 
 def admm_text(summary: Mapping[str, Any]) -> str:

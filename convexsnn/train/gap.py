@@ -13,10 +13,11 @@ from convexsnn.errors import LoweringError, ShapeError
 from convexsnn.lowering import Convexification, definition_of, witnesses_of
 from convexsnn.networks import Network, architecture_mismatch
 from convexsnn.problem import Problem
-from convexsnn.programs import L1, Group, L1Program, relative_gap
-from convexsnn.simulate import Trace, simulate
+from convexsnn.programs import relative_gap
+from convexsnn.simulate import simulate
 from convexsnn.solvers import solve
 from convexsnn.train.pipeline import OVER_ALL_PATTERNS, Progress, Result, train_convex
+from convexsnn.train.trained import network_objective
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,6 @@ class Distance:
             "excess": self.objective - claim.objective,
             "seconds": round(self.result.seconds["total"], 4),
         }
-
-
-def network_objective(program: L1Program, network: Network, trace: Trace) -> float:
-    """Return the objective of a network from its simulated outputs and its output weights."""
-    table = trace.outputs.reshape(program.targets.shape)
-    penalty = L1() if program.penalty.name == "l1" else Group(np.arange(len(network.output_weights)))
-    losses = program.row_scale[:, 0] @ program.loss.value(table, program.targets)
-    return float(losses + program.regularization * penalty.value(network.output_weights))
 
 
 def distance(

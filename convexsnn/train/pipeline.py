@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,18 @@ from convexsnn.certify import Checked, Claim, Evidence, Verification, check, loa
 from convexsnn.certify.certificate import status_of
 from convexsnn.dictionary import SpikeDictionary, load_dictionary
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, VerificationError
-from convexsnn.lowering import Convexification, Lowered, definition_of, witnesses_of
+from convexsnn.lowering import Convexification, Lowered, witnesses_of
 from convexsnn.networks import Network, load_network, save_network
 from convexsnn.problem import Problem, load_problem
 from convexsnn.programs import Certificate, Point
 from convexsnn.programs.prune import prune
-from convexsnn.simulate import simulate
 from convexsnn.solvers import Solution, Solver, Status, check_limits, failure, get_solver, solve
-from convexsnn.train.admm_result import AdmmResult, admm_problem, train_admm
+from convexsnn.train.admm_result import AdmmResult, train_admm
 from convexsnn.train.baseline import ridge_baseline
 from convexsnn.train.column_generation import ColumnGeneration, Generated, Iteration, Proof, certified
 from convexsnn.train.folder import write_folder
+from convexsnn.train.trained import Progress, accuracy, accuracy_on_test_set, trained_networks, trained_rows
 
-Progress = Callable[[str, float], None]
 OVER_ALL_PATTERNS = ("exact", "column_generation")
 
 
@@ -44,6 +43,9 @@ class Result:
         What bounds the optimum over all patterns, where that was asked for and found.
     iterations : tuple of Iteration
         The rounds of column generation, if there were any.
+    trained, trained_as : tuple of Network, list of dict
+        The networks whose hidden layers are the witnesses, with ``source = "admm"`` or "surrogate_gradient",
+        and how good they were before the program: objective with its λ, accuracies.
     columns : (m,) int array
         Dictionary column of every last unit of `network`.
     seconds : dict
@@ -64,6 +66,8 @@ class Result:
     seconds: dict[str, float]
     proof: Proof | None = None
     iterations: tuple[Iteration, ...] = ()
+    trained: tuple[Network, ...] = ()
+    trained_as: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def status(self) -> str:
@@ -133,6 +137,8 @@ class Result:
         }
         if self.baseline:
             summary["baseline"] = self.baseline
+        if self.trained:
+            summary["trained"] = self.trained_as
         return summary
 
     def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:
@@ -154,6 +160,8 @@ class Result:
                 (self.problem.folder / given) if self.problem.folder else given, folder / "witnesses.npz"
             )
         save_network(folder / "network.npz", self.network)
+        for k, network in enumerate(self.trained, 1):
+            save_network(folder / f"trained-{k}.npz", network)
         self.lowered.dictionary.save(folder / "dictionary.npz")
         dual = self.proof.dual if self.proof else self.certificate.dual
         save_claim(folder, self.claim, Evidence(dual, self.point.weights, self.columns))
@@ -172,36 +180,14 @@ def lower(problem: Problem, *, time_limit: float | None = None, progress: Progre
     NotInstalled
         The source is "surrogate_gradient", and torch is not there.
     """
-    match problem.dictionary.source:
-        case "admm":
-            trained = train_admm(admm_problem(problem), time_limit=time_limit, progress=progress)
-            networks = [trained.network]
-        case "surrogate_gradient":
-            networks = gradient_networks(problem, time_limit=time_limit, progress=progress)
-        case _:
-            return Convexification().lower(problem)
+    return _lower(problem, trained_networks(problem, time_limit=time_limit, progress=progress))
+
+
+def _lower(problem: Problem, networks: list[Network]) -> Lowered:
+    if not networks:
+        return Convexification().lower(problem)
     stacks = (network.layers for network in networks)
     return Convexification().lower(problem, witnesses_of(problem, *stacks))
-
-
-def gradient_networks(
-    problem: Problem, *, time_limit: float | None = None, progress: Progress | None = None
-) -> list[Network]:
-    """Return the networks that gradients train for a problem, as its table ``[gradient]`` says.
-
-    After `time_limit` seconds no epoch begins; what is trained until then is returned.
-    """
-    definition_of(problem)  # refuses what has no patterns, before any work
-    from convexsnn.gradient.training import train_gradient
-
-    begun, networks = time.perf_counter(), list[Network]()
-    for k in range(problem.gradient.networks):
-        left = None if time_limit is None else time_limit - (time.perf_counter() - begun)
-        if networks and left is not None and left <= 0:
-            break
-        one = replace(problem, gradient=replace(problem.gradient, seed=problem.gradient.seed + k))
-        networks.append(train_gradient(one, time_limit=left, progress=progress).network)
-    return networks
 
 
 def reconstruct(lowered: Lowered, point: Point) -> Network:
@@ -228,17 +214,6 @@ def _for_admm(problem: Problem, solver: str | Solver | None, tolerance: float | 
     if tolerance is None:
         return problem
     return replace(problem, admm=replace(problem.admm, tolerance=positive("tolerance", tolerance)))
-
-
-def _accuracy(problem: Problem, outputs: np.ndarray, name: str) -> float | None:
-    shares = problem.target_code.accuracies(outputs, name, getattr(problem, name))
-    return None if shares is None else float(np.mean(shares))
-
-
-def _test_accuracy(problem: Problem, network: Network) -> float | None:
-    if problem.test_inputs is None:
-        return None
-    return _accuracy(problem, simulate(network, problem.test_inputs).outputs, "test_targets")
 
 
 def train(
@@ -304,6 +279,7 @@ def train_convex(
     if not isinstance(solver, Solver) and spec.name != "auto":
         get_solver(spec.name)
     report("dictionary")
+    networks: list[Network] = []
     chosen = solver if isinstance(solver, Solver) else spec.name
     if problem.dictionary.source in OVER_ALL_PATTERNS:
         clock.append(time.perf_counter())
@@ -311,7 +287,8 @@ def train_convex(
         generated = run.run(start)
         problem = run.problem
     else:
-        lowered = lower(problem, time_limit=spec.time_limit, progress=progress)
+        networks = trained_networks(problem, time_limit=spec.time_limit, progress=progress)
+        lowered = _lower(problem, networks)
         clock.append(time.perf_counter())
         limits: dict[str, Any] = {"tolerance": spec.tolerance, "time_limit": spec.time_limit}
         solution = solve(lowered.program, chosen, progress=progress, **limits)
@@ -329,8 +306,7 @@ def train_convex(
     clock.append(time.perf_counter())
     report("simulation")
     verification = verify(network, lowered, point, columns)
-    train_accuracy = _accuracy(problem, verification.outputs, "targets")
-    test_accuracy = _test_accuracy(problem, network)
+    shares = accuracy(problem, verification.outputs, "targets"), accuracy_on_test_set(problem, network)
     baseline = ridge_baseline(lowered) if problem.dictionary.source == "reservoir" else None
     clock.append(time.perf_counter())
     stages = ("dictionary", "solve", "reconstruct", "verify")
@@ -344,12 +320,13 @@ def train_convex(
         network,
         columns,
         verification,
-        train_accuracy,
-        test_accuracy,
+        *shares,
         baseline,
         {**seconds, "total": clock[-1] - clock[0]},
         proof,
         generated.iterations,
+        tuple(networks),
+        trained_rows(problem, lowered.program, networks),
     )
 
 
