@@ -4,7 +4,9 @@
 
 Shortcuts add to the input current of a block's last layer, so that every layer sends spikes; where shapes
 change, a shortcut is a normalised 1 × 1 convolution. Images are a constant input current of the first layer;
-the readout is linear in the spikes' mean over time and space.
+the readout is linear in the spikes' mean over time and space. A block starts with little of its own current
+(after Goyal et al., "Accurate, large minibatch SGD", 2017): a spike that a shortcut brings is a current of 1,
+which meets the threshold, so that depth does no harm before there is something to add.
 
 [L20] Ledinauskas, Ruseckas, Juršėnas, Buračas, "Training deep spiking neural networks", 2020.
 [H16] He, Zhang, Ren, Sun, "Deep residual learning for image recognition", 2016: the shapes.
@@ -36,6 +38,9 @@ SHAPES = {
     50: ((3, 4, 6, 3), True),
 }
 WIDER = 4  # channels that leave a bottleneck, for each that is in it
+BRANCH = (
+    0.2  # factor of a block's own current at the start: the shortcut's spikes pass, at first, as they are
+)
 
 
 class SpikingConvolution(nn.Module):
@@ -85,6 +90,8 @@ class Block(nn.Module):
         self.layers = nn.ModuleList(
             SpikingConvolution(before, after, *size, *settings) for before, after, size in layers
         )
+        last: Any = self.layers[-1]
+        nn.init.constant_(last.norm.weight, BRANCH)
         self.past: nn.Module | None = None
         if stride > 1 or channels != self.filters:
             past = nn.Conv2d(channels, self.filters, 1, stride, bias=False)
