@@ -70,17 +70,17 @@ def _forward(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _backward(  # type: ignore[no-untyped-def]
-    grad, membranes, leak, threshold, out, by_leak, by_threshold, steps, neurons,
+    grad, membranes, leak, threshold, out, by_leak, by_threshold, steps, neurons, last,
     height: tl.constexpr, inverse: tl.constexpr, reset: tl.constexpr, through: tl.constexpr,
     shape: tl.constexpr, parameters: tl.constexpr,
     block: tl.constexpr,
 ):  # fmt: skip
-    """Go back in time with a block of neurons; formulas in `lif`."""
+    """Go back in time with a block of neurons, from entry last = (steps − 1) · neurons; formulas in `lif`."""
     here = tl.program_id(0) * block + tl.arange(0, block)
     inside = here < neurons
     beta, theta = tl.load(leak + here, mask=inside), tl.load(threshold + here, mask=inside)
     later, db, dt = tl.zeros_like(beta), tl.zeros_like(beta), tl.zeros_like(beta)
-    at = here.to(tl.int64) + (steps - 1).to(tl.int64) * neurons
+    at = here.to(tl.int64) + last
     for _ in range(steps):
         u, e = tl.load(membranes + at, mask=inside), tl.load(grad + at, mask=inside)
         fired = u >= theta
@@ -131,7 +131,7 @@ def backward(
     by_leak, by_threshold = (torch.empty_like(leak) if parameters else leak for _ in range(2))
     steps, neurons = grad.shape
     _backward[_grid(neurons)](
-        grad, membranes, leak, threshold, out, by_leak, by_threshold, steps, neurons,
+        grad, membranes, leak, threshold, out, by_leak, by_threshold, steps, neurons, (steps - 1) * neurons,
         height=scale / surrogate.width, inverse=1.0 / surrogate.width, reset=reset, through=through,
         shape=surrogate.code, parameters=parameters, block=BLOCK, enable_fp_fusion=False,
     )  # fmt: skip
