@@ -155,7 +155,10 @@ def gradients(
     where = device_of(device).type
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ProblemFileError(f"out: {out}: exists; choose another folder")
-    out.mkdir(exist_ok=True)
+    try:
+        out.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ProblemFileError(f"out: {out}: {error.strerror or error}") from error
     report = _quiet if as_json else _say
     layer = {"steps": asked, "batch": batch, "units": units}
     values, text, files = run_gradients(layer, repeat, where, long, out, report)

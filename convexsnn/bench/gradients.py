@@ -13,6 +13,7 @@ from convexsnn.bench.run import write_text
 from convexsnn.gradient import benchmark_depth
 from convexsnn.gradient.benchmark import SIZES, run_all
 from convexsnn.gradient.benchmark_report import depth_table, draw_depth, draw_methods, methods_table
+from convexsnn.tasks.images import shuffled_digits
 
 TRAINING_STEP = {"steps": 250, "batch": 128}
 
@@ -46,6 +47,8 @@ def run_gradients(
         words = f"T = {row['steps']:<5} {row['method']:<13} {1e3 * row['seconds']:9.3f} ms"
         report(f"{words}  {row['speed_up']:6.2f} times")
 
+    if long:
+        shuffled_digits("bench gradients", 0)  # what is missing is said before anything is measured
     where = {"repeat": repeat, "device": device}
     sizes = [{"steps": t} for t in layer["steps"]]
     batch, units = layer["batch"], layer["units"]
