@@ -279,7 +279,7 @@ def train_convex(
     if not isinstance(solver, Solver) and spec.name != "auto":
         get_solver(spec.name)
     report("dictionary")
-    networks: list[Network] = []
+    networks = trained_networks(problem, time_limit=spec.time_limit, progress=progress)
     chosen = solver if isinstance(solver, Solver) else spec.name
     if problem.dictionary.source in OVER_ALL_PATTERNS:
         clock.append(time.perf_counter())
@@ -287,7 +287,6 @@ def train_convex(
         generated = run.run(start)
         problem = run.problem
     else:
-        networks = trained_networks(problem, time_limit=spec.time_limit, progress=progress)
         lowered = _lower(problem, networks)
         clock.append(time.perf_counter())
         limits: dict[str, Any] = {"tolerance": spec.tolerance, "time_limit": spec.time_limit}
