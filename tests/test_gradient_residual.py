@@ -100,6 +100,23 @@ def test_ten_layers_learn_real_digits(device):
     assert len(run.history[0].gradient_norms) == 10 and min(run.history[0].gradient_norms) > 0
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_mixed_precision_keeps_membranes_in_single(device):
+    images, labels = digits(60)
+    made = [ResidualNetwork(10, width=4, steps=3) for _ in range(2)]
+    seen = []
+    layer = made[0].convolutions()[3]
+    current = layer.current
+    layer.current = lambda signal: seen.append(current(signal)) or seen[-1]
+    runs = [
+        train_images(one, images, labels, replace(SPEC, precision=precision, device=device)).history
+        for one, precision in zip(made, ("mixed", "float32"), strict=True)
+    ]
+    assert seen and all(one.dtype == torch.float32 for one in seen)
+    mixed, single = ([one.loss for one in run] for run in runs)
+    assert mixed != single and mixed == pytest.approx(single, rel=0.1)
+
+
 def test_fifty_layers_pass_gradients_with_a_tuned_surrogate():
     images, _ = digits(8, 32)
     module, inputs = ResidualNetwork(50, width=8, surrogate=Surrogate("triangle", 0.5)), torch.tensor(images)
