@@ -17,7 +17,7 @@ from convexsnn.programs import relative_gap
 from convexsnn.simulate import simulate
 from convexsnn.solvers import solve
 from convexsnn.train.pipeline import OVER_ALL_PATTERNS, Progress, Result, train_convex
-from convexsnn.train.trained import network_objective
+from convexsnn.train.trained import accuracy, network_objective
 
 
 @dataclass(frozen=True)
@@ -154,13 +154,12 @@ def distance(
     elif margin < definition.margin * (1.0 - 1e-6):
         not_covered = f"its margin of {margin:.3g} is below the problem's {definition.margin:g}"
     bound = result.certificate.lower_bound
-    shares = problem.target_code.accuracies(trace.outputs, "targets", problem.targets)
     return Distance(
         objective,
         None if not_covered else relative_gap(objective, bound),
         margin,
         not_covered,
-        None if shares is None else float(np.mean(shares)),
+        accuracy(problem, trace.outputs, "targets"),
         network.units,
         readout,
         no_readout,
