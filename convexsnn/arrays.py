@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convexsnn.errors import ProblemFileError, ShapeError
+from convexsnn.files import appearing
 
 FloatArray = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
@@ -126,14 +127,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
     """Write `arrays` to an ``.npz`` file that appears whole or not at all; objects are refused."""
-    path = Path(path)
-    made = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-        os.replace(made, path)
-    except BaseException:
-        made.unlink(missing_ok=True)
-        raise
+    with appearing(Path(path)) as made, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)

@@ -13,10 +13,11 @@ NAMES = [
 ]
 MODULES = dict(zip(NAMES, FILES, strict=True))
 
-EVERYONE = {"errors", "arrays"}
+EVERYONE = {"errors", "files", "arrays"}
 MAY_IMPORT = {
     "errors": set(),
-    "arrays": {"errors"},
+    "files": set(),
+    "arrays": {"errors", "files"},
     "bit_kernels": set(),
     "bits": EVERYONE | {"bit_kernels"},
     "targets": EVERYONE,

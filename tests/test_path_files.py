@@ -103,7 +103,7 @@ def test_a_plot_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     found = path(problem(), count=2).summary()
-    monkeypatch.setattr("convexsnn.report.plots.os.replace", full)
+    monkeypatch.setattr("os.replace", full)
     with pytest.raises(ProblemFileError, match="plot: .*: No space left on device"):
         plot_path(found, tmp_path / "plot.png")
     assert files_in(tmp_path) == []

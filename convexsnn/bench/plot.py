@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from convexsnn.bench.problems import BenchProblem, BitProducts
+from convexsnn.files import appearing
 
 PLOT = "gap.png"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#4d4d4d")
@@ -29,12 +29,8 @@ def draw(
     file: Path,
 ) -> None:
     """Write the plot to `file`; it appears whole or not at all."""
-    made = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
-    try:
+    with appearing(file) as made:
         _figure(problems, records, tolerance).savefig(made, dpi=130)
-        os.replace(made, file)
-    finally:
-        made.unlink(missing_ok=True)
 
 
 def _figure(

@@ -21,6 +21,7 @@ from typing import IO, Any
 from convexsnn.bench.machine import conditions_key
 from convexsnn.bench.problems import ALONE, BITS, BenchProblem, BitProducts
 from convexsnn.errors import ProblemFileError, UnsupportedError
+from convexsnn.files import appearing
 from convexsnn.solvers import SOLVERS, get_solver, installed
 
 RESULTS = "results.json"
@@ -104,14 +105,11 @@ class Results:
 
 def write_text(file: Path, text: str) -> None:
     """Write a file that appears whole or not at all."""
-    made = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
-        made.write_text(text, encoding="utf-8")
-        os.replace(made, file)
+        with appearing(file) as made:
+            made.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ProblemFileError(f"out: {file}: {error.strerror or error}") from error
-    finally:
-        made.unlink(missing_ok=True)
 
 
 def run_pair(problem: str, solver: str, conditions: Mapping[str, Any]) -> Record:

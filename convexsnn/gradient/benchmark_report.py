@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from convexsnn.files import appearing
 from convexsnn.gradient.benchmark import METHODS, Row
 
 COLORS = {"bptt": "#4d4d4d", "bptt_indexed": "#999999", "exodus": "#0072b2", "slayer": "#d55e00"}
@@ -63,12 +63,8 @@ def _saved(file: Path, panels: int, fill: Callable[..., None]) -> None:
     fill(*axes)
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
-    made = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
-    try:
+    with appearing(file) as made:
         figure.savefig(made, dpi=130)
-        os.replace(made, file)
-    finally:
-        made.unlink(missing_ok=True)
 
 
 def draw_methods(rows: Sequence[Row], file: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from convexsnn.errors import ProblemFileError, SolverFailed
+from convexsnn.files import appearing
 from convexsnn.programs.qp_form import QPForm
 
 ENDINGS = (".mps", ".lp")
@@ -78,10 +78,8 @@ def write_model(form: QPForm, path: str | os.PathLike[str], constant: float = 0.
     if solver.passModel(highs_model(form, constant)) == highspy.HighsStatus.kError:
         raise SolverFailed(f"{path}: HiGHS does not take the model; are its numbers out of scale?")
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            written = os.path.join(folder, "model" + path.suffix)
-            if solver.writeModel(written) == highspy.HighsStatus.kError or not os.path.exists(written):
+        with appearing(path) as made:
+            if solver.writeModel(str(made)) == highspy.HighsStatus.kError or not made.exists():
                 raise SolverFailed(f"{path}: HiGHS could not write the model")
-            os.replace(written, path)
     except OSError as error:
         raise ProblemFileError(f"{path}: {error.strerror or error}") from error

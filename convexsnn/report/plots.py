@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convexsnn.errors import NotInstalled, ProblemFileError
+from convexsnn.files import appearing
 
 ENDINGS = (".png", ".svg", ".pdf")
 TRAINING, HELD_OUT, UNITS, CHOSEN = "#0072b2", "#d55e00", "#4d4d4d", "#999999"
@@ -49,14 +50,11 @@ def plot_path(summary: Mapping[str, Any], file: str | os.PathLike[str], *, force
     """
     file = Path(file)
     check_plot(file, force)
-    made = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
     try:
-        _path_figure(summary).savefig(made, dpi=150)
-        os.replace(made, file)
+        with appearing(file) as made:
+            _path_figure(summary).savefig(made, dpi=150)
     except OSError as error:
         raise ProblemFileError(f"plot: {file}: {error.strerror or error}") from error
-    finally:
-        made.unlink(missing_ok=True)
 
 
 def _path_figure(summary: Mapping[str, Any]) -> Any:

@@ -281,20 +281,11 @@ def train_convex(
     report("dictionary")
     networks = trained_networks(problem, time_limit=spec.time_limit, progress=progress)
     chosen = solver if isinstance(solver, Solver) else spec.name
-    if problem.dictionary.source in OVER_ALL_PATTERNS:
-        clock.append(time.perf_counter())
-        run = ColumnGeneration(problem, chosen, spec.tolerance, spec.time_limit, progress)
-        generated = run.run(start)
-        problem = run.problem
-    else:
-        lowered = _lower(problem, networks)
-        clock.append(time.perf_counter())
-        limits: dict[str, Any] = {"tolerance": spec.tolerance, "time_limit": spec.time_limit}
-        solution = solve(lowered.program, chosen, progress=progress, **limits)
-        generated = Generated(lowered, solution, None, ())
+    given = None if problem.dictionary.source in OVER_ALL_PATTERNS else _lower(problem, networks)
+    trained_as = trained_rows(problem, given.program, networks) if given else []
+    clock.append(time.perf_counter())
+    problem, generated = _solved(problem, given, chosen, start, progress)
     lowered, solution, proof = generated.lowered, generated.solution, generated.proof
-    if solution.status not in (Status.OPTIMAL, Status.LIMIT):
-        raise failure(lowered.program, solution)
     report("pruning")
     point = prune(lowered.program, solution.point, spec.tolerance)
     certificate = certified(lowered.program, point, proof) if proof else lowered.program.certify(point)
@@ -325,8 +316,27 @@ def train_convex(
         proof,
         generated.iterations,
         tuple(networks),
-        trained_rows(problem, lowered.program, networks),
+        trained_as,
     )
+
+
+def _solved(
+    problem: Problem, lowered: Lowered | None, solver: str | Solver, start: SpikeDictionary | None,
+    progress: Progress | None,
+) -> tuple[Problem, Generated]:  # fmt: skip
+    """Solve a program as it stands, or grow one over all patterns; λ may come with the latter's problem."""
+    spec = problem.solver
+    if lowered is None:
+        run = ColumnGeneration(problem, solver, spec.tolerance, spec.time_limit, progress)
+        generated = run.run(start)
+        problem = run.problem
+    else:
+        limits: dict[str, Any] = {"tolerance": spec.tolerance, "time_limit": spec.time_limit}
+        solution = solve(lowered.program, solver, progress=progress, **limits)
+        generated = Generated(lowered, solution, None, ())
+    if generated.solution.status not in (Status.OPTIMAL, Status.LIMIT):
+        raise failure(generated.lowered.program, generated.solution)
+    return problem, generated
 
 
 def verify_folder(folder: str | os.PathLike[str], *, exact: bool = False) -> tuple[Claim, Checked]:
