@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "lowering": EVERYONE | {"dictionary", "networks", "programs", "problem", "simulate", "specs"},
 }
 MAY_IMPORT["certify"] = MAY_IMPORT["lowering"] | {"lowering"}
-MAY_IMPORT["gradient"] = EVERYONE | {"networks", "problem", "simulate", "specs", "tasks", "lowering"}
+MAY_IMPORT["gradient"] = MAY_IMPORT["lowering"] - {"dictionary", "programs"} | {"lowering", "schema", "tasks"}
 MAY_IMPORT["train"] = set(MAY_IMPORT)
 MAY_IMPORT["report"] = set(MAY_IMPORT)
 MAY_IMPORT["bench"] = set(MAY_IMPORT)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ import torch
 from convexsnn.arrays import read_npz, write_npz
 from convexsnn.errors import ProblemFileError
 
-FORMAT = 2
-FREE = ("checkpoint_every", "patience", "device")  # keys that a resumed run may change
+FORMAT = 3
+FREE = ("checkpoint_every", "patience", "device", "networks")  # keys that a resumed run may change
 
 
 def _identity(training: Any) -> str:
@@ -23,6 +25,16 @@ def _identity(training: Any) -> str:
     if training.spec.schedule == "constant":
         del spec["epochs"]
     return json.dumps([training.identity(), spec], sort_keys=True)
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return a hash of all arrays but itself, by which an altered checkpoint is known."""
+    made = hashlib.sha256()
+    for name in sorted(set(arrays) - {"digest"}):
+        array = arrays[name]
+        made.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        made.update(np.ascontiguousarray(array).tobytes())
+    return made.hexdigest()
 
 
 def save_checkpoint(path: Path, training: Any) -> None:
@@ -46,6 +58,7 @@ def save_checkpoint(path: Path, training: Any) -> None:
         arrays |= {
             f"optimizer.{index}.{name}": np.asarray(torch.as_tensor(v).cpu()) for name, v in state.items()
         }
+    arrays["digest"] = np.asarray(_digest(arrays))
     try:
         write_npz(path, arrays)
     except OSError as error:
@@ -70,6 +83,8 @@ def load_checkpoint(path: Path, training: Any) -> list[dict[str, Any]]:
             raise ProblemFileError(
                 f"{path}: of other data, another network or [gradient] table; choose another file"
             )
+        if str(arrays["digest"]) != _digest(arrays):
+            raise ProblemFileError(f"{path}: damaged or altered checkpoint: its digest is of other values")
         weights, best = ({
             name.removeprefix(prefix): torch.from_numpy(value)
             for name, value in arrays.items() if name.startswith(prefix)

@@ -90,4 +90,5 @@ def norms_text(norms: FloatArray) -> str:
     lines = [
         f"layer {k:<3} {norm:10.3e} {bar}" for k, (norm, bar) in enumerate(zip(norms, bars, strict=True), 1)
     ]
-    return "\n".join([*lines, f"largest over smallest: {norms.max() / norms.min():.3g}"])
+    spread = norms.max() / norms.min() if norms.min() > 0.0 else np.inf
+    return "\n".join([*lines, f"largest over smallest: {spread:.3g}"])

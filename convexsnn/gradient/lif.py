@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from convexsnn.arrays import choice, positive
 from convexsnn.errors import ShapeError
@@ -68,6 +69,7 @@ class _Adjoint(torch.autograd.Function):
         return spikes
 
     @staticmethod
+    @once_differentiable  # the adjoint's own derivative is not in it: better none than a wrong one
     def backward(context: Any, *grads: Tensor) -> Any:
         needed = any(context.needs_input_grad[1:3])
         found = context.kernels.backward(
@@ -94,6 +96,7 @@ class _Smooth(torch.autograd.Function):
         return spikes
 
     @staticmethod
+    @once_differentiable  # the adjoint's own derivative is not in it: better none than a wrong one
     def backward(context: Any, *grads: Tensor) -> Any:
         return *kernels_torch.adjoint(grads[0], *context.saved_tensors, *context.settings), None, None
 
@@ -177,21 +180,24 @@ def lif(
     Raises
     ------
     ShapeError
-        A name that is none of the above, a current without time and units, no fused kernels.
+        A name that is none of the above, a current without time and units, a leak or threshold that does not
+        fit it, no fused kernels.
     """
     choice("reset", reset, RESETS)
     choice("gradient", gradient, GRADIENTS)
     choice("backend", backend, BACKENDS)
     positive("scale", scale)
+    if not isinstance(current, Tensor):
+        raise ShapeError(f"current: expected a torch tensor (T, ..., m), got {type(current).__name__}")
     if current.ndim < 2 or not current.numel() or not current.is_floating_point():
         raise ShapeError(f"current: expected floats (T, ..., m), got {current.dtype} {tuple(current.shape)}")
     surrogate, code = surrogate or Surrogate(), RESETS.index(reset)
+    flat = [_each_neuron(name, p, current) for name, p in (("leak", leak), ("threshold", threshold))]
     if gradient == "bptt":
         beta, theta = (
             torch.as_tensor(p, dtype=current.dtype, device=current.device) for p in (leak, threshold)
         )
         return _unrolled(current, beta, theta, code, surrogate, scale, smooth)
-    flat = [_each_neuron(name, p, current) for name, p in (("leak", leak), ("threshold", threshold))]
     settings: tuple[Any, ...] = code, gradient == "exodus", surrogate, scale
     table = current.reshape(len(current), -1).contiguous()
     if smooth:

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from convexsnn.arrays import FloatArray, IntArray
-from convexsnn.errors import ShapeError, SolverFailed
+from convexsnn.errors import ConvexSNNError, ShapeError, SolverFailed
 from convexsnn.gradient.checkpoint import load_checkpoint, save_checkpoint
+from convexsnn.schema import read_section
 from convexsnn.specs import GradientSpec
 from convexsnn.tasks.split import held_out_rows
 
@@ -76,6 +77,11 @@ def float_type(precision: str) -> torch.dtype:
     return torch.float64 if precision == "float64" else torch.float32
 
 
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Return whether no entry of floating-point tensors is NaN or infinite; asks their device once."""
+    return bool(torch.stack([torch.isfinite(one).all() for one in tensors]).all())
+
+
 class Loop(ABC):
     """Training of a module on `samples`; `go` runs from the start, or from a checkpoint, to the end.
 
@@ -99,7 +105,8 @@ class Loop(ABC):
         self, spec: GradientSpec, module: nn.Module, samples: int, *, time_limit: float | None = None,
         progress: Progress | None = None, checkpoint: str | Path | None = None,
     ) -> None:  # fmt: skip
-        """Put module and optimizer in place."""
+        """Put module and optimizer in place; raises ProblemFileError for values that no file may have."""
+        read_section("gradient", asdict(spec))
         self.spec, self.module, self.progress = spec, module, progress
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.deadline = None if time_limit is None else time.perf_counter() + time_limit
@@ -148,13 +155,19 @@ class Loop(ABC):
         Raises
         ------
         SolverFailed
-            A loss that is not finite; the last checkpoint stays.
+            A loss, gradient or weight that is not finite; the last checkpoint stays.
+        ShapeError
+            Batches too small to be normalised.
         """
+        # on a GPU, convolutions that add in one order
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+            return self._go()
+
+    def _go(self) -> str:
         if self.checkpoint is not None and self.checkpoint.exists():
             rows = load_checkpoint(self.checkpoint, self)
-            norms = [tuple(row["gradient_norms"]) for row in rows]
             self.history = tuple(
-                Epoch(**{**row, "gradient_norms": own}) for row, own in zip(rows, norms, strict=True)
+                Epoch(**{**row, "gradient_norms": tuple(row["gradient_norms"])}) for row in rows
             )
         stopped = self._stopped()
         while stopped is None:
@@ -199,20 +212,33 @@ class Loop(ABC):
         self.module.train()
         for batch in np.array_split(order, max(1, round(len(order) / spec.batch))):
             self.optimizer.zero_grad()
-            with self._precision():
-                loss = self.loss(batch)
+            try:
+                with self._precision():
+                    loss = self.loss(batch)
+            except ConvexSNNError:
+                raise
+            except ValueError as error:  # torch's, of a single value to normalise
+                raise ShapeError(f"gradient.batch: {spec.batch}; one had {len(batch)}: {error}") from error
             if not torch.isfinite(loss):
-                raise SolverFailed(
-                    f"gradient: the loss is {float(loss.detach())} in epoch {epoch + 1}; take a smaller "
-                    f"gradient.learning_rate (got {spec.learning_rate:g})"
-                )
+                self._fail(f"the loss is {float(loss.detach())}", epoch)
             loss.backward()
+            # weights that are NaN never fire, and the loss stays finite: it shows here, or in the state below
+            if not all_finite(p.grad for p in self.module.parameters() if p.grad is not None):
+                self._fail("a gradient is not finite", epoch)
             grads = [p.grad for p in self.weights() if p.grad is not None]
             norms.append(torch.stack([torch.linalg.vector_norm(one) for one in grads]).double())
             self.optimizer.step()
             losses.append(float(loss.detach()))
+        if not all_finite(self.module.state_dict().values()):
+            self._fail("a weight is not finite", epoch)
         mean = torch.stack(norms).mean(dim=0).cpu().numpy()
         self._record(epoch, float(np.mean(losses)), mean, rate, begun)
+
+    def _fail(self, what: str, epoch: int) -> NoReturn:
+        raise SolverFailed(
+            f"gradient: {what} in epoch {epoch + 1}; take a smaller gradient.learning_rate (got "
+            f"{self.spec.learning_rate:g}) or a larger gradient.width (got {self.spec.width:g})"
+        )
 
     def _record(self, epoch: int, loss: float, norms: FloatArray, rate: float, begun: float) -> None:
         self.module.eval()

@@ -125,7 +125,7 @@ class LayerModule(nn.Module):
         Raises
         ------
         ShapeError
-            A trained threshold that is not one for all units; weights can be rescaled to one threshold.
+            A trained threshold that is not above 0, to rescale weights by, or a leak outside [0, 1].
         """
 
         def array(value: Any) -> Any:
@@ -140,13 +140,19 @@ class LayerModule(nn.Module):
             bias = (bias - array(norm.running_mean)) * factor + array(norm.bias)
         if isinstance(self.leak, nn.Parameter):
             leak, theta = array(self.leak), array(self.threshold)
-            unit = (
-                neuron.threshold / theta
-            )  # a unit's membrane in units of its threshold runs the same spikes
-            weights = weights * unit[:, None]
-            bias = None if bias is None else bias * unit
-            recurrent = None if recurrent is None else recurrent * unit[:, None]
-            neuron = replace(neuron, leak=np.clip(leak, 0.0, 1.0))
+            for name, value, wrong, words in (
+                ("leak", leak, (leak < 0.0) | (leak > 1.0), "in [0, 1]"),
+                ("threshold", theta, theta <= 0.0, "above 0"),
+            ):
+                if wrong.any():
+                    unit = int(wrong.argmax())
+                    raise ShapeError(f"{name}: trained to {value[unit]:g} at unit {unit}; keep it {words}")
+            # a unit's membrane in units of its threshold runs the same spikes
+            factor = neuron.threshold / theta
+            weights = weights * factor[:, None]
+            bias = None if bias is None else bias * factor
+            recurrent = None if recurrent is None else recurrent * factor[:, None]
+            neuron = replace(neuron, leak=leak)
         if self.own_weight is not None:
             neuron = replace(neuron, own_weight=array(self.own_weight))
         return Layer(weights, neuron, bias, recurrent)

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convexsnn.arrays import IntArray, whole
+from convexsnn.arrays import IntArray, choice, real_array, whole
 from convexsnn.errors import ShapeError
-from convexsnn.gradient.lif import lif
+from convexsnn.gradient.lif import GRADIENTS, lif
 from convexsnn.gradient.loop import Epoch, Loop, Progress, device_of, float_type
 from convexsnn.gradient.surrogate import Surrogate
 from convexsnn.specs import GradientSpec
@@ -145,13 +145,18 @@ class ResidualNetwork(nn.Module):
         sizes = {"outputs": outputs, "channels": channels, "width": width, "steps": steps}
         for name, value in sizes.items():
             whole(name, value)
+        choice("gradient", gradient, GRADIENTS)
+        if not 0.0 <= leak <= 1.0:
+            raise ShapeError(f"leak: expected a number in [0, 1], got {leak}")
         self.steps, (blocks, bottleneck) = steps, SHAPES[depth]
         self.surrogate = surrogate or Surrogate()
         settings = self.surrogate, gradient, leak
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.stem = SpikingConvolution(channels, width, 7, 2, *settings)
-            self.pool = nn.MaxPool2d(3, 2, 1)  # of spikes: whether there is one in the square
+            # of spikes: whether there is one in the square. Squares that overlap have gradients to add up,
+            # which a GPU does in any order, and no two runs are the same
+            self.pool = nn.MaxPool2d(2, ceil_mode=True)
             made, before = [], width
             for stage, count in enumerate(blocks):
                 for k in range(count):
@@ -221,17 +226,23 @@ class ImageTraining(Loop):
     """The loop on a network that takes images and is trained by cross entropy."""
 
     def __init__(
-        self, module: nn.Module, images: np.ndarray, labels: np.ndarray, spec: GradientSpec, **around: Any
+        self,
+        module: ResidualNetwork,
+        images: np.ndarray,
+        labels: np.ndarray,
+        spec: GradientSpec,
+        **around: Any,
     ) -> None:
         """Put module and images on the device; raises ShapeError for arrays that do not fit."""
+        channels, classes = module.stem.convolution.in_channels, module.readout.out_features
+        images = real_array("images", images, ("n", ("channels", channels), "h", "w"))
         labels = np.asarray(labels)
-        if images.ndim != 4 or labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
             raise ShapeError(
-                f"images, labels: expected (n, channels, h, w) and n whole numbers, got {images.shape} and "
-                f"{labels.dtype} {labels.shape}"
+                f"labels: expected {len(images)} whole numbers, got {labels.dtype} {labels.shape}"
             )
-        if not np.isfinite(images).all():
-            raise ShapeError("images: has values that are not finite")
+        if labels.min() < 0 or labels.max() >= classes:
+            raise ShapeError(f"labels: expected 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
         device, dtype = device_of(spec.device), float_type(spec.precision)
         super().__init__(spec, module.to(device, dtype), len(images), **around)
         self.images = torch.tensor(images, dtype=dtype, device=device)
