@@ -157,7 +157,7 @@ def solve(
     ] = False,
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", help="ADMM: file to keep, and to go on from if it is there."),
+        typer.Option("--checkpoint", help="ADMM, gradients: file to keep, and to go on from if it is there."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", help="ADMM: processes that share the samples; needs dask.")

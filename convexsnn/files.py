@@ -7,6 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from convexsnn.errors import ProblemFileError
+
+
+def with_folder(name: str, path: str | os.PathLike[str]) -> Path:
+    """Return `path`; raises a ProblemFileError that names the argument if its folder is not there."""
+    path = Path(path)
+    if not path.absolute().parent.is_dir():
+        raise ProblemFileError(f"{name}: {path}: no such folder {path.parent}")
+    return path
+
 
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:

@@ -92,6 +92,11 @@ class Problem:
                 "training.regularization: give it, or regularization_fraction, and not both "
                 f"(got {training.regularization} and {training.regularization_fraction})"
             )
+        for name, spec in (("admm", self.admm), ("gradient", self.gradient)):
+            if spec.patience is not None and not spec.validation:
+                raise ProblemFileError(
+                    f"{name}.patience: {spec.patience} without samples held out; give {name}.validation too"
+                )
         if self.dictionary.cascade:
             self._check_cascade()
         if (self.test_inputs is None) != (self.test_targets is None):

@@ -16,7 +16,7 @@ MODULES = dict(zip(NAMES, FILES, strict=True))
 EVERYONE = {"errors", "files", "arrays"}
 MAY_IMPORT = {
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "arrays": {"errors", "files"},
     "bit_kernels": set(),
     "bits": EVERYONE | {"bit_kernels"},

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from convexsnn.arrays import FloatArray, IntArray
 from convexsnn.errors import ConvexSNNError, ShapeError, SolverFailed
+from convexsnn.files import with_folder
 from convexsnn.gradient.checkpoint import load_checkpoint, save_checkpoint
 from convexsnn.schema import read_section
 from convexsnn.specs import GradientSpec
@@ -108,7 +109,7 @@ class Loop(ABC):
         """Put module and optimizer in place; raises ProblemFileError for values that no file may have."""
         read_section("gradient", asdict(spec))
         self.spec, self.module, self.progress = spec, module, progress
-        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.checkpoint = None if checkpoint is None else with_folder("checkpoint", checkpoint)
         self.deadline = None if time_limit is None else time.perf_counter() + time_limit
         self.held_out = held_out_rows(samples, spec.validation, spec.seed)
         self.rows = np.setdiff1d(np.arange(samples), self.held_out)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convexsnn.errors import NotInstalled, ProblemFileError
-from convexsnn.files import appearing
+from convexsnn.files import appearing, with_folder
 
 ENDINGS = (".png", ".svg", ".pdf")
 TRAINING, HELD_OUT, UNITS, CHOSEN = "#0072b2", "#d55e00", "#4d4d4d", "#999999"
@@ -27,8 +27,7 @@ def check_plot(file: Path, force: bool = False) -> None:
     """
     if file.suffix not in ENDINGS:
         raise ProblemFileError(f"plot: {file}: expected a name that ends in {', '.join(ENDINGS)}")
-    if not file.absolute().parent.is_dir():
-        raise ProblemFileError(f"plot: {file}: no such folder {file.parent}")
+    with_folder("plot", file)
     if file.is_dir() or (file.exists() and not force):
         raise ProblemFileError(f"plot: {file}: exists; choose another name, or --force to replace a file")
     if find_spec("matplotlib") is None:

@@ -74,7 +74,10 @@ def summary_text(summary: Mapping[str, Any]) -> str:
                 + ("no test set" if test is None else f"{test:.4f} on test data")
                 + f", all {baseline['units']} units"
             )
-    lines += [_trained_line(k, row) for k, row in enumerate(summary.get("trained", ()), 1)]
+    trained = summary.get("trained", ())
+    lines += [_trained_line(k, row) for k, row in enumerate(trained, 1)]
+    if len(trained) < summary.get("trained_of", 0):
+        lines.append(f"  the time was over after {len(trained)} of {summary['trained_of']} networks")
     seconds = summary["seconds"]
     parts = ", ".join(f"{name} {value:.2f}" for name, value in seconds.items() if name != "total")
     lines.append(f"  seconds       {seconds['total']:.2f} ({parts})")
@@ -88,7 +91,9 @@ def _trained_line(number: int, row: Mapping[str, Any]) -> str:
     for name, data in (("train_accuracy", "training"), ("test_accuracy", "test")):
         if row[name] is not None:
             parts.append(f"{row[name]:.4f} on {data} data")
-    return f"  {f'trained {number}':13} {', '.join(parts)}; {row['units']} hidden units, before the program"
+    ended = f"; stopped by time after {row['rounds']} rounds" if row["stopped_by"] == "time" else ""
+    what = f"{row['units']} hidden units, before the program{ended}"
+    return f"  {f'trained {number}':13} {', '.join(parts)}; {what}"
 
 
 def admm_text(summary: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from convexsnn.errors import ProblemFileError, ShapeError, VerificationError
+from convexsnn.files import with_folder
 from convexsnn.lowering.convexify import definition_of
 from convexsnn.networks import Network, architecture_mismatch, load_network, save_network
 from convexsnn.problem import Problem, load_problem
@@ -185,9 +186,7 @@ def train_admm(
         The network read back from its file does something else.
     """
     begun = time.perf_counter()
-    file = None if checkpoint is None else Path(checkpoint)
-    if file is not None and not file.absolute().parent.is_dir():
-        raise ProblemFileError(f"checkpoint: {file}: no such folder {file.parent}")
+    file = None if checkpoint is None else with_folder("checkpoint", checkpoint)
     training = AdmmTraining(problem, time_limit=time_limit, progress=progress, checkpoint=file, place=place)
     run = training.run()
     trained = time.perf_counter()

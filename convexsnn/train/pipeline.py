@@ -27,9 +27,17 @@ from convexsnn.train.admm_result import AdmmResult, train_admm
 from convexsnn.train.baseline import ridge_baseline
 from convexsnn.train.column_generation import ColumnGeneration, Generated, Iteration, Proof, certified
 from convexsnn.train.folder import write_folder
-from convexsnn.train.trained import Progress, accuracy, accuracy_on_test_set, trained_networks, trained_rows
+from convexsnn.train.trained import (
+    Progress,
+    Trained,
+    accuracy,
+    accuracy_on_test_set,
+    trained_networks,
+    trained_rows,
+)
 
 OVER_ALL_PATTERNS = ("exact", "column_generation")
+TRAINING = ("admm", "surrogate_gradient")  # sources that train networks first
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +146,13 @@ class Result:
         if self.baseline:
             summary["baseline"] = self.baseline
         if self.trained:
-            summary["trained"] = self.trained_as
+            summary |= {"trained": self.trained_as, "trained_of": self._asked}
         return summary
+
+    @property
+    def _asked(self) -> int:
+        """Number of networks that the problem asks gradients for; ADMM trains one."""
+        return self.problem.gradient.networks if self.problem.dictionary.source == "surrogate_gradient" else 1
 
     def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write problem, data, network, dictionary and certificate into a new folder.
@@ -183,10 +196,10 @@ def lower(problem: Problem, *, time_limit: float | None = None, progress: Progre
     return _lower(problem, trained_networks(problem, time_limit=time_limit, progress=progress))
 
 
-def _lower(problem: Problem, networks: list[Network]) -> Lowered:
-    if not networks:
+def _lower(problem: Problem, trained: list[Trained]) -> Lowered:
+    if not trained:
         return Convexification().lower(problem)
-    stacks = (network.layers for network in networks)
+    stacks = (one.network.layers for one in trained)
     return Convexification().lower(problem, witnesses_of(problem, *stacks))
 
 
@@ -231,10 +244,14 @@ def train(
     Parameters
     ----------
     solver, tolerance, time_limit : optional
-        In place of the problem's own; `time_limit` in seconds is for the solver.
+        In place of the problem's own. `time_limit`, in seconds, is for the solver, and before it for the
+        training of networks whose hidden layers are the witnesses: what is trained until then is taken.
     progress : callable, optional
         Called with what is being done and the finished share of it.
-    checkpoint, place : optional
+    checkpoint : path, optional
+        For training by ADMM or gradients: file to keep, and to go on from if it is there; as in `train_admm`
+        and `trained_networks`.
+    place : optional
         For ADMM, as in `convexsnn.train.admm_result.train_admm`.
 
     Raises
@@ -248,10 +265,15 @@ def train(
         problem = _for_admm(problem, solver, tolerance)
         limit = time_limit if time_limit is not None else problem.solver.time_limit
         return train_admm(problem, time_limit=limit, progress=progress, checkpoint=checkpoint, place=place)
-    for name, value in (("checkpoint", checkpoint), ("place", place)):
-        if value is not None:
-            raise ShapeError(f'{name}: is for training.method = "admm", this problem has "convex"')
-    return train_convex(problem, solver=solver, tolerance=tolerance, time_limit=time_limit, progress=progress)
+    if place is not None:
+        raise ShapeError('place: is for training.method = "admm", this problem has "convex"')
+    if checkpoint is not None and problem.dictionary.source not in TRAINING:
+        raise ShapeError(
+            f'checkpoint: is for training.method = "admm" or dictionary.source {" or ".join(TRAINING)}; '
+            f'this problem has "convex" and "{problem.dictionary.source}"'
+        )
+    around: dict[str, Any] = {"time_limit": time_limit, "progress": progress, "checkpoint": checkpoint}
+    return train_convex(problem, solver=solver, tolerance=tolerance, **around)
 
 
 def train_convex(
@@ -261,6 +283,7 @@ def train_convex(
     tolerance: float | None = None,
     time_limit: float | None = None,
     progress: Progress | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     start: SpikeDictionary | None = None,
 ) -> Result:
     """Go the road of the convex program; arguments and errors as `train`.
@@ -279,10 +302,11 @@ def train_convex(
     if not isinstance(solver, Solver) and spec.name != "auto":
         get_solver(spec.name)
     report("dictionary")
-    networks = trained_networks(problem, time_limit=spec.time_limit, progress=progress)
+    around: dict[str, Any] = {"progress": progress, "checkpoint": checkpoint}
+    trained = trained_networks(problem, time_limit=spec.time_limit, **around)
     chosen = solver if isinstance(solver, Solver) else spec.name
-    given = None if problem.dictionary.source in OVER_ALL_PATTERNS else _lower(problem, networks)
-    trained_as = trained_rows(problem, given.program, networks) if given else []
+    given = None if problem.dictionary.source in OVER_ALL_PATTERNS else _lower(problem, trained)
+    trained_as = trained_rows(problem, given.program, trained) if given else []
     clock.append(time.perf_counter())
     problem, generated = _solved(problem, given, chosen, start, progress)
     lowered, solution, proof = generated.lowered, generated.solution, generated.proof
@@ -315,7 +339,7 @@ def train_convex(
         {**seconds, "total": clock[-1] - clock[0]},
         proof,
         generated.iterations,
-        tuple(networks),
+        tuple(one.network for one in trained),
         trained_as,
     )
 
