@@ -292,7 +292,7 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "epochs": Key("whole", 50, "passes over the samples, at most", least=1),
         "batch": Key("whole", 100, "samples of a step", least=1),
         "optimizer": Key("text", "adam", "sgd: with momentum 0.9", ("adam", "sgd")),
-        "learning_rate": Key("number", 1e-3, "of the first step", above=0),
+        "learning_rate": Key("number", 1e-3, "of the first step", above=0, most=1e9),
         "schedule": Key(
             "text", "cosine", "of the learning rate: falling to 0, or constant", ("cosine", "constant")
         ),

@@ -1,5 +1,7 @@
 """What ADMM does not take is refused in one line that names it; what is only small works."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_splittings import TWO_LAYERS, VARIANTS, problem
@@ -7,6 +9,7 @@ from small_splittings import TWO_LAYERS, VARIANTS, problem
 import convexsnn
 from convexsnn.errors import ConvexSNNError, LoweringError, ProblemFileError, SolverFailed
 from convexsnn.problem import Problem
+from convexsnn.specs import AdmmSpec, GradientSpec
 from convexsnn.train.admm_result import train_admm
 
 BITS = np.random.default_rng(4).integers(0, 2, (12, 3, 4)).astype(float)
@@ -66,6 +69,13 @@ def test_counts_that_must_be_at_least_1(key):
 )  # fmt: skip
 def test_other_values(admm, told):
     assert told in refused(ProblemFileError, lambda: made(**admm))
+
+
+@pytest.mark.parametrize("table", ["admm", "gradient"])
+def test_patience_needs_samples_held_out(table):
+    spec = {"admm": AdmmSpec, "gradient": GradientSpec}[table](patience=3)
+    told = refused(ProblemFileError, lambda: replace(problem(TWO_LAYERS), **{table: spec}))
+    assert told == f"{table}.patience: 3 without samples held out; give {table}.validation too"
 
 
 @pytest.mark.parametrize(

@@ -144,12 +144,18 @@ def test_the_same_samples_in_another_order_are_another_problem(file):
         assert "a checkpoint of another problem" in refused(file, other)
 
 
-@pytest.mark.parametrize("key", ["iterations", "patience", "tolerance", "checkpoint_every"])
+@pytest.mark.parametrize("key", ["iterations", "tolerance", "checkpoint_every"])
 def test_keys_that_change_no_iteration_may_change(file, key):
-    changed = {"iterations": 3, "patience": 2, "tolerance": 1e-6, "checkpoint_every": 4}
+    changed = {"iterations": 3, "tolerance": 1e-6, "checkpoint_every": 4}
     spec = {"iterations": 3, **{key: changed[key]}}
     assert_same(train_admm(small(variant="proximal", **spec), checkpoint=file),
                 train_admm(small(variant="proximal", **spec)))  # fmt: skip
+
+
+def test_patience_may_change(tmp_path):
+    file, held = tmp_path / "held.npz", {"validation": 0.25}
+    train_admm(small(2, **held), checkpoint=file)
+    assert_same(train_admm(small(4, patience=9, **held), checkpoint=file), train_admm(small(4, **held)))
 
 
 def test_damaged_files_are_refused(file):

@@ -12,6 +12,8 @@ from convexsnn.gradient.surrogate import Surrogate  # noqa: E402
 from convexsnn.networks import LIF, Layer, Network, RecurrentThreshold  # noqa: E402
 from convexsnn.simulate import simulate  # noqa: E402
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
 
 def stack(depth, width=64, surrogate=None, seed=0, neuron=None, bias=True, dtype=torch.float32):
     rng = np.random.default_rng(seed)
@@ -24,11 +26,12 @@ def stack(depth, width=64, surrogate=None, seed=0, neuron=None, bias=True, dtype
         for _ in range(depth)
     )
     network = Network(layers, rng.normal(size=(width, 3)), "rate")
-    return NetworkModule(network, surrogate, dtype=dtype, normalize=True)
+    return NetworkModule(network, surrogate, dtype=dtype, normalize=True).to(DEVICE)
 
 
 def spikes(n=16, steps=10, width=64, seed=1):
-    return torch.tensor(np.random.default_rng(seed).random((n, steps, width)) < 0.3, dtype=torch.float32)
+    made = np.random.default_rng(seed).random((n, steps, width)) < 0.3
+    return torch.tensor(made, dtype=torch.float32, device=DEVICE)
 
 
 @pytest.mark.parametrize("shape", ["arctangent", "triangle"])
@@ -56,7 +59,7 @@ def test_norms_are_those_of_autograd_and_change_nothing():
     norms = gradient_norms(module, inputs, seed=4)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     wanted = torch.randn(16, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    (module(inputs) * wanted).sum().backward()
+    (module(inputs) * wanted.to(DEVICE)).sum().backward()
     assert norms == pytest.approx([float(layer.weights.grad.norm()) for layer in module.layers], rel=1e-12)
 
 
@@ -70,11 +73,11 @@ def test_normalisation_folds_into_weights_and_bias(neuron):
         for _ in range(30):
             module(inputs)  # statistics settle
     module.eval()
-    trace = simulate(module.network(), inputs.numpy())
+    trace = simulate(module.network(), inputs.cpu().numpy())
     for found, expected in zip(module.spikes(inputs), trace.spikes, strict=True):
-        assert np.array_equal(found.detach().numpy().swapaxes(0, 1), expected)
+        assert np.array_equal(found.detach().cpu().numpy().swapaxes(0, 1), expected)
         assert 0.02 < expected.mean() < 0.98
-    assert module(inputs).detach().numpy() == pytest.approx(trace.outputs, rel=1e-12)
+    assert module(inputs).detach().cpu().numpy() == pytest.approx(trace.outputs, rel=1e-12)
 
 
 def test_what_cannot_be_folded_or_tuned_is_refused():
@@ -86,3 +89,4 @@ def test_what_cannot_be_folded_or_tuned_is_refused():
             layer.norm.weight.zero_()
     with pytest.raises(SolverFailed, match="width: none from 0.1 to 10"):
         tuned_surrogate(silent, spikes())
+    assert norms_text(gradient_norms(silent, spikes())).endswith("largest over smallest: inf")

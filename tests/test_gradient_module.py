@@ -11,6 +11,7 @@ from convexsnn.gradient.surrogate import Surrogate  # noqa: E402
 from convexsnn.networks import LIF, RESETS, Layer, Network, RecurrentThreshold, Threshold, Window  # noqa: E402
 from convexsnn.simulate import simulate  # noqa: E402
 
+DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 NEURONS = {
     **{f"lif, {reset}": LIF(1.0, 0.8, reset) for reset in RESETS},
     "lif, a leak for each": LIF(0.9, np.linspace(0, 1, 6)),
@@ -30,26 +31,28 @@ def network(neuron, readout="spike", supervise="last", recurrent=False, seed=0):
     return Network((layer(4), layer(6)), rng.normal(size=(6, 3)), readout, supervise)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("name", NEURONS)
-def test_spikes_of_every_neuron_are_the_simulators(name, recurrent):
+def test_spikes_of_every_neuron_are_the_simulators(name, recurrent, device):
     made = network(NEURONS[name], recurrent=recurrent)
     inputs = np.random.default_rng(1).normal(size=(50, 8, 4))
     trace = simulate(made, inputs)
-    module = NetworkModule(made, dtype=torch.float64)
-    for found, spikes in zip(module.spikes(torch.tensor(inputs)), trace.spikes, strict=True):
-        assert np.array_equal(found.detach().numpy().swapaxes(0, 1), spikes)
+    module = NetworkModule(made, dtype=torch.float64).to(device)
+    for found, spikes in zip(module.spikes(torch.tensor(inputs, device=device)), trace.spikes, strict=True):
+        assert np.array_equal(found.detach().cpu().numpy().swapaxes(0, 1), spikes)
         assert 0.05 < spikes.mean() < 0.95
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("supervise", ["last", "all"])
 @pytest.mark.parametrize("readout", ["spike", "membrane", "rate", "output_membrane"])
 @pytest.mark.parametrize("name", NEURONS)
-def test_outputs_are_the_simulators(name, readout, supervise):
+def test_outputs_are_the_simulators(name, readout, supervise, device):
     made = network(NEURONS[name], readout, supervise)
     inputs = np.random.default_rng(2).normal(size=(30, 5, 4))
-    module = NetworkModule(made, dtype=torch.float64)
-    outputs = module(torch.tensor(inputs)).detach().numpy()
+    module = NetworkModule(made, dtype=torch.float64).to(device)
+    outputs = module(torch.tensor(inputs, device=device)).detach().cpu().numpy()
     assert outputs == pytest.approx(simulate(made, inputs).outputs, rel=1e-12, abs=1e-12)
     again = module.network()
     assert np.array_equal(simulate(again, inputs).outputs, simulate(made, inputs).outputs)
@@ -78,6 +81,23 @@ def test_trained_leaks_and_thresholds_run_in_the_simulator(reset):
     assert {layer.neuron.threshold for layer in trained.layers} == {1.0}
     assert trained.layers[0].neuron.leak.shape == (6,)
     assert simulate(trained, inputs).outputs == pytest.approx(module(torch.tensor(inputs)).detach().numpy())
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("leak", 1.5, r"leak: trained to 1.5 at unit 2; keep it in \[0, 1\]"),
+        ("leak", -0.1, r"leak: trained to -0.1 at unit 2; keep it in \[0, 1\]"),
+        ("threshold", 0.0, "threshold: trained to 0 at unit 2; keep it above 0"),
+        ("threshold", -0.5, "threshold: trained to -0.5 at unit 2; keep it above 0"),
+    ],
+)
+def test_neurons_that_no_network_can_have_are_refused(name, value, words):
+    module = NetworkModule(network(LIF(1.0, 0.8)), learn_neuron=True)
+    with torch.no_grad():
+        getattr(module.layers[1], name)[2] = value
+    with pytest.raises(ShapeError, match=words):
+        module.network()
 
 
 def test_a_convolution_is_refused():

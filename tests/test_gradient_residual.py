@@ -157,10 +157,33 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(ShapeError, match="steps: "):
         ResidualNetwork(10, steps=0)
     images, labels = np.zeros((4, 3, 8, 8)), np.arange(4)
-    for wrong in ((images[0], labels), (images, labels[:3]), (images, labels / 2)):
-        with pytest.raises(ShapeError, match=r"images, labels: expected \(n, channels, h, w\)"):
+    for wrong, told in (
+        ((images[0], labels), r"images: expected \(n, channels=3, h, w\), got \(3, 8, 8\)"),
+        ((images[:, :2], labels), r"images: expected \(n, channels=3, h, w\), got \(4, 2, 8, 8\)"),
+        ((images.astype(str), labels), "images: expected real numbers"),
+        ((images * np.nan, labels), r"images: nan at index \(0, 0, 0, 0\)"),
+        ((images, labels[:3]), r"labels: expected 4 whole numbers, got int64 \(3,\)"),
+        ((images, labels / 2), r"labels: expected 4 whole numbers, got float64 \(4,\)"),
+        ((images, labels + 7), "labels: expected 0 to 9, got 7 to 10"),
+        ((images, labels - 1), "labels: expected 0 to 9, got -1 to 2"),
+    ):
+        with pytest.raises(ShapeError, match=told):
             train_images(module, *wrong)
-    with pytest.raises(ShapeError, match="images: has values that are not finite"):
-        train_images(module, images * np.nan, labels)
+    for wrong, told in (
+        ({"batch": 0}, "gradient.batch: expected at least 1, got 0"),
+        ({"optimizer": "foo"}, "gradient.optimizer: expected one of adam, sgd, got 'foo'"),
+        ({"device": "tpu"}, "device: expected one of auto, cpu, cuda, got 'tpu'"),
+        ({"learning_rate": np.nan}, "gradient.learning_rate: expected a finite number, got nan"),
+    ):
+        with pytest.raises((ProblemFileError, ShapeError), match=told):
+            train_images(module, images, labels, GradientSpec(**wrong))
+    for wrong in (np.nan, 5.0, -0.1):
+        with pytest.raises(ShapeError, match=f"leak: expected a number in .0, 1., got {wrong}"):
+            ResidualNetwork(10, leak=wrong)
+    with pytest.raises(ShapeError, match="gradient: expected one of exodus, bptt, slayer, got 'foo'"):
+        ResidualNetwork(10, gradient="foo")
+    one = ResidualNetwork(10, width=2, steps=1)
+    with pytest.raises(ShapeError, match="gradient.batch: 1; one had 1: Expected more than 1 value per"):
+        train_images(one, images[:, :, :1, :1], labels, GradientSpec(batch=1))
     with pytest.raises(ShapeError, match=r"images: expected \(n, h, w\), got \(4, 3, 8, 8\)"):
         scaled_images(images, 16)

@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import convexsnn  # noqa: E402
+from convexsnn.arrays import read_npz, write_npz  # noqa: E402
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, SolverFailed  # noqa: E402
 from convexsnn.gradient.loop import history_rows  # noqa: E402
 from convexsnn.gradient.losses import LOSSES, penalty  # noqa: E402
@@ -44,6 +45,7 @@ def same(one, other):
 @pytest.mark.parametrize("method", ["exodus", "bptt", "slayer"])
 def test_it_learns(method):
     made = problem(method=method)
+    assert {layer.gradient for layer in GradientTraining(made).module.layers} == {method}
     run = train_gradient(made)
     assert run.stopped_by == "epochs" and [one.epoch for one in run.history] == list(range(1, 21))
     assert run.history[-1].loss < 0.75 * run.history[0].loss
@@ -63,11 +65,78 @@ def test_every_neuron_and_readout_is_trained(neuron, readout):
     assert run.network.readout == readout
 
 
-def test_the_objective_is_the_problems_own():
-    """What is trained on is loss and penalty as the program has them, on all samples."""
+def test_every_key_is_heard():
+    """What a key changes, seen in the training's parts or by itself in what is trained."""
+    made = GradientTraining(problem(surrogate="triangle", width=0.7, scale=3.0, method="slayer"))
+    (layer,) = made.module.layers
+    assert (layer.surrogate.shape, layer.surrogate.width, layer.scale) == ("triangle", 0.7, 3.0)
+    plain, *others = (
+        train_gradient(problem(epochs=2, **key)).network
+        for key in ({}, {"surrogate": "gaussian"}, {"width": 0.3}, {"scale": 4.0}, {"method": "slayer"})
+    )
+    assert not any(same(plain, other) for other in others)
+    rates = [
+        simulate(starting_network(problem(rate=rate)), YIN_YANG["inputs"]).spikes[0].mean()
+        for rate in (0.1, 0.4)
+    ]
+    assert rates == pytest.approx([0.1, 0.4], abs=0.03)
+
+
+def test_learning_rates_fall_along_half_a_cosine():
+    falling = [one.learning_rate for one in train_gradient(problem(epochs=4, learning_rate=0.01)).history]
+    middle = 0.005 * (1 + 0.5**0.5), 0.005, 0.005 * (1 - 0.5**0.5)
+    assert falling == pytest.approx([0.01, *middle], rel=1e-12)
+    level = train_gradient(problem(epochs=4, learning_rate=0.01, schedule="constant")).history
+    assert [one.learning_rate for one in level] == [0.01] * 4
+
+
+def test_weights_decay_where_there_is_no_gradient():
+    for optimizer, least in (("adam", 0.0), ("sgd", 0.0)):
+        made = problem(epochs=1, weight_decay=0.5, learning_rate=0.1, batch=240, optimizer=optimizer)
+        training = GradientTraining(made)
+        with torch.no_grad():
+            training.module.layers[0].bias[:] = -90.0  # silent, and too far for any slope to matter
+            training.module.layers[0].weights[:] = 1.0
+            training.module.output_weights.zero_()
+        training.run()
+        weights = training.module.layers[0].weights.detach()
+        assert least < weights.max() == pytest.approx(1.0 - 0.1 * 0.5, rel=1e-4)
+
+
+def test_batches_are_of_the_size_asked_for():
+    training, sizes = GradientTraining(problem(epochs=1, batch=60)), []
+    loss = training.loss
+    training.loss = lambda rows: sizes.append(rows) or loss(rows)
+    training.run()
+    assert [len(rows) for rows in sizes] == [60] * 4
+    assert np.array_equal(np.sort(np.concatenate(sizes)), np.arange(240))
+
+
+def test_no_epoch_begins_when_the_time_is_over(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("convexsnn.gradient.loop.time.perf_counter", lambda: clock[0])
+
+    def tick(*_):
+        clock[0] += 1.0
+
+    run = train_gradient(problem(), time_limit=2.5, progress=tick)
+    assert run.stopped_by == "time" and len(run.history) == 3
+    monkeypatch.undo()
+    none = train_gradient(problem(), time_limit=1e-9)
+    assert none.stopped_by == "time" and not none.history and same(none.network, starting_network(problem()))
+
+
+@pytest.mark.parametrize("kind", ["l1", "group"])
+def test_the_objective_is_the_problems_own(kind):
+    """What is trained on is loss and penalty as the program has them, on all samples, with their weights."""
+    penalties = {"l1": lambda w: np.abs(w).sum(), "group": lambda w: np.linalg.norm(w, axis=1).sum()}
     for loss in LOSSES:
         rows = np.flatnonzero(YIN_YANG["targets"] < (3 if loss == "softmax" else 2))
         made = problem(loss=loss, precision="float64", regularization=0.01, rows=rows)
+        made = replace(
+            made, training=replace(made.training, penalty=kind),
+            sample_weights=np.random.default_rng(0).uniform(0.2, 3.0, len(rows)),
+        )  # fmt: skip
         training = GradientTraining(made)
         with torch.no_grad():
             found = float(training.loss(np.arange(len(rows))))
@@ -75,7 +144,7 @@ def test_the_objective_is_the_problems_own():
         program = convexsnn.lower(replace(made, dictionary=replace(made.dictionary, count=20))).program
         table = simulate(network, made.inputs).outputs.reshape(program.targets.shape)
         losses = program.row_scale[:, 0] @ program.loss.value(table, program.targets)
-        assert found == pytest.approx(losses + 0.01 * np.abs(network.output_weights).sum(), rel=1e-12)
+        assert found == pytest.approx(losses + 0.01 * penalties[kind](network.output_weights), rel=1e-12)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -132,11 +201,51 @@ def test_checkpoints_of_others_are_refused(tmp_path):
     for other in (problem(epochs=1, seed=5), problem(epochs=1, rows=slice(0, 200)), problem(epochs=2)):
         with pytest.raises(ProblemFileError, match="of other data, another network"):
             train_gradient(other, checkpoint=file)
+    train_gradient(problem(epochs=1, networks=3), checkpoint=file)  # a key that is not for one network
     before = file.read_bytes()[:-30]
     file.write_bytes(before)
     with pytest.raises(ProblemFileError, match="run.npz"):
         train_gradient(problem(epochs=1), checkpoint=file)
     assert file.read_bytes() == before
+
+
+def altered(change):
+    def alter(arrays):
+        rows = json.loads(str(arrays["history"]))
+        arrays["history"] = np.asarray(json.dumps(change(rows)))
+
+    return alter
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        altered(lambda rows: [1, 2]),
+        altered(lambda rows: rows[:1]),
+        altered(lambda rows: [{**row, "loss": 0.0} for row in rows]),
+        lambda arrays: arrays.update({"weights.output_weights": arrays["weights.output_weights"] * 2}),
+        lambda arrays: arrays.pop("weights.output_weights"),
+        lambda arrays: arrays.pop("optimizer.0.step"),
+        lambda arrays: arrays.update({"optimizer.0.exp_avg": np.zeros(3, dtype=np.float32)}),
+        lambda arrays: arrays.update(best=np.array([np.nan, np.inf])),
+        lambda arrays: arrays.pop("digest"),
+        lambda arrays: arrays.update(format=np.asarray("x")),
+    ],
+)
+def test_altered_checkpoints_are_refused(tmp_path, change):
+    file, made = tmp_path / "run.npz", problem(epochs=2, validation=0.2)
+    train_gradient(made, checkpoint=file)
+    arrays = read_npz(file)
+    change(arrays)
+    write_npz(file, arrays)
+    with pytest.raises(ProblemFileError, match="run.npz: damaged") as caught:
+        train_gradient(made, checkpoint=file)
+    assert str(caught.value).count("\n") == 0
+
+
+def test_a_checkpoint_needs_a_folder(tmp_path):
+    with pytest.raises(ProblemFileError, match="checkpoint: .*no such folder"):
+        train_gradient(problem(), checkpoint=tmp_path / "no" / "run.npz")
 
 
 def test_the_best_on_held_out_samples_is_kept():
@@ -203,6 +312,27 @@ def test_a_loss_that_is_not_finite_stops(tmp_path):
     ):
         training.run()
     assert len(train_gradient(made, checkpoint=file).history) == 4
+
+
+def test_gradients_and_weights_that_are_not_finite_stop(tmp_path):
+    """Units with weights that are NaN never fire, so that the loss is finite."""
+    file = tmp_path / "run.npz"
+    with pytest.raises(SolverFailed, match="a gradient is not finite in epoch 1; .* a larger gradient.width"):
+        train_gradient(problem(width=1e-39), checkpoint=file)
+    training = GradientTraining(problem(epochs=1, batch=240), checkpoint=file)
+    (layer,) = training.module.layers
+    training.optimizer.register_step_post_hook(lambda *_: layer.weights.data.fill_(np.nan))
+    with pytest.raises(SolverFailed, match="a weight is not finite in epoch 1"):
+        training.run()
+    assert not file.exists()
+
+
+def test_one_value_cannot_be_normalised():
+    made = problem([{"width": 4, "bias": True}], batch=1, normalize=True)
+    made = replace(made, inputs=made.inputs[:, :1])
+    with pytest.raises(ShapeError, match="batch: 1; one had 1: Expected more than 1 value") as caught:
+        train_gradient(made)
+    assert str(caught.value).count("\n") == 0
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convexsnn.arrays import FloatArray, IntArray
+from convexsnn.arrays import FloatArray, IntArray, choice
 from convexsnn.errors import ConvexSNNError, ShapeError, SolverFailed
 from convexsnn.files import with_folder
 from convexsnn.gradient.checkpoint import load_checkpoint, save_checkpoint
@@ -64,8 +64,9 @@ def device_of(name: str) -> torch.device:
     Raises
     ------
     ShapeError
-        "cuda" without a GPU.
+        Another name, or "cuda" without a GPU.
     """
+    choice("device", name, ("auto", "cpu", "cuda"))
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
