@@ -11,6 +11,9 @@ from dataclasses import replace  # noqa: E402
 from convexsnn.gradient.training import train_gradient  # noqa: E402
 from convexsnn.networks import save_network  # noqa: E402
 from convexsnn.problem import load_problem  # noqa: E402
+from convexsnn.simulate import simulate  # noqa: E402
+from convexsnn.train.column_generation import ColumnGeneration  # noqa: E402
+from convexsnn.train.gap import distance  # noqa: E402
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -32,6 +35,24 @@ def test_trained_readout_optimum_and_bound_are_in_order(cli, tmp_path, seed):
     status, text, _ = cli("gap", "exact-xor", tmp_path / "trained.npz")
     lines = [line.split()[:2] for line in text.splitlines()[1:5]]
     assert lines == [["this", "network"], ["its", "readout"], ["best", "found"], ["lower", "bound"]]
+
+
+def test_column_generation_begins_with_the_networks_patterns(monkeypatch):
+    problem = load_problem("exact-xor")
+    layers = tuple(replace(layer, width=6) for layer in problem.network.layers)
+    spec = replace(problem.gradient, epochs=60, batch=4, learning_rate=0.02, seed=1)
+    network = replace(problem.network, layers=layers, subnetworks=1)
+    sampled = replace(problem.dictionary, source="sample")
+    made = replace(problem, gradient=spec, network=network, dictionary=sampled)
+    trained = train_gradient(made).network
+    starts, run = [], ColumnGeneration.run
+    monkeypatch.setattr(ColumnGeneration, "run", lambda self, start: starts.append(start) or run(self, start))
+    found = distance(made, trained)
+    columns = starts[0].columns.toarray()
+    patterns = simulate(trained, made.inputs).spikes[-1][:, -1]
+    assert {c.tobytes() for c in columns.T} == {c.tobytes() for c in patterns.T if c.any()}
+    assert found.result.iterations[0].patterns == columns.shape[1]
+    assert found.result.iterations[0].objective == pytest.approx(found.readout.objective, rel=1e-6)
 
 
 def test_a_folder_has_the_networks_that_gave_the_witnesses(cli, tmp_path):

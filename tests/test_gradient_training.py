@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from convexsnn.gradient.losses import LOSSES, penalty  # noqa: E402
 from convexsnn.gradient.training import GradientTraining, starting_network, train_gradient  # noqa: E402
 from convexsnn.problem import Problem  # noqa: E402
 from convexsnn.programs.losses import LOSSES as OURS  # noqa: E402
+from convexsnn.report.summary import summary_text  # noqa: E402
 from convexsnn.simulate import simulate  # noqa: E402
 from convexsnn.tasks import generate  # noqa: E402
 
@@ -122,8 +124,9 @@ def test_no_epoch_begins_when_the_time_is_over(monkeypatch):
     run = train_gradient(problem(), time_limit=2.5, progress=tick)
     assert run.stopped_by == "time" and len(run.history) == 3
     monkeypatch.undo()
-    none = train_gradient(problem(), time_limit=1e-9)
-    assert none.stopped_by == "time" and not none.history and same(none.network, starting_network(problem()))
+    made = problem(precision="float64")
+    none = train_gradient(made, time_limit=1e-9)
+    assert none.stopped_by == "time" and not none.history and same(none.network, starting_network(made))
 
 
 @pytest.mark.parametrize("kind", ["l1", "group"])
@@ -299,6 +302,65 @@ def test_its_hidden_layers_are_witnesses():
     assert row["train_accuracy"] == accuracy(made, trained) and row["test_accuracy"] is None
     assert made.fingerprint() == replace(made, gradient=replace(made.gradient, seed=3)).fingerprint()
     assert made.tables()["gradient"]["epochs"] == 10 and "gradient" not in problem().tables()
+
+
+def witnesses(**gradient):
+    keys = {"epochs": 3, "networks": 3, "seed": 4, **gradient}
+    return problem(dictionary={"source": "surrogate_gradient", "margin": 0.0}, **keys)
+
+
+def test_several_networks_have_seeds_one_apart_and_all_give_witnesses():
+    made, told = witnesses(), []
+    result = convexsnn.train(made, progress=lambda *given: told.append(given))
+    alone = [train_gradient(problem(epochs=3, seed=seed)).network for seed in (4, 5, 6)]
+    assert all(same(one, other) for one, other in zip(result.trained, alone, strict=True))
+    patterns = np.concatenate([simulate(one, made.inputs).spikes[0][:, -1] for one in alone], axis=1)
+    wanted = {column.tobytes() for column in patterns.T if column.any()}
+    found = {column.tobytes() for column in result.lowered.dictionary.columns.toarray().T}
+    assert found == wanted and len(wanted) > 20
+    shares = [share for what, share in told if "epoch" in what]
+    assert shares == pytest.approx([k / 9 for k in range(1, 10)])
+    assert told[5][0].startswith("network 2 of 3, epoch 2") or told[6][0].startswith("network 2 of 3, epoch")
+
+
+def test_a_time_limit_that_cuts_training_short_is_told(monkeypatch):
+    clock = [0.0]
+    for module in ("gradient.loop", "train.trained"):
+        monkeypatch.setattr(f"convexsnn.{module}.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def tick(what, share):
+        clock[0] += 2.0 * ("epoch" in what)
+
+    summary = convexsnn.train(witnesses(), time_limit=9.0, progress=tick).summary()
+    ends = [(row["stopped_by"], row["rounds"]) for row in summary["trained"]]
+    assert ends == [("epochs", 3), ("time", 2)] and summary["trained_of"] == 3
+    text = summary_text({**summary, "out": None})
+    assert "stopped by time after 2 rounds" in text and "time was over after 2 of 3 networks" in text
+    whole = summary_text({**convexsnn.train(witnesses(epochs=1)).summary(), "out": None})
+    assert "time" not in whole.replace("times", "")
+
+
+def test_every_network_has_its_own_checkpoint(cli, tmp_path):
+    made = witnesses(checkpoint_every=1)
+    made.save(tmp_path)
+    stopped = []
+
+    def stop(what, share):
+        stopped.append(what)
+        if what.startswith("network 2 of 3, epoch 2"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convexsnn.train(made, checkpoint=tmp_path / "run.npz", progress=stop)
+    assert sorted(file.name for file in tmp_path.glob("run*")) == ["run-1.npz", "run-2.npz"]
+    status, out, err = cli("solve", "problem.toml", "--checkpoint", "run.npz", "--json")
+    assert status == 0, err
+    assert json.loads(out)["trained"] == convexsnn.train(made).summary()["trained"]
+    assert sorted(file.name for file in tmp_path.glob("run*")) == ["run-1.npz", "run-2.npz", "run-3.npz"]
+    status, _, err = cli("solve", "xor", "--checkpoint", "run.npz")
+    assert status == 2 and 'checkpoint: is for training.method = "admm" or dictionary.source' in err
+    status, _, err = cli("solve", "problem.toml", "--checkpoint", "no/run.npz")
+    assert status == 2 and "checkpoint: no/run-1.npz: no such folder no" in err and err.count("\n") == 1
 
 
 def test_a_loss_that_is_not_finite_stops(tmp_path):
