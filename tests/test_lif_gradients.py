@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from convexsnn.errors import ShapeError  # noqa: E402
 from convexsnn.gradient import kernels_torch  # noqa: E402
-from convexsnn.gradient.lif import lif  # noqa: E402
+from convexsnn.gradient.lif import GRADIENTS, lif  # noqa: E402
 from convexsnn.gradient.surrogate import SHAPES, Surrogate  # noqa: E402
 from convexsnn.networks import LIF, RESETS, Layer  # noqa: E402
 from convexsnn.simulate import run_layer  # noqa: E402
@@ -204,12 +204,24 @@ def test_numbers_for_leak_and_threshold_and_parts_of_the_gradient():
         ({"current": torch.ones(0, 2)}, "current: "),
         ({"leak": torch.ones(3)}, r"leak: \(3,\) does not fit current \(3, 2\)"),
         ({"threshold": torch.ones(2, 2)}, r"threshold: \(2, 2\) does not fit current \(3, 2\)"),
+        ({"current": np.ones((3, 2))}, r"current: expected a torch tensor \(T, ..., m\), got ndarray"),
     ],
 )
-def test_bad_input(change, words):
-    given = {"current": torch.ones(3, 2), "leak": 0.5, **change}
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_bad_input(change, words, gradient):
+    given = {"current": torch.ones(3, 2), "leak": 0.5, "gradient": gradient, **change}
     with pytest.raises(ShapeError, match=words):
         lif(given.pop("current"), given.pop("leak"), **given)
+
+
+@pytest.mark.parametrize("backend", ["fused", "torch"])
+def test_a_derivative_of_the_adjoint_is_refused(backend):
+    current = torch.rand(4, 3, requires_grad=True)
+    spikes = lif(current, 0.9, backend=backend)
+    weights = torch.rand(4, 3, requires_grad=True)
+    (first,) = torch.autograd.grad((spikes * weights).sum(), current, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable|does not require grad"):
+        first.square().sum().backward()
 
 
 @pytest.mark.parametrize("given, words", [(("step", 1.0), "surrogate: "), (("triangle", 0.0), "width: ")])

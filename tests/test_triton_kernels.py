@@ -30,14 +30,14 @@ def test_kernels_compile_for_a_gpu(reset, kind, alone):
     numbers, one = (NUMBERS, {}) if not alone else ({"neurons": "i32"}, {"steps": 1})
     pointers = ("current", "leak", "threshold", "membranes", "spikes")
     forward = compiled(
-        kernels_triton._forward, pointers, numbers, {"reset": reset, "block": 128, **one}, kind
+        kernels_triton._forward, pointers, numbers, {"reset": reset, "block": 128, "ahead": 4, **one}, kind
     )
     assert forward["cubin"] and not re.search(r"\bfma\.", forward["ptx"])  # rounded as the simulator rounds
     pointers = ("grad", "membranes", "leak", "threshold", "out", "by_leak", "by_threshold")
     for shape in {reset, 4}:
         constants = {
             "height": 1.3, "inverse": 0.7, "reset": reset, "through": True, "shape": shape,
-            "parameters": shape == 4, "block": 128, **one,
+            "parameters": shape == 4, "block": 128, "ahead": 4, **one,
         }  # fmt: skip
         more = {**numbers, "last": "i64"}
         assert compiled(kernels_triton._backward, pointers, more, constants, kind)["cubin"]
