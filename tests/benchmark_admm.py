@@ -1,9 +1,8 @@
 """ADMM on event-MNIST: accuracy beside surrogate gradients, its variants, cost beside BLAS, memory.
 
 Run with ``python tests/benchmark_admm.py accuracy``, ``variants``, ``cost`` or ``memory``. Numbers are
-reported, not asserted. Surrogate gradients are a plain implementation here and need torch: the same network
-(same layers, biases, leaks, reset, readout, no output bias), Adam with a cosine schedule, arctangent
-surrogate.
+reported, not asserted. Surrogate gradients are the package's own and need torch: the same network, Adam with
+a cosine schedule, arctangent surrogate.
 """
 
 import argparse
@@ -12,71 +11,24 @@ import resource
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from convexsnn.problem import Problem, load_problem
+from convexsnn.specs import GradientSpec
 from convexsnn.train.admm import AdmmTraining
 from convexsnn.train.admm_result import judge, train_admm
 
-EPOCHS, BATCH, RATE, SHARPNESS = 20, 100, 1e-3, 2.0
+PEER = GradientSpec(epochs=20, batch=100, learning_rate=1e-3)
 
 
 def surrogate_gradient(problem, seed=0):
-    """Return test accuracy of each seed's last epoch, as simulated by the package itself."""
-    import torch
+    """Return what the simulator says of the same network, trained by the package's own gradients."""
+    from convexsnn.gradient.training import train_gradient
 
-    from convexsnn.networks import LIF, Layer, Network
-
-    class Spike(torch.autograd.Function):
-        @staticmethod
-        def forward(context, distance):
-            context.save_for_backward(distance)
-            return (distance >= 0).float()
-
-        @staticmethod
-        def backward(context, grad):
-            (distance,) = context.saved_tensors
-            return grad * SHARPNESS / 2 / (1 + (np.pi / 2 * SHARPNESS * distance) ** 2)
-
-    torch.manual_seed(seed)
-    specs = problem.network.layers
-    sizes = [problem.inputs.shape[2], *(spec.width for spec in specs)]
-    linear = [torch.nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
-    output = torch.nn.Linear(sizes[-1], problem.encoded_targets().shape[1], bias=False)
-    x = torch.tensor(problem.inputs, dtype=torch.float32)
-    y = torch.tensor(np.asarray(problem.targets), dtype=torch.int64)
-    steps, leak_out = x.shape[1], problem.network.readout_leak
-    kernel = torch.tensor([leak_out ** (steps - 1 - t) for t in range(steps)])[:, None, None]
-
-    def outputs(batch):
-        signal = batch.transpose(0, 1)
-        for layer, spec in zip(linear, specs, strict=True):
-            current, left, spikes = layer(signal), 0.0, []
-            for t in range(steps):
-                membrane = left + current[t]
-                spikes.append(Spike.apply(membrane - spec.threshold))
-                left = spec.leak[0] * (membrane - spec.threshold * spikes[-1])
-            signal = torch.stack(spikes)
-        return output((kernel * signal).sum(0))
-
-    parameters = [p for layer in [*linear, output] for p in layer.parameters()]
-    adam = torch.optim.Adam(parameters, lr=RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, EPOCHS * -(-len(x) // BATCH))
-    for _ in range(EPOCHS):
-        for rows in torch.randperm(len(x)).split(BATCH):
-            loss = torch.nn.functional.cross_entropy(outputs(x[rows]), y[rows])
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-            schedule.step()
-    layers = tuple(
-        Layer(layer.weight.detach().numpy(), LIF(spec.threshold, spec.leak[0]), layer.bias.detach().numpy())
-        for layer, spec in zip(linear, specs, strict=True)
-    )
-    network = Network(layers, output.weight.detach().numpy().T, "output_membrane", "last", leak_out)
-    return judge(problem, network)
+    return judge(problem, train_gradient(replace(problem, gradient=replace(PEER, seed=seed))).network)
 
 
 def accuracy(depths, seeds):
@@ -86,7 +38,7 @@ def accuracy(depths, seeds):
         ours, theirs = [], []
         for seed in range(seeds):
             begun = time.perf_counter()
-            result = train_admm(Problem(**{**vars_of(problem), "admm": with_seed(problem.admm, seed)}))
+            result = train_admm(replace(problem, admm=replace(problem.admm, seed=seed)))
             middle = time.perf_counter()
             peer = surrogate_gradient(problem, seed)
             ended = time.perf_counter()
@@ -103,16 +55,6 @@ def accuracy(depths, seeds):
             f"{depth} hidden: {np.mean(ours):.4f} / {np.mean(theirs):.4f} = {share:.4f}, target 0.97",
             flush=True,
         )
-
-
-def vars_of(problem):
-    return {k: v for k, v in vars(problem).items() if k != "target_code"}
-
-
-def with_seed(spec, seed):
-    from dataclasses import replace
-
-    return replace(spec, seed=seed)
 
 
 def events(samples, layers=1, width=256, **admm):

@@ -68,26 +68,29 @@ def _saved(file: Path, panels: int, fill: Callable[..., None]) -> None:
 
 
 def draw_methods(rows: Sequence[Row], file: Path) -> None:
-    """Plot time, speed-up and peak memory over T."""
+    """Plot time, speed-up, difference from autograd and peak memory over T."""
 
-    def fill(left: Any, middle: Any, right: Any) -> None:
+    def fill(left: Any, middle: Any, far: Any, right: Any) -> None:
         for method in METHODS:
             own = [row for row in rows if row["method"] == method]
             x, how = [row["steps"] for row in own], {"color": COLORS[method], "label": method}
             left.plot(x, [1e3 * row["seconds"] for row in own], "o-", **how)
             middle.plot(x, [row["speed_up"] for row in own], "o-", **how)
+            if method not in ("bptt", "bptt_indexed"):  # the reference, and the same sums
+                far.plot(x, [row["difference"] for row in own], "o-", **how)
             right.plot(x, [row["peak_bytes"] / 1e6 for row in own], "o-", **how)
         left.set(ylabel="forward + backward, ms", yscale="log")
         middle.set(ylabel="times faster than bptt", yscale="log")
+        far.set(ylabel="largest difference from bptt, relative", yscale="log")
         right.set(ylabel="peak memory, MB", ylim=(0, None))
         ticks = sorted({row["steps"] for row in rows})
-        for axis in (left, middle, right):
+        for axis in (left, middle, far, right):
             axis.set(xlabel="steps T", xscale="log")
             axis.set_xticks(ticks, labels=list(map(str, ticks)))
             axis.minorticks_off()
         left.legend(frameon=False)
 
-    _saved(file, 3, fill)
+    _saved(file, 4, fill)
 
 
 def draw_depth(depth: Any, residual: Any, file: Path) -> None:

@@ -75,7 +75,7 @@ def _forward(  # type: ignore[no-untyped-def]
     for _ in range(steps // ahead):
         given = ()
         for k in tl.static_range(ahead):
-            given = given + (tl.load(current + at + k * neurons, mask=inside),)
+            given = given + (tl.load(current + at + k * neurons, mask=inside),)  # type: ignore[assignment]
         for k in tl.static_range(ahead):
             carry = _stepped(carry + given[k], membranes, spikes, at, inside, beta, theta, reset)
             at += neurons
@@ -127,7 +127,7 @@ def _backward(  # type: ignore[no-untyped-def]
         given = ()
         for k in tl.static_range(ahead):
             place = at - k * neurons
-            given = given + (tl.load(membranes + place, mask=inside), tl.load(grad + place, mask=inside))
+            given = given + (tl.load(membranes + place, mask=inside), tl.load(grad + place, mask=inside))  # type: ignore[assignment]
         for k in tl.static_range(ahead):
             later, db, dt = _stepped_back(
                 given[2 * k], given[2 * k + 1], later, db, dt, beta, theta,
