@@ -1,7 +1,12 @@
 """Fixtures that more than one file of tests uses."""
 
+import os
 import shutil
 import sys
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: threads beside it would wait for each other
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 import numpy as np
 import pytest

@@ -45,12 +45,14 @@ def test_every_method_is_measured_at_every_number_of_steps(cli, tmp_path):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_the_long_benchmark(cli, tmp_path, monkeypatch):
     pytest.importorskip("mlxtend")  # part of the extra images, and of test
     monkeypatch.setattr(gradients, "TRAINING_STEP", {"steps": 12, "batch": 4})
-    small = {"depth": 10, "width": 4, "side": 16, "images": 40, "batch": 20, "epochs": 3}
+    small = {"depth": 10, "width": 8, "side": 16, "images": 120, "batch": 20, "epochs": 3}
     monkeypatch.setitem(benchmark_depth.RESIDUAL, "cpu", {**benchmark_depth.RESIDUAL["cpu"], **small})
-    status, out, err = cli("bench", "gradients", *SMALL, "--device", "cpu", "--long", "--json", "--out", "x")
+    size = ("--steps", "4", "--batch", "8", "--units", "6", "--repeat", "1")
+    status, out, err = cli("bench", "gradients", *size, "--device", "cpu", "--long", "--json", "--out", "x")
     assert status == 0, err
     told = json.loads(out)
     assert [row["method"] for row in told["training_step"]] == list(METHODS)

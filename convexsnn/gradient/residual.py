@@ -63,7 +63,11 @@ class SpikingConvolution(nn.Module):
 
     def current(self, signal: Tensor) -> Tensor:
         """Return the normalised input current, (T, n, filters, h, w), of a signal (T, n, channels, H, W)."""
-        flat = self.norm(self.convolution(signal.flatten(0, 1)))
+        images, made = signal.flatten(0, 1), self.convolution
+        # On a single pixel a stride does nothing, but in bfloat16 on a CPU torch 2.13 leaves part of the
+        # weights' gradient unset with it.
+        stride = made.stride if images.shape[-2:].numel() > 1 else 1
+        flat = self.norm(nn.functional.conv2d(images, made.weight, None, stride, made.padding))
         return flat.unflatten(0, signal.shape[:2]).to(self.norm.weight.dtype)
 
     def fire(self, current: Tensor) -> Tensor:
