@@ -132,7 +132,7 @@ def test_the_gap_does_not_depend_on_units(name, change):
 def big():
     """Programs, by small case, that take every solver well over a millisecond."""
     return {
-        case: make_program(*case[:3], rows=600, columns=600, fraction=0.01) for case in set(FIRST.values())
+        case: make_program(*case[:3], rows=450, columns=450, fraction=0.01) for case in set(FIRST.values())
     }
 
 
