@@ -56,7 +56,8 @@ def _peak(device: str) -> float:
 
 def _before(method: str, device: str) -> float:
     """Return `_peak` with a method's kernels made and loaded, so that they count for no one."""
-    METHODS[method](torch.zeros(2, 1, 1, device=device, requires_grad=True), LEAK).sum().backward()
+    current = torch.zeros(2, 3, 4, device=device, requires_grad=True)
+    METHODS[method](current, LEAK).backward(torch.ones_like(current))
     return _peak(device)
 
 
