@@ -93,7 +93,7 @@ def test_learning_rates_fall_along_half_a_cosine():
 
 
 def test_weights_decay_where_there_is_no_gradient():
-    for optimizer, least in (("adam", 0.0), ("sgd", 0.0)):
+    for optimizer in ("adam", "sgd"):
         made = problem(epochs=1, weight_decay=0.5, learning_rate=0.1, batch=240, optimizer=optimizer)
         training = GradientTraining(made)
         with torch.no_grad():
@@ -102,7 +102,7 @@ def test_weights_decay_where_there_is_no_gradient():
             training.module.output_weights.zero_()
         training.run()
         weights = training.module.layers[0].weights.detach()
-        assert least < weights.max() == pytest.approx(1.0 - 0.1 * 0.5, rel=1e-4)
+        assert weights.max() == pytest.approx(1.0 - 0.1 * 0.5, rel=1e-4)
 
 
 def test_batches_are_of_the_size_asked_for():
