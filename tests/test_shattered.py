@@ -1,6 +1,5 @@
 """All 0/1 patterns: the closed form against solvers on all 2^n columns, its layers against the simulator."""
 
-import time
 from itertools import product
 
 import numpy as np
@@ -93,13 +92,11 @@ def test_the_gap_is_rounding_at_any_regularization(loss, fraction):
     check(program, *solved(program))
 
 
-def test_five_thousand_rows_take_milliseconds():
+def test_five_thousand_rows():
     rng = np.random.default_rng(0)
     y = rng.standard_normal((5000, 1))
     program = make_program("squared", rows=5000, dictionary=y > 0, targets=y, weighted=True, fraction=0.1)
-    start = time.perf_counter()
     z, dual = solved(program)
-    assert time.perf_counter() - start < 0.5
     check(program, z, dual)
     patterns, weights = layer_cake(z[:, 0])
     np.testing.assert_allclose(weights @ patterns, z[:, 0], atol=1e-12)

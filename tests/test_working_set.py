@@ -1,7 +1,5 @@
 """Our own solver and the growing choice of columns against solvers that know neither."""
 
-import time
-
 import cvxpy as cp
 import numpy as np
 import pytest
@@ -160,10 +158,8 @@ def test_at_the_largest_penalty_and_above_the_answer_is_zero(loss, fraction):
 @pytest.mark.parametrize("loss", SMOOTH)
 def test_out_of_time_the_gap_is_still_certified(loss):
     program = make_program(loss, rows=60, columns=150, fraction=0.02)
-    begun = time.perf_counter()
     found = WorkingSet().solve(program, tolerance=1e-12, time_limit=1e-9)
-    assert time.perf_counter() - begun < 2 and found.status is Status.LIMIT
-    assert found.solver_status == "time limit"
+    assert found.status is Status.LIMIT and found.solver_status == "time limit"
     best = WorkingSet().solve(program, tolerance=1e-8).certificate.objective
     assert found.certificate.lower_bound <= best * (1 + 1e-9)
     assert found.certificate.objective >= best * (1 - 1e-7)

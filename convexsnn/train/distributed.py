@@ -69,12 +69,14 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Any:
         raise NotInstalled("workers: need dask; pip install 'convexsnn[distributed]'") from error
     if workers is not None:
         return _start(Client, workers)
-    client = None
+    # in two steps, to close it if it fails halfway: else that is left to the garbage collector, and where it
+    # runs in the client's own thread, closing waits for itself
+    client = Client.__new__(Client)
     try:
-        client = Client(scheduler, timeout=PATIENCE)
+        Client.__init__(client, scheduler, timeout=PATIENCE)
         client.wait_for_workers(1, timeout=PATIENCE)
     except Exception as error:  # whoever answers may be no scheduler: then anything is raised
-        if client is not None:
+        with suppress(Exception):
             client.close()
         raise ProblemFileError(f"scheduler: no answer at {scheduler!r}, or no worker: {error}") from error
     return client
