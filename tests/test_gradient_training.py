@@ -1,47 +1,22 @@
-"""Training by gradients: what it learns, stops by, keeps and goes on from; its witnesses; what is refused."""
+"""Training by gradients: what it learns, what it stops by, and what is refused."""
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from small_gradients import YIN_YANG, accuracy, problem, same  # noqa: E402
+
 import convexsnn  # noqa: E402
-from convexsnn.arrays import read_npz, write_npz  # noqa: E402
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, SolverFailed  # noqa: E402
 from convexsnn.gradient.loop import history_rows  # noqa: E402
 from convexsnn.gradient.losses import LOSSES, penalty  # noqa: E402
 from convexsnn.gradient.training import GradientTraining, starting_network, train_gradient  # noqa: E402
-from convexsnn.problem import Problem  # noqa: E402
 from convexsnn.programs.losses import LOSSES as OURS  # noqa: E402
-from convexsnn.report.summary import summary_text  # noqa: E402
 from convexsnn.simulate import simulate  # noqa: E402
-from convexsnn.tasks import generate  # noqa: E402
-
-YIN_YANG = generate("yin_yang", {"steps": 4, "train": 240, "test": 10})
-
-
-def problem(layers=None, loss="softmax", dictionary=None, regularization=1e-3, rows=slice(None), **gradient):
-    layers = layers or [{"width": 20, "bias": True}]
-    return Problem.from_arrays(
-        YIN_YANG["inputs"][rows], YIN_YANG["targets"][rows], layers=layers,
-        training={"loss": loss, "regularization": regularization}, dictionary=dictionary,
-        gradient={"epochs": 20, "batch": 20, "learning_rate": 5e-3, **gradient},
-    )  # fmt: skip
-
-
-def accuracy(made, network):
-    return np.mean(simulate(network, made.inputs).outputs.argmax(axis=1) == made.targets)
-
-
-def same(one, other):
-    pairs = zip([*one.layers], [*other.layers], strict=True)
-    return np.array_equal(one.output_weights, other.output_weights) and all(
-        np.array_equal(a.weights, b.weights) and np.array_equal(a.bias, b.bias) for a, b in pairs
-    )
 
 
 @pytest.mark.parametrize("method", ["exodus", "bptt", "slayer"])
@@ -182,75 +157,6 @@ def test_dropout_leaves_out_inputs_while_training():
     assert plain[-1].loss != other[-1].loss
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("validation", [0.0, 0.25])
-def test_a_checkpoint_goes_on_with_the_same_trajectory(tmp_path, optimizer, validation):
-    made = problem(epochs=9, checkpoint_every=4, optimizer=optimizer, validation=validation, dropout=0.1)
-    whole = train_gradient(made)
-    file = tmp_path / "run.npz"
-    training = GradientTraining(made, checkpoint=file)
-    stop = iter([None] * 7 + ["time"])
-    training._stopped = lambda: next(stop)
-    assert training.run().stopped_by == "time" and len(training.history) == 7
-    again = train_gradient(made, checkpoint=file)
-    assert same(again.network, whole.network)
-    for one, other in zip(again.history, whole.history, strict=True):
-        assert replace(one, seconds=0) == replace(other, seconds=0)
-
-
-def test_checkpoints_of_others_are_refused(tmp_path):
-    file = tmp_path / "run.npz"
-    train_gradient(problem(epochs=1), checkpoint=file)
-    for other in (problem(epochs=1, seed=5), problem(epochs=1, rows=slice(0, 200)), problem(epochs=2)):
-        with pytest.raises(ProblemFileError, match="of other data, another network"):
-            train_gradient(other, checkpoint=file)
-    train_gradient(problem(epochs=1, networks=3), checkpoint=file)  # a key that is not for one network
-    before = file.read_bytes()[:-30]
-    file.write_bytes(before)
-    with pytest.raises(ProblemFileError, match="run.npz"):
-        train_gradient(problem(epochs=1), checkpoint=file)
-    assert file.read_bytes() == before
-
-
-def altered(change):
-    def alter(arrays):
-        rows = json.loads(str(arrays["history"]))
-        arrays["history"] = np.asarray(json.dumps(change(rows)))
-
-    return alter
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        altered(lambda rows: [1, 2]),
-        altered(lambda rows: rows[:1]),
-        altered(lambda rows: [{**row, "loss": 0.0} for row in rows]),
-        lambda arrays: arrays.update({"weights.output_weights": arrays["weights.output_weights"] * 2}),
-        lambda arrays: arrays.pop("weights.output_weights"),
-        lambda arrays: arrays.pop("optimizer.0.step"),
-        lambda arrays: arrays.update({"optimizer.0.exp_avg": np.zeros(3, dtype=np.float32)}),
-        lambda arrays: arrays.update(best=np.array([np.nan, np.inf])),
-        lambda arrays: arrays.pop("digest"),
-        lambda arrays: arrays.update(format=np.asarray("x")),
-    ],
-)
-def test_altered_checkpoints_are_refused(tmp_path, change):
-    file, made = tmp_path / "run.npz", problem(epochs=2, validation=0.2)
-    train_gradient(made, checkpoint=file)
-    arrays = read_npz(file)
-    change(arrays)
-    write_npz(file, arrays)
-    with pytest.raises(ProblemFileError, match="run.npz: damaged") as caught:
-        train_gradient(made, checkpoint=file)
-    assert str(caught.value).count("\n") == 0
-
-
-def test_a_checkpoint_needs_a_folder(tmp_path):
-    with pytest.raises(ProblemFileError, match="checkpoint: .*no such folder"):
-        train_gradient(problem(), checkpoint=tmp_path / "no" / "run.npz")
-
-
 def test_the_best_on_held_out_samples_is_kept():
     made = problem(epochs=15, validation=0.3)
     run = train_gradient(made)
@@ -285,82 +191,6 @@ def test_hidden_weights_stay_in_the_box():
     made = problem(dictionary={"weight_box": 0.8}, epochs=5, learning_rate=0.1)
     layer = train_gradient(made).network.layers[0]
     assert np.abs(layer.weights).max() == pytest.approx(0.8, rel=1e-6)
-
-
-def test_its_hidden_layers_are_witnesses():
-    made = problem(dictionary={"source": "surrogate_gradient", "margin": 0.0}, epochs=10)
-    result = convexsnn.train(made)
-    trained = train_gradient(made).network
-    assert result.status == "optimal_on_dictionary" and result.lowered.dictionary.patterns <= 20
-    outputs = simulate(trained, made.inputs).outputs
-    loss = OURS["softmax"].value(outputs, made.encoded_targets()).mean()
-    objective = loss + 1e-3 * np.abs(trained.output_weights).sum()
-    assert result.certificate.objective <= objective
-    (row,), (kept,) = result.trained_as, result.trained
-    assert same(kept, trained) and result.summary()["trained"] == [row]
-    assert row["objective"] == pytest.approx(objective, rel=1e-12) and row["units"] == 20
-    assert row["train_accuracy"] == accuracy(made, trained) and row["test_accuracy"] is None
-    assert made.fingerprint() == replace(made, gradient=replace(made.gradient, seed=3)).fingerprint()
-    assert made.tables()["gradient"]["epochs"] == 10 and "gradient" not in problem().tables()
-
-
-def witnesses(**gradient):
-    keys = {"epochs": 3, "networks": 3, "seed": 4, **gradient}
-    return problem(dictionary={"source": "surrogate_gradient", "margin": 0.0}, **keys)
-
-
-def test_several_networks_have_seeds_one_apart_and_all_give_witnesses():
-    made, told = witnesses(), []
-    result = convexsnn.train(made, progress=lambda *given: told.append(given))
-    alone = [train_gradient(problem(epochs=3, seed=seed)).network for seed in (4, 5, 6)]
-    assert all(same(one, other) for one, other in zip(result.trained, alone, strict=True))
-    patterns = np.concatenate([simulate(one, made.inputs).spikes[0][:, -1] for one in alone], axis=1)
-    wanted = {column.tobytes() for column in patterns.T if column.any()}
-    found = {column.tobytes() for column in result.lowered.dictionary.columns.toarray().T}
-    assert found == wanted and len(wanted) > 20
-    shares = [share for what, share in told if "epoch" in what]
-    assert shares == pytest.approx([k / 9 for k in range(1, 10)])
-    assert told[5][0].startswith("network 2 of 3, epoch 2") or told[6][0].startswith("network 2 of 3, epoch")
-
-
-def test_a_time_limit_that_cuts_training_short_is_told(monkeypatch):
-    clock = [0.0]
-    for module in ("gradient.loop", "train.trained"):
-        monkeypatch.setattr(f"convexsnn.{module}.time", SimpleNamespace(perf_counter=lambda: clock[0]))
-
-    def tick(what, share):
-        clock[0] += 2.0 * ("epoch" in what)
-
-    summary = convexsnn.train(witnesses(), time_limit=9.0, progress=tick).summary()
-    ends = [(row["stopped_by"], row["rounds"]) for row in summary["trained"]]
-    assert ends == [("epochs", 3), ("time", 2)] and summary["trained_of"] == 3
-    text = summary_text({**summary, "out": None})
-    assert "stopped by time after 2 rounds" in text and "time was over after 2 of 3 networks" in text
-    whole = summary_text({**convexsnn.train(witnesses(epochs=1)).summary(), "out": None})
-    assert "time" not in whole.replace("times", "")
-
-
-def test_every_network_has_its_own_checkpoint(cli, tmp_path):
-    made = witnesses(checkpoint_every=1)
-    made.save(tmp_path)
-    stopped = []
-
-    def stop(what, share):
-        stopped.append(what)
-        if what.startswith("network 2 of 3, epoch 2"):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        convexsnn.train(made, checkpoint=tmp_path / "run.npz", progress=stop)
-    assert sorted(file.name for file in tmp_path.glob("run*")) == ["run-1.npz", "run-2.npz"]
-    status, out, err = cli("solve", "problem.toml", "--checkpoint", "run.npz", "--json")
-    assert status == 0, err
-    assert json.loads(out)["trained"] == convexsnn.train(made).summary()["trained"]
-    assert sorted(file.name for file in tmp_path.glob("run*")) == ["run-1.npz", "run-2.npz", "run-3.npz"]
-    status, _, err = cli("solve", "xor", "--checkpoint", "run.npz")
-    assert status == 2 and 'checkpoint: is for training.method = "admm" or dictionary.source' in err
-    status, _, err = cli("solve", "problem.toml", "--checkpoint", "no/run.npz")
-    assert status == 2 and "checkpoint: no/run-1.npz: no such folder no" in err and err.count("\n") == 1
 
 
 def test_a_loss_that_is_not_finite_stops(tmp_path):
