@@ -1,19 +1,45 @@
 """`convexsnn bench gradients`: what it measures and writes, and what it refuses."""
 
 import json
+import subprocess
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from convexsnn.bench import gradients  # noqa: E402
-from convexsnn.gradient import benchmark_depth  # noqa: E402
+from convexsnn.errors import ConvexSNNError  # noqa: E402
+from convexsnn.gradient import benchmark, benchmark_depth  # noqa: E402
 from convexsnn.gradient.benchmark import METHODS  # noqa: E402
 
+ALONE = benchmark._alone
 SMALL = ("--steps", "4", "--steps", "9", "--batch", "8", "--units", "6", "--repeat", "2")
 
 
-def test_every_method_is_measured_at_every_number_of_steps(cli, tmp_path):
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Measure here: a process for each pair of steps and method takes seconds to start."""
+    kinds = {"layer": benchmark.layer_row, "step": benchmark.step_row}
+    monkeypatch.setattr(benchmark, "_alone", lambda what, **asked: kinds[what](**asked))
+
+
+@pytest.mark.parametrize("what, method, asked", [("layer", "slayer", {"units": 6}), ("step", "exodus", {})])
+def test_a_process_of_its_own_measures_the_same(what, method, asked, in_this_process):
+    asked = {"steps": 9, "batch": 8, "repeat": 2, "device": "cpu", "method": method, **asked}
+    here, alone = benchmark._alone(what, **asked), ALONE(what, **asked)
+    assert alone["difference"] == pytest.approx(here["difference"], rel=1e-5, abs=1e-6)
+    assert alone.keys() == here.keys() and 0 <= alone["peak_bytes"] < 50e6
+
+
+@pytest.mark.parametrize("said, told", [("Traceback\nMemoryError\n", "MemoryError"), ("", "exit status -9")])
+def test_a_process_that_dies_is_told(monkeypatch, said, told):
+    dead = subprocess.CompletedProcess([], -9, "", said)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: dead)
+    with pytest.raises(ConvexSNNError, match=f"^steps: 7, bptt: {told}$"):
+        benchmark.run_all("layer", [{"steps": 7}], lambda row: None)
+
+
+def test_every_method_is_measured_at_every_number_of_steps(cli, tmp_path, in_this_process):
     status, out, err = cli("bench", "gradients", *SMALL, "--device", "cpu", "--json")
     assert status == 0, err
     told = json.loads(out)

