@@ -218,7 +218,7 @@ def trained(cascade, seed):
     return convexsnn.train(running_parity(seed, cascade=cascade))
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_running_parity_takes_fewer_units_and_costs_less(seed, tmp_path):
     with_it, without = trained(True, seed), trained(False, seed)
     assert with_it.certificate.objective < 0.9 * without.certificate.objective

@@ -157,8 +157,8 @@ def test_a_fraction_is_of_the_largest_over_all_patterns(name):
 def two_layers(**dictionary):
     rng = np.random.default_rng(4)
     return Problem.from_arrays(
-        rng.normal(size=(40, 3, 2)),
-        rng.normal(size=40),
+        rng.normal(size=(12, 3, 2)),
+        rng.normal(size=12),
         layers=[{"bias": True, "width": 3}, {"bias": True}],
         network={"subnetworks": 5},
         dictionary={"weight_box": 4.0, **dictionary},

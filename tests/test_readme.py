@@ -30,7 +30,14 @@ def test_what_each_solver_takes_is_documented():
     assert solver_table() in README, "README.md: the table of solvers is not that of their Capabilities"
 
 
-@pytest.mark.parametrize("line", re.findall(r"^convexsnn .*$", README, flags=re.M))
+# whole trainings for what has tests of its own
+COMMANDS = [
+    pytest.param(line, marks=[pytest.mark.slow] * any(key in line for key in ("--checkpoint", "--workers")))
+    for line in re.findall(r"^convexsnn .*$", README, flags=re.M)
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
 def test_the_commands_run_as_written(line, tmp_path):
     words = line.split("#")[0].split()
     if words[1] in ("verify", "gap"):  # reads what the line before it wrote
