@@ -100,8 +100,15 @@ def test_training_finds_the_optimum_over_all_patterns(name, source):
     assert columns_of(result.lowered.dictionary) <= patterns_of_stack(name)
 
 
-@pytest.mark.parametrize("exact", [False, True])
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(
+    ("source", "exact"),
+    [
+        ("exact", True),
+        ("column_generation", False),
+        pytest.param("exact", False, marks=pytest.mark.slow),
+        pytest.param("column_generation", True, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("name", TRAININGS)
 def test_what_is_saved_is_proved_again(tmp_path, name, source, exact):
     result = trained(name, source)
