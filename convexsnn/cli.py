@@ -7,9 +7,7 @@ What a command needs is imported inside it, so that --help is instant.
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +15,7 @@ import typer
 
 from convexsnn.bench import command as benchmark
 from convexsnn.errors import ConvexSNNError
-from convexsnn.terminal import Interrupted, Progress, interrupt
+from convexsnn.terminal import Progress, hear_ctrl_c, interruption, keeping
 
 app = typer.Typer(
     add_completion=False,
@@ -179,7 +177,8 @@ def solve(
         check_writable(out, force)
     loaded = load_problem(problem)
     try:
-        with Progress(quiet=as_json) as progress, cluster(loaded, workers, scheduler) as place:
+        where = cluster(loaded, workers, scheduler)
+        with keeping(checkpoint), Progress(quiet=as_json) as progress, where as place:
             result = train(
                 loaded, solver=solver, tolerance=tolerance, time_limit=time_limit, progress=progress,
                 checkpoint=checkpoint, place=place,
@@ -382,8 +381,7 @@ def export(
 
 def main() -> None:
     """Run the command line and leave with its exit status."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, interrupt)
+    hear_ctrl_c()
     try:
         app()
     except ConvexSNNError as error:
@@ -392,9 +390,11 @@ def main() -> None:
     except MemoryError as error:
         print(f"convexsnn: error: out of memory: {error}", file=sys.stderr)
         sys.exit(1)
-    except Interrupted:
-        print("convexsnn: interrupted; nothing was written", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:  # the reader of a pipe left, as `| head` does
         sys.stderr.close()
         sys.exit(0)
+    except BaseException as error:
+        if stopped := interruption(error):
+            print(f"convexsnn: interrupted; {stopped}", file=sys.stderr)
+            sys.exit(130)
+        raise

@@ -275,8 +275,8 @@ SCHEMA: dict[str, dict[str, Key]] = {
             "what stands for the derivative of the spike",
             ("fast_sigmoid", "arctangent", "gaussian", "triangle", "rectangle"),
         ),
-        "width": Key("number", 1.0, "of the surrogate, in units of the membrane", above=0),
-        "scale": Key("number", 1.0, "factor of the surrogate", above=0),
+        "width": Key("number", 1.0, "of the surrogate, in units of the membrane", least=1e-15, most=1e9),
+        "scale": Key("number", 1.0, "factor of the surrogate", above=0, most=1e9),
         "normalize": Key(
             "flag",
             False,
@@ -296,7 +296,7 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "schedule": Key(
             "text", "cosine", "of the learning rate: falling to 0, or constant", ("cosine", "constant")
         ),
-        "weight_decay": Key("number", 0.0, "of all weights, in every step", least=0),
+        "weight_decay": Key("number", 0.0, "of all weights, in every step", least=0, most=1e9),
         "rate": Key("number", 0.1, "firing rate of the start", above=0, below=1),
         "seed": Key("whole", 0, "of the start and the batches", least=0),
         "networks": Key(

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -35,4 +40,28 @@ class Interrupted(BaseException):
 
 def interrupt(*_: object) -> None:
     """Raise `Interrupted`; a signal handler."""
-    raise Interrupted
+    raise Interrupted("nothing was written")
+
+
+def hear_ctrl_c() -> None:
+    """Make Ctrl-C raise `Interrupted`; only the main thread can ask for that."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, interrupt)
+
+
+def interruption(error: BaseException | None) -> Interrupted | None:
+    """Return the `Interrupted` that an exception is or came of: what is cut off may fail while it is left."""
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__context__
+    return error
+
+
+@contextmanager
+def keeping(checkpoint: Path | None) -> Iterator[None]:
+    """Say on Ctrl-C that a checkpoint's files stay, where one was asked for."""
+    try:
+        yield
+    except BaseException as error:
+        if checkpoint is None or interruption(error) is None:
+            raise
+        raise Interrupted(f"what was written to --checkpoint {checkpoint} is kept, nothing else") from error

@@ -70,6 +70,17 @@ def test_every_method_is_measured_at_every_number_of_steps(cli, tmp_path, in_thi
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_failed_measurement_leaves_no_folder(cli, tmp_path, monkeypatch, there):
+    if there:
+        (tmp_path / "bench-gradients").mkdir()
+    dead = subprocess.CompletedProcess([], 1, "", "MemoryError")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: dead)
+    status, _, err = cli("bench", "gradients", *SMALL, "--device", "cpu")
+    assert status == 1 and err == "convexsnn: error: steps: 4, bptt: MemoryError\n"
+    assert (tmp_path / "bench-gradients").exists() == there
+
+
 @pytest.mark.slow
 def test_the_long_benchmark(cli, tmp_path, monkeypatch):
     pytest.importorskip("mlxtend")  # part of the extra images, and of test

@@ -310,3 +310,36 @@ def test_a_reader_that_leaves_is_no_error():
     err = process.stderr.read()
     process.stderr.close()
     assert process.wait() in (0, 1) and "Traceback" not in err
+
+
+def test_ctrl_c_says_that_a_checkpoint_stays(tmp_path):
+    script = """
+from convexsnn.train import admm
+iterate = admm.AdmmTraining._iterate
+def slow(self, k):
+    if k == 2:
+        print("now", flush=True)
+        time.sleep(30)
+    return iterate(self, k)
+admm.AdmmTraining._iterate = slow
+"""
+    (tmp_path / "short.toml").write_text(
+        (library() / "yin-yang-admm.toml").read_text().replace("[admm]", "[admm]\ncheckpoint_every = 1")
+    )
+    status, out, err = interrupt(tmp_path, script, "solve", "short.toml", "--checkpoint", "run.npz")
+    assert (status, out) == (130, "") and files_in(tmp_path) == ["run.npz", "short.toml"]
+    assert err == "convexsnn: interrupted; what was written to --checkpoint run.npz is kept, nothing else\n"
+
+
+def test_ctrl_c_in_the_middle_of_a_file_is_no_other_error(tmp_path):
+    """A zip file that is left while it has a member open says so, in the place of what it was left for."""
+    script = """
+import zipfile
+def closing(self):
+    print("now", flush=True)
+    time.sleep(30)
+zipfile._ZipWriteFile.close = closing
+"""
+    status, out, err = interrupt(tmp_path, script, "solve", "xor", "--out", "there")
+    assert (status, out, files_in(tmp_path)) == (130, "", [])
+    assert err.startswith("convexsnn: interrupted; nothing was written\n")  # then what zipfile says of itself

@@ -13,6 +13,7 @@ from convexsnn.cli import main
 from convexsnn.networks import LIF, Layer, Network, save_network
 from convexsnn.problem import load_problem
 from convexsnn.simulate import simulate
+from convexsnn.train import gap as gap_module
 
 KEYS = set(
     "problem objective gap not_covered min_margin train_accuracy units readout no_readout optimum excess "
@@ -135,3 +136,23 @@ def test_a_margin_below_the_definition_has_no_gap(gap):
     assert found["gap"] is None and "margin" in found["not_covered"] and found["min_margin"] < 1e-6
     assert "margin" in gap(network)[1]
     assert f"{told(gap(random_network(1), '--json'))['gap']:.3g} at most" in gap(random_network(1))[1]
+
+
+def test_the_readout_has_the_tolerance_and_what_is_left_of_the_time(monkeypatch):
+    asked = []
+
+    def solve(program, name, **given):
+        asked.append(given)
+        return real(program, name, **given)
+
+    real = gap_module.solve
+    monkeypatch.setattr(gap_module, "solve", solve)
+    problem = load_problem("xor")
+    network = convexsnn.train(problem).network
+    found = gap_module.distance(problem, network, tolerance=1e-3, time_limit=50.0)
+    (given,) = asked
+    left = 50.0 - found.result.seconds["total"]
+    assert given == {"tolerance": 1e-3, "time_limit": pytest.approx(left, abs=1e-3)}
+    asked.clear()
+    gap_module.distance(problem, network)
+    assert asked == [{"tolerance": problem.solver.tolerance, "time_limit": None}]

@@ -14,6 +14,7 @@ import convexsnn  # noqa: E402
 from convexsnn.arrays import read_npz, write_npz  # noqa: E402
 from convexsnn.errors import ProblemFileError  # noqa: E402
 from convexsnn.gradient.training import GradientTraining, train_gradient  # noqa: E402
+from convexsnn.problem import Problem  # noqa: E402
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -106,3 +107,33 @@ def test_every_network_has_its_own_checkpoint(cli, tmp_path):
     assert status == 2 and 'checkpoint: is for training.method = "admm" or dictionary.source' in err
     status, _, err = cli("solve", "problem.toml", "--checkpoint", "no/run.npz")
     assert status == 2 and "checkpoint: no/run-1.npz: no such folder no" in err and err.count("\n") == 1
+
+
+def test_the_same_numbers_in_another_shape_are_other_data(tmp_path):
+    inputs = np.random.default_rng(0).normal(size=(6, 4, 3))
+    for shape in ((6, 4, 3), (4, 6, 3)):
+        made = Problem.from_arrays(
+            inputs.reshape(shape), inputs[..., 0].reshape(shape[:2]), layers=[{"width": 5, "bias": True}],
+            network={"supervise": "all"}, training={"loss": "squared", "regularization": 0.1},
+            gradient={"epochs": 1},
+        )  # fmt: skip
+        if shape[0] == 6:
+            train_gradient(made, checkpoint=tmp_path / "run.npz")
+        else:
+            with pytest.raises(ProblemFileError, match="of other data"):
+                train_gradient(made, checkpoint=tmp_path / "run.npz")
+
+
+def test_more_epochs_than_asked_for_are_refused(tmp_path):
+    file = tmp_path / "run.npz"
+    train_gradient(problem(epochs=3, schedule="constant"), checkpoint=file)
+    with pytest.raises(ProblemFileError, match="run.npz: of 3 epochs, more than gradient.epochs, 2; choose"):
+        train_gradient(problem(epochs=2, schedule="constant"), checkpoint=file)
+    more = train_gradient(problem(epochs=4, schedule="constant"), checkpoint=file)
+    assert same(more.network, train_gradient(problem(epochs=4, schedule="constant")).network)
+
+
+def test_another_file_is_no_checkpoint(tmp_path):
+    write_npz(tmp_path / "data.npz", {"inputs": np.ones(3)})
+    with pytest.raises(ProblemFileError, match="data.npz: damaged, or no checkpoint: no 'format'"):
+        train_gradient(problem(), checkpoint=tmp_path / "data.npz")

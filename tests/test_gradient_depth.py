@@ -89,4 +89,6 @@ def test_what_cannot_be_folded_or_tuned_is_refused():
             layer.norm.weight.zero_()
     with pytest.raises(SolverFailed, match="width: none from 0.1 to 10"):
         tuned_surrogate(silent, spikes())
+    with pytest.raises(ShapeError, match="module: one hidden layer, whose gradient norm is level"):
+        tuned_surrogate(stack(1), spikes())
     assert norms_text(gradient_norms(silent, spikes())).endswith("largest over smallest: inf")

@@ -105,3 +105,32 @@ def test_a_convolution_is_refused():
     weights = np.ones((2, window.patch))
     with pytest.raises(ShapeError, match="window: gradient training takes dense layers"):
         LayerModule(Layer(weights, LIF(), window=window), Surrogate())
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize("reset", RESETS)
+def test_slayer_leaves_the_reset_out_of_unrolled_layers_too(reset, recurrent):
+    made = network(LIF(1.0, 0.8, reset), recurrent=recurrent)
+    signal = torch.tensor(np.random.default_rng(4).normal(size=(7, 20, 4)))
+    wanted = torch.tensor(np.random.default_rng(5).normal(size=(7, 20, 6)))
+    found = {}
+    for gradient in ("slayer", "bptt", "fused"):
+        layer = LayerModule(
+            made.layers[0], Surrogate(), gradient.replace("fused", "slayer"), 1.5, torch.float64, True
+        )
+        spikes = layer(signal) if gradient == "fused" else layer.unrolled(signal)[0]
+        spikes.backward(wanted)
+        found[gradient] = torch.cat([p.grad.flatten() for p in layer.parameters()])
+    assert torch.allclose(found["slayer"], found["fused"], rtol=1e-12)
+    assert torch.allclose(found["slayer"], found["bptt"]) == (reset == "none")
+
+
+def test_the_scale_is_that_of_the_membrane_readout_too():
+    """One step and no carry: spikes of the readout are all that has a gradient."""
+    made, inputs = network(LIF(1.0, 0.8, "none"), "membrane"), torch.randn(20, 1, 4, dtype=torch.float64)
+    norms = []
+    for scale in (1.0, 3.0):
+        module = NetworkModule(made, scale=scale, dtype=torch.float64)
+        module(inputs).sum().backward()
+        norms.append(module.layers[1].weights.grad)
+    assert torch.allclose(norms[1], 3.0 * norms[0], rtol=1e-12) and norms[0].abs().max() > 0

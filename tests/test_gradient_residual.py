@@ -143,10 +143,14 @@ def test_a_run_goes_on_identically_from_a_checkpoint(tmp_path):
         assert replace(one, seconds=0) == replace(other, seconds=0)
     values = zip(whole.module.state_dict().values(), again.module.state_dict().values(), strict=True)
     assert all(torch.equal(one, other) for one, other in values)
-    others = ResidualNetwork(10, width=4, steps=4), ResidualNetwork(10, width=4, steps=3, leak=0.8)
+    others = {"steps": 4}, {"leak": 0.8}, {"seed": 1}
     for other in others:
+        other = ResidualNetwork(10, width=4, **{"steps": 3, "seed": 2, **other})
         with pytest.raises(ProblemFileError, match="of other data, another network"):
             train_images(other, images, labels, spec, checkpoint=file)
+    n, channels, h, w = images.shape
+    with pytest.raises(ProblemFileError, match="of other data, another network"):
+        train_images(made(), images.reshape(n, channels, 2 * h, w // 2), labels, spec, checkpoint=file)
 
 
 def test_what_cannot_be_is_refused():
@@ -155,8 +159,18 @@ def test_what_cannot_be_is_refused():
         module.network()
     with pytest.raises(ShapeError, match="depth: expected one of 10, 18, 34, 50, got 101"):
         ResidualNetwork(101)
-    with pytest.raises(ShapeError, match="steps: "):
-        ResidualNetwork(10, steps=0)
+    for wrong, told in (
+        ({"steps": 0}, "steps: "),
+        ({"depth": [10]}, r"depth: expected one of 10, 18, 34, 50, got \[10\]"),
+        ({"leak": "a"}, r"leak: expected a number in \[0, 1\], got 'a'"),
+        ({"leak": None}, r"leak: expected a number in \[0, 1\], got None"),
+        ({"seed": "a"}, "seed: "),
+        ({"surrogate": "gaussian"}, "surrogate: expected a Surrogate, got 'gaussian'"),
+    ):
+        with pytest.raises(ShapeError, match=told):
+            ResidualNetwork(**{"depth": 10, **wrong})
+    with pytest.raises(ShapeError, match="module: expected a ResidualNetwork, got Linear"):
+        train_images(torch.nn.Linear(2, 2), np.zeros((4, 3, 8, 8)), np.arange(4))
     images, labels = np.zeros((4, 3, 8, 8)), np.arange(4)
     for wrong, told in (
         ((images[0], labels), r"images: expected \(n, channels=3, h, w\), got \(3, 8, 8\)"),
@@ -188,3 +202,5 @@ def test_what_cannot_be_is_refused():
         train_images(one, images[:, :, :1, :1], labels, GradientSpec(batch=1))
     with pytest.raises(ShapeError, match=r"images: expected \(n, h, w\), got \(4, 3, 8, 8\)"):
         scaled_images(images, 16)
+    with pytest.raises(ShapeError, match="images: expected real numbers"):
+        scaled_images(np.full((1, 4, 4), "a"), 16)

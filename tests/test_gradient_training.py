@@ -12,7 +12,7 @@ from small_gradients import YIN_YANG, accuracy, problem, same  # noqa: E402
 
 import convexsnn  # noqa: E402
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, SolverFailed  # noqa: E402
-from convexsnn.gradient.loop import history_rows  # noqa: E402
+from convexsnn.gradient.loop import batches, history_rows  # noqa: E402
 from convexsnn.gradient.losses import LOSSES, penalty  # noqa: E402
 from convexsnn.gradient.training import GradientTraining, starting_network, train_gradient  # noqa: E402
 from convexsnn.programs.losses import LOSSES as OURS  # noqa: E402
@@ -87,6 +87,8 @@ def test_batches_are_of_the_size_asked_for():
     training.run()
     assert [len(rows) for rows in sizes] == [60] * 4
     assert np.array_equal(np.sort(np.concatenate(sizes)), np.arange(240))
+    for count, most, expected in ((149, 100, [75, 74]), (5, 2, [2, 2, 1]), (3, 7, [3])):
+        assert [len(rows) for rows in batches(np.arange(count), most)] == expected
 
 
 def test_no_epoch_begins_when_the_time_is_over(monkeypatch):
@@ -193,6 +195,25 @@ def test_hidden_weights_stay_in_the_box():
     assert np.abs(layer.weights).max() == pytest.approx(0.8, rel=1e-6)
 
 
+@pytest.mark.parametrize("box", [0.1, 0.3, 0.5, 0.7])  # two are rounded up to single precision, one down
+def test_weights_on_the_edge_of_the_box_are_in_it(box):
+    dictionary = {"source": "surrogate_gradient", "weight_box": box, "margin": 0.0}
+    result = convexsnn.train(problem(dictionary=dictionary, epochs=3, learning_rate=0.1))
+    largest = np.abs(result.trained[0].layers[0].weights).max()
+    assert 0.999 * box < largest <= box
+
+
+def test_held_out_samples_are_judged_with_their_weights():
+    made = problem(loss="squared", epochs=1, validation=0.3, precision="float64", rows=slice(0, 60))
+    given = np.random.default_rng(0).uniform(0.01, 3.0, 60)
+    made = replace(made, sample_weights=given)
+    training = GradientTraining(made)
+    (last,), rows = training.run().history, training.held_out
+    outputs = simulate(training.module.network(), made.inputs[rows]).outputs
+    losses = OURS["squared"].value(outputs, made.encoded_targets()[rows])
+    assert last.validation_loss == pytest.approx(np.mean(given[rows] * losses))
+
+
 def test_a_loss_that_is_not_finite_stops(tmp_path):
     file = tmp_path / "run.npz"
     made = problem(epochs=4, checkpoint_every=1, loss="softmax")
@@ -209,8 +230,10 @@ def test_a_loss_that_is_not_finite_stops(tmp_path):
 def test_gradients_and_weights_that_are_not_finite_stop(tmp_path):
     """Units with weights that are NaN never fire, so that the loss is finite."""
     file = tmp_path / "run.npz"
+    training = GradientTraining(problem(epochs=1, batch=240), checkpoint=file)
+    training.module.output_weights.register_hook(lambda grad: grad * torch.inf)
     with pytest.raises(SolverFailed, match="a gradient is not finite in epoch 1; .* a larger gradient.width"):
-        train_gradient(problem(width=1e-39), checkpoint=file)
+        training.run()
     training = GradientTraining(problem(epochs=1, batch=240), checkpoint=file)
     (layer,) = training.module.layers
     training.optimizer.register_step_post_hook(lambda *_: layer.weights.data.fill_(np.nan))
@@ -234,6 +257,9 @@ def test_one_value_cannot_be_normalised():
         (lambda: subnetworks(2), LoweringError, "network.subnetworks: 2: gradients train one stack"),
         (lambda: problem([{"width": 2, "pool": 1, "kernel": 1, "shape": [4, 1, 1]}]), LoweringError, "dense"),
         (lambda: problem(validation=0.001), ShapeError, "validation: "),
+        (lambda: problem(width=1e-16), ProblemFileError, "gradient.width: expected at least 1e-15"),
+        (lambda: problem(scale=1e10), ProblemFileError, "gradient.scale: expected at most"),
+        (lambda: problem(weight_decay=1e10), ProblemFileError, "gradient.weight_decay: expected at most"),
     ],
 )
 def test_what_is_refused(made, error, words):
@@ -263,3 +289,9 @@ def test_progress_tells_epochs():
     train_gradient(problem(epochs=3), progress=lambda *given: told.append(given))
     assert [share for _, share in told] == [pytest.approx(k / 3) for k in (1, 2, 3)]
     assert told[0][0].startswith("epoch 1, objective ")
+
+
+@pytest.mark.parametrize("limit", ["a", np.nan, -1, 0])
+def test_a_time_limit_is_a_positive_number(limit):
+    with pytest.raises(ShapeError, match="^time_limit: expected a positive number"):
+        train_gradient(problem(), time_limit=limit)

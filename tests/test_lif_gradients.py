@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from convexsnn.errors import ShapeError  # noqa: E402
-from convexsnn.gradient import kernels_torch  # noqa: E402
+from convexsnn.gradient import kernels_cpu, kernels_torch  # noqa: E402
 from convexsnn.gradient.lif import GRADIENTS, lif  # noqa: E402
 from convexsnn.gradient.surrogate import SHAPES, Surrogate  # noqa: E402
 from convexsnn.networks import LIF, RESETS, Layer  # noqa: E402
@@ -205,6 +206,11 @@ def test_numbers_for_leak_and_threshold_and_parts_of_the_gradient():
         ({"leak": torch.ones(3)}, r"leak: \(3,\) does not fit current \(3, 2\)"),
         ({"threshold": torch.ones(2, 2)}, r"threshold: \(2, 2\) does not fit current \(3, 2\)"),
         ({"current": np.ones((3, 2))}, r"current: expected a torch tensor \(T, ..., m\), got ndarray"),
+        ({"leak": "a"}, "leak: expected real numbers, got 'a'"),
+        ({"leak": None}, "leak: expected real numbers, got None"),
+        ({"threshold": [[1.0], [1.0, 2.0]]}, "threshold: expected real numbers, got "),
+        ({"leak": torch.ones(2, dtype=torch.complex64)}, "leak: expected real numbers, got "),
+        ({"surrogate": "gaussian"}, "surrogate: expected a Surrogate, got 'gaussian'"),
     ],
 )
 @pytest.mark.parametrize("gradient", GRADIENTS)
@@ -224,7 +230,10 @@ def test_a_derivative_of_the_adjoint_is_refused(backend):
         first.square().sum().backward()
 
 
-@pytest.mark.parametrize("given, words", [(("step", 1.0), "surrogate: "), (("triangle", 0.0), "width: ")])
+@pytest.mark.parametrize(
+    "given, words",
+    [(("step", 1.0), "surrogate: "), *((("triangle", width), "width: ") for width in (0.0, 1e-44, 1e300))],
+)
 def test_bad_surrogates(given, words):
     with pytest.raises(ShapeError, match=words):
         Surrogate(*given)
@@ -261,3 +270,49 @@ def test_the_gpu_kernels_as_interpreted_are_the_slow_ones():
         cwd=Path(__file__).parent,
     )
     assert done.stdout == "same\n", done.stderr
+
+
+@pytest.mark.parametrize("gradient", ["exodus", "bptt"])
+@pytest.mark.parametrize("reset", RESETS)
+def test_what_is_smooth_has_no_scale(reset, gradient):
+    made = case(3)
+    plain, scaled = (
+        gradients(made, reset=reset, gradient=gradient, smooth=True, scale=scale) for scale in (1.0, 2.0)
+    )
+    close(scaled, plain, 0.0)
+
+
+def test_memory_is_used_again_and_never_twice_at_a_time(monkeypatch):
+    monkeypatch.setattr(kernels_cpu, "_pool", [])
+    like = torch.zeros(1000, 50)
+    first, second = kernels_cpu._room(like), kernels_cpu._room(like)
+    places = {first.data_ptr(), second.data_ptr()}
+    part = first[3:5]  # a view keeps it in use
+    del first, second
+    third, fourth = kernels_cpu._room(like), kernels_cpu._room(like)
+    assert third.data_ptr() in places - {part.data_ptr()} and fourth.data_ptr() not in places
+    assert len(kernels_cpu._pool) == 3
+    monkeypatch.setattr(kernels_cpu, "KEPT", 4 * like.nbytes)
+    del part, third
+    larger = torch.zeros(3000, 50)
+    kept = [kernels_cpu._room(larger)]
+    assert sorted(map(len, kernels_cpu._pool)) == [like.nbytes, larger.nbytes]  # what was free made room
+    kept.append(kernels_cpu._room(larger))  # none is left: memory of its own, that is not kept
+    assert len(kernels_cpu._pool) == 2 and kept[0].data_ptr() != kept[1].data_ptr()
+
+
+def test_threads_share_memory_without_harm():
+    made = case(1, (60, 100, 10))
+    expected = gradients(made)
+
+    def work(_):
+        for _ in range(20):
+            close(gradients(made), expected, 0.0)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(work, range(6)))
+    finally:
+        sys.setswitchinterval(interval)

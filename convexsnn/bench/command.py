@@ -155,13 +155,19 @@ def gradients(
     where = device_of(device).type
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ProblemFileError(f"out: {out}: exists; choose another folder")
+    there = out.exists()
     try:
         out.mkdir(exist_ok=True)
     except OSError as error:
         raise ProblemFileError(f"out: {out}: {error.strerror or error}") from error
     report = _quiet if as_json else _say
     layer = {"steps": asked, "batch": batch, "units": units}
-    values, text, files = run_gradients(layer, repeat, where, long, out, report)
+    try:
+        values, text, files = run_gradients(layer, repeat, where, long, out, report)
+    except BaseException:
+        if not there and not any(out.iterdir()):
+            out.rmdir()
+        raise
     if as_json:
         return print(json.dumps({"out": str(out), "files": files, **values}, allow_nan=False))
     print(f"\n{text}\nwrote {', '.join(str(out / name) for name in files)}")

@@ -300,11 +300,16 @@ def collect(
     fires = packed.counts() > 0
     kept = np.flatnonzero(fires & (margin_of >= definition.margin))
     if not len(kept):
-        silent = f"{int((~fires).sum())} never fire at a readout"
+        words = f"{int((~fires).sum())} never fire at a readout"
+        if fires.any():
+            largest = margin_of.max(initial=0.0, where=fires)
+            words += f", the largest margin of the others is {largest:.3g}"
+            words += f", dictionary.margin {definition.margin:g}; lower it, or"
+        else:
+            words += ";"
         raise LoweringError(
-            f"dictionary: none of {len(margin_of)} units has a pattern to use: {silent}, the largest margin "
-            f"of the others is {margin_of.max(initial=0.0, where=fires):.3g}, dictionary.margin "
-            f"{definition.margin:g}; lower it, or change dictionary.scale, bias or source"
+            f"dictionary: none of {len(margin_of)} units has a pattern to use: {words} "
+            "change dictionary.scale, bias or source"
         )
     kept = kept[np.argsort(-margin_of[kept], kind="stable")]
     kept = np.sort(kept[packed.select(kept).unique_columns()[0]])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from convexsnn.arrays import read_npz, write_npz
 from convexsnn.errors import ProblemFileError
 
-FORMAT = 3
+FORMAT = 4
 FREE = ("checkpoint_every", "patience", "device", "networks")  # keys that a resumed run may change
 
 
@@ -27,10 +26,10 @@ def _identity(training: Any) -> str:
     return json.dumps([training.identity(), spec], sort_keys=True)
 
 
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """Return a hash of all arrays but itself, by which an altered checkpoint is known."""
+def digest(**arrays: np.ndarray) -> str:
+    """Return a hash of names, types, shapes and values."""
     made = hashlib.sha256()
-    for name in sorted(set(arrays) - {"digest"}):
+    for name in sorted(arrays):
         array = arrays[name]
         made.update(f"{name} {array.dtype.str} {array.shape} ".encode())
         made.update(np.ascontiguousarray(array).tobytes())
@@ -58,7 +57,7 @@ def save_checkpoint(path: Path, training: Any) -> None:
         arrays |= {
             f"optimizer.{index}.{name}": np.asarray(torch.as_tensor(v).cpu()) for name, v in state.items()
         }
-    arrays["digest"] = np.asarray(_digest(arrays))
+    arrays["digest"] = np.asarray(digest(**arrays))
     try:
         write_npz(path, arrays)
     except OSError as error:
@@ -71,7 +70,7 @@ def load_checkpoint(path: Path, training: Any) -> list[dict[str, Any]]:
     Raises
     ------
     ProblemFileError
-        Missing, damaged, of another format, or of another problem or [gradient] table.
+        Missing, damaged, of another format, of another problem or [gradient] table, or of more epochs.
     """
     arrays = read_npz(path)
     try:
@@ -83,7 +82,7 @@ def load_checkpoint(path: Path, training: Any) -> list[dict[str, Any]]:
             raise ProblemFileError(
                 f"{path}: of other data, another network or [gradient] table; choose another file"
             )
-        if str(arrays["digest"]) != _digest(arrays):
+        if str(arrays.pop("digest")) != digest(**arrays):
             raise ProblemFileError(f"{path}: damaged or altered checkpoint: its digest is of other values")
         weights, best = ({
             name.removeprefix(prefix): torch.from_numpy(value)
@@ -96,6 +95,11 @@ def load_checkpoint(path: Path, training: Any) -> list[dict[str, Any]]:
                 state.setdefault(int(index), {})[key] = torch.from_numpy(value)
         value, epoch = arrays["best"]
         rows = json.loads(str(arrays["history"]))
+        if len(rows) > training.spec.epochs:
+            raise ProblemFileError(
+                f"{path}: of {len(rows)} epochs, more than gradient.epochs, {training.spec.epochs}; "
+                "choose another file"
+            )
         training.module.load_state_dict(weights)
         groups = training.optimizer.state_dict()["param_groups"]
         training.optimizer.load_state_dict({"state": state, "param_groups": groups})
@@ -104,4 +108,5 @@ def load_checkpoint(path: Path, training: Any) -> list[dict[str, Any]]:
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         if isinstance(error, ProblemFileError):
             raise
-        raise ProblemFileError(f"{path}: damaged checkpoint: {error}") from error
+        words = f"no {error}" if isinstance(error, KeyError) else error
+        raise ProblemFileError(f"{path}: damaged, or no checkpoint: {words}") from error

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from convexsnn.arrays import FloatArray, whole
-from convexsnn.errors import SolverFailed
+from convexsnn.errors import ShapeError, SolverFailed
 from convexsnn.gradient.surrogate import Surrogate
 
 NARROW, WIDE = 0.1, 10.0
@@ -56,10 +56,14 @@ def tuned_surrogate(module: Any, inputs: Tensor, seed: int = 0, steps: int = 12)
 
     Raises
     ------
+    ShapeError
+        There is one hidden layer alone.
     SolverFailed
         No width between 0.1 and 10 does, as where a layer passes no gradient at all.
     """
     whole("steps", steps)
+    if len(module.hidden_weights()) < 2:
+        raise ShapeError("module: one hidden layer, whose gradient norm is level with itself at any width")
     given, low, high = module.surrogate, NARROW, WIDE
 
     def rise(width: float) -> float:

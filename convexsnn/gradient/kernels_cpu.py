@@ -7,8 +7,8 @@ neurons, whose state stays in the second cache: long rows are what the memory is
 from __future__ import annotations
 
 import math
-import weakref
-from collections import deque
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -20,8 +20,10 @@ from torch import Tensor
 BLOCK = 1 << 15  # neurons at a time
 WORTH = 1 << 13  # neurons that pay for a thread
 KEPT = 1 << 29  # bytes of memory kept for the next call
+SMALL = 1 << 16  # bytes that the allocator has at hand anyway
 
-_spare: deque[np.ndarray] = deque()
+_pool: list[np.ndarray] = []
+_pool_lock = threading.Lock()
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -169,32 +171,46 @@ def _on_threads(task: Any, neurons: int) -> None:
             done.result()
 
 
-def _give_back(memory: np.ndarray) -> None:
-    """Keep the memory of a tensor that is gone, the oldest going first."""
-    _spare.append(memory)
-    while sum(len(m) for m in _spare) > KEPT:
-        _spare.popleft()
+def _references(pool: list[np.ndarray], index: int) -> int:
+    return sys.getrefcount(pool[index])
+
+
+FREE = _references([np.empty(1)], 0)  # references to an array that only its list has
+
+
+def _memory(size: int) -> np.ndarray:
+    """Return memory of the pool that nobody uses, or fresh memory, in the pool if there is room."""
+    free = [k for k in range(len(_pool)) if _references(_pool, k) == FREE]
+    fitting = [k for k in free if len(_pool[k]) == size]
+    if fitting:
+        _pool.append(_pool.pop(fitting[-1]))  # the last one used is the one still in the caches
+        return _pool[-1]
+    held, made = sum(map(len, _pool)), np.empty(size, np.uint8)
+    dropped = []
+    for k in free:
+        if held + size > KEPT:
+            dropped.append(k)
+            held -= len(_pool[k])
+    for k in reversed(dropped):
+        del _pool[k]
+    if held + size <= KEPT:
+        _pool.append(made)
+    return made
 
 
 def _room(like: Tensor) -> Tensor:
     """Return an empty tensor in memory that was used before, if there is some of this size.
 
-    The first touch of fresh memory costs more than the kernels do; torch keeps memory on GPUs only. Memory
-    comes back when the last tensor on its storage is gone: then torch lets go of the array it was made from.
+    The first touch of fresh memory costs more than the kernels do; torch keeps memory on GPUs only. Memory is
+    free when the last tensor on its storage is gone: then torch lets go of the array it was made from. This
+    shows in the count of references; a callback would swallow a Ctrl-C that comes while it runs.
     """
     size = like.numel() * like.element_size()
-    memory = None
-    for _ in range(len(_spare)):  # the last one back is the one still in the caches
-        found = _spare.pop()
-        if len(found) == size:
-            memory = found
-            break
-        _spare.appendleft(found)
-    if memory is None:
-        memory = np.empty(size, np.uint8)
-    array = memory.view(np.float32 if like.dtype == torch.float32 else np.float64).reshape(tuple(like.shape))
-    weakref.finalize(array, _give_back, memory).atexit = False
-    return torch.from_numpy(array)
+    if size < SMALL:
+        return torch.empty_like(like, memory_format=torch.contiguous_format)
+    with _pool_lock:
+        array = _memory(size).view(np.float32 if like.dtype == torch.float32 else np.float64)
+        return torch.from_numpy(array.reshape(tuple(like.shape)))
 
 
 def forward(current: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> tuple[Tensor, Tensor]:

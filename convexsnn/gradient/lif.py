@@ -132,11 +132,21 @@ def _kernels(current: Tensor, backend: str) -> Any:
     return kernels_torch
 
 
+def _real(name: str, value: Any, current: Tensor) -> Tensor:
+    try:
+        given = torch.as_tensor(value)
+        if given.is_complex():
+            raise TypeError("complex numbers")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ShapeError(f"{name}: expected real numbers, got {value!r}") from error
+    return given.to(current)
+
+
 def _each_neuron(name: str, value: Tensor | float, current: Tensor) -> Tensor:
     """Return one value a neuron, in a row; expanding is differentiable: gradients are sums over samples."""
     if isinstance(value, float | int):
         return current.new_full((current[0].numel(),), value)  # made in place: no copy to a GPU
-    given = torch.as_tensor(value, dtype=current.dtype, device=current.device)
+    given = _real(name, value, current)
     try:
         each = given.expand(current.shape[1:])
     except RuntimeError as error:
@@ -173,20 +183,22 @@ def lif(
         Factor of the surrogate's slope, SLAYER's gradient scale.
     smooth : bool
         Put the surrogate's integral in place of the spike: no longer a spiking layer, but one whose
-        gradient can be checked by finite differences.
+        gradient can be checked by finite differences; `scale` has no part in it.
     backend : {"auto", "fused", "torch"}
         What exodus and slayer run on: fused kernels where there are any, or steps in torch.
 
     Raises
     ------
     ShapeError
-        A name that is none of the above, a current without time and units, a leak or threshold that does not
-        fit it, no fused kernels.
+        A name that is none of the above, a current without time and units, a leak or threshold that is not
+        real or does not fit it, no fused kernels.
     """
     choice("reset", reset, RESETS)
     choice("gradient", gradient, GRADIENTS)
     choice("backend", backend, BACKENDS)
     positive("scale", scale)
+    if surrogate is not None and not isinstance(surrogate, Surrogate):
+        raise ShapeError(f"surrogate: expected a Surrogate, got {surrogate!r}")
     if not isinstance(current, Tensor):
         raise ShapeError(f"current: expected a torch tensor (T, ..., m), got {type(current).__name__}")
     if current.ndim < 2 or not current.numel() or not current.is_floating_point():
@@ -194,11 +206,10 @@ def lif(
     surrogate, code = surrogate or Surrogate(), RESETS.index(reset)
     flat = [_each_neuron(name, p, current) for name, p in (("leak", leak), ("threshold", threshold))]
     if gradient == "bptt":
-        beta, theta = (
-            torch.as_tensor(p, dtype=current.dtype, device=current.device) for p in (leak, threshold)
-        )
+        beta, theta = (_real(name, p, current) for name, p in (("leak", leak), ("threshold", threshold)))
         return _unrolled(current, beta, theta, code, surrogate, scale, smooth)
-    settings: tuple[Any, ...] = code, gradient == "exodus", surrogate, scale
+    # the slope of what is smooth is its own, without a factor
+    settings: tuple[Any, ...] = code, gradient == "exodus", surrogate, 1.0 if smooth else scale
     table = current.reshape(len(current), -1).contiguous()
     if smooth:
         spikes = _Smooth.apply(table, *flat, settings, surrogate)

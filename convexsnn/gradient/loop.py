@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convexsnn.arrays import FloatArray, IntArray, choice
+from convexsnn.arrays import FloatArray, IntArray, choice, positive
 from convexsnn.errors import ConvexSNNError, ShapeError, SolverFailed
 from convexsnn.files import with_folder
 from convexsnn.gradient.checkpoint import load_checkpoint, save_checkpoint
@@ -84,6 +84,11 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     return bool(torch.stack([torch.isfinite(one).all() for one in tensors]).all())
 
 
+def batches(rows: IntArray, most: int) -> list[IntArray]:
+    """Return rows in as few parts as have `most` or less each, of sizes one apart."""
+    return np.array_split(rows, -(-len(rows) // most))
+
+
 class Loop(ABC):
     """Training of a module on `samples`; `go` runs from the start, or from a checkpoint, to the end.
 
@@ -107,8 +112,10 @@ class Loop(ABC):
         self, spec: GradientSpec, module: nn.Module, samples: int, *, time_limit: float | None = None,
         progress: Progress | None = None, checkpoint: str | Path | None = None,
     ) -> None:  # fmt: skip
-        """Put module and optimizer in place; raises ProblemFileError for values that no file may have."""
+        """Put module and optimizer in place; raises ProblemFileError, ShapeError for what may not be."""
         read_section("gradient", asdict(spec))
+        if time_limit is not None:
+            positive("time_limit", time_limit)
         self.spec, self.module, self.progress = spec, module, progress
         self.checkpoint = None if checkpoint is None else with_folder("checkpoint", checkpoint)
         self.deadline = None if time_limit is None else time.perf_counter() + time_limit
@@ -212,7 +219,7 @@ class Loop(ABC):
         self._masks.manual_seed(int(np.random.default_rng([spec.seed, epoch, 1]).integers(1 << 62)))
         losses, norms = [], []
         self.module.train()
-        for batch in np.array_split(order, max(1, round(len(order) / spec.batch))):
+        for batch in batches(order, spec.batch):
             self.optimizer.zero_grad()
             try:
                 with self._precision():
@@ -239,7 +246,8 @@ class Loop(ABC):
     def _fail(self, what: str, epoch: int) -> NoReturn:
         raise SolverFailed(
             f"gradient: {what} in epoch {epoch + 1}; take a smaller gradient.learning_rate (got "
-            f"{self.spec.learning_rate:g}) or a larger gradient.width (got {self.spec.width:g})"
+            f"{self.spec.learning_rate:g}), weight_decay ({self.spec.weight_decay:g}) or scale "
+            f"({self.spec.scale:g}), or a larger gradient.width ({self.spec.width:g})"
         )
 
     def _record(self, epoch: int, loss: float, norms: FloatArray, rate: float, begun: float) -> None:

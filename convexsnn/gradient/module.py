@@ -2,7 +2,8 @@
 
 The module runs the dynamics of `networks.neurons` in the order of the simulator. LIF layers without
 recurrence take one of the gradients of `lif`; threshold units are LIF units without leak or reset; what sees
-spikes of its own layer (recurrent layers, recurrent threshold units, the membrane readout) is unrolled.
+spikes of its own layer (recurrent layers, recurrent threshold units, the membrane readout) is unrolled, by
+autograd: there exodus is bptt, and slayer leaves out what the reset passes on.
 
 [L20] Ledinauskas, Ruseckas, Juršėnas, Buračas, "Training deep spiking neural networks", 2020.
 """
@@ -106,6 +107,8 @@ class LayerModule(nn.Module):
                 after.append(membrane)
                 carry = self.own_weight * s
                 continue
+            if self.gradient == "slayer":
+                s = s.detach()  # the reset is left out of the gradient; recurrent weights see the spike above
             after.append(self._after_reset(membrane, s))
             carry = carried(membrane, s, self.leak, self.threshold, code)  # type: ignore[arg-type]
         return torch.stack(spikes), torch.stack(after)
@@ -209,7 +212,7 @@ class NetworkModule(nn.Module):
             signal = layer(signal)
         last: Any = self.layers[-1]
         if self.readout == "membrane":
-            seen = spike(last.unrolled(signal)[1], self.surrogate)
+            seen = spike(last.unrolled(signal)[1], last.surrogate, last.scale)
         else:
             seen = last(signal)
         if self.readout in ("spike", "membrane"):

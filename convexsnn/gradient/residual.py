@@ -14,7 +14,6 @@ which meets the threshold, so that depth does no harm before there is something 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,8 +24,9 @@ from torch import Tensor, nn
 
 from convexsnn.arrays import IntArray, choice, real_array, whole
 from convexsnn.errors import ShapeError
+from convexsnn.gradient.checkpoint import digest
 from convexsnn.gradient.lif import GRADIENTS, lif
-from convexsnn.gradient.loop import Epoch, Loop, Progress, device_of, float_type
+from convexsnn.gradient.loop import Epoch, Loop, Progress, batches, device_of, float_type
 from convexsnn.gradient.surrogate import Surrogate
 from convexsnn.specs import GradientSpec
 
@@ -144,14 +144,17 @@ class ResidualNetwork(nn.Module):
     ) -> None:  # fmt: skip
         """Draw the weights."""
         super().__init__()
-        if depth not in SHAPES:
+        if not isinstance(depth, int) or depth not in SHAPES:
             raise ShapeError(f"depth: expected one of {', '.join(map(str, SHAPES))}, got {depth!r}")
         sizes = {"outputs": outputs, "channels": channels, "width": width, "steps": steps}
         for name, value in sizes.items():
             whole(name, value)
         choice("gradient", gradient, GRADIENTS)
-        if not 0.0 <= leak <= 1.0:
-            raise ShapeError(f"leak: expected a number in [0, 1], got {leak}")
+        whole("seed", seed, least=0)
+        if not isinstance(leak, int | float) or not 0.0 <= leak <= 1.0:
+            raise ShapeError(f"leak: expected a number in [0, 1], got {leak!r}")
+        if surrogate is not None and not isinstance(surrogate, Surrogate):
+            raise ShapeError(f"surrogate: expected a Surrogate, got {surrogate!r}")
         self.steps, (blocks, bottleneck) = steps, SHAPES[depth]
         self.surrogate = surrogate or Surrogate()
         settings = self.surrogate, gradient, leak
@@ -208,11 +211,9 @@ def scaled_images(images: np.ndarray, side: int, channels: int = 3) -> np.ndarra
     ShapeError
         Not three dimensions, or sizes that are not positive whole numbers.
     """
-    if np.ndim(images) != 3:
-        raise ShapeError(f"images: expected (n, h, w), got {np.shape(images)}")
     whole("side", side)
     whole("channels", channels)
-    grey = torch.from_numpy(np.asarray(images, dtype=np.float32))[:, None]
+    grey = torch.tensor(real_array("images", images, ("n", "h", "w")), dtype=torch.float32)[:, None]
     scaled = nn.functional.interpolate(grey, size=(side, side), mode="bilinear", antialias=True)
     return scaled.expand(-1, channels, -1, -1).contiguous().numpy()
 
@@ -237,7 +238,9 @@ class ImageTraining(Loop):
         spec: GradientSpec,
         **around: Any,
     ) -> None:
-        """Put module and images on the device; raises ShapeError for arrays that do not fit."""
+        """Put module and images on the device; raises ShapeError for what does not fit."""
+        if not isinstance(module, ResidualNetwork):
+            raise ShapeError(f"module: expected a ResidualNetwork, got {type(module).__name__}")
         channels, classes = module.stem.convolution.in_channels, module.readout.out_features
         images = real_array("images", images, ("n", ("channels", channels), "h", "w"))
         labels = np.asarray(labels)
@@ -251,6 +254,7 @@ class ImageTraining(Loop):
         super().__init__(spec, module.to(device, dtype), len(images), **around)
         self.images = torch.tensor(images, dtype=dtype, device=device)
         self.labels = torch.tensor(labels, dtype=torch.int64, device=device)
+        self.start = digest(**{name: value.cpu().numpy() for name, value in module.state_dict().items()})
 
     def loss(self, rows: IntArray) -> Tensor:
         """Return the mean cross entropy."""
@@ -264,7 +268,7 @@ class ImageTraining(Loop):
     def scores(self, rows: IntArray) -> tuple[float, float]:
         """Return mean loss and accuracy of the module, its normalisation frozen."""
         losses, right = 0.0, 0
-        for part in np.array_split(rows, max(1, round(len(rows) / self.spec.batch))):
+        for part in batches(rows, self.spec.batch):
             with self._precision():
                 outputs, labels = self._outputs(part)
             losses += float(nn.functional.cross_entropy(outputs, labels, reduction="sum"))
@@ -277,10 +281,9 @@ class ImageTraining(Loop):
         return [*module.hidden_weights(), module.readout.weight]
 
     def identity(self) -> dict[str, Any]:
-        """Return the module's parts and the data."""
-        arrays = self.images.cpu().numpy(), self.labels.cpu().numpy()
-        data = [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays]
-        return {"module": repr(self.module), "data": data}
+        """Return the module's parts, the values it began with, and the data."""
+        data = digest(images=self.images.cpu().numpy(), labels=self.labels.cpu().numpy())
+        return {"module": repr(self.module), "start": self.start, "data": data}
 
 
 def train_images(
@@ -297,6 +300,8 @@ def train_images(
 
     Parameters
     ----------
+    module : ResidualNetwork
+        Trained in place; to go on from a checkpoint it has the values that the training began with.
     images : (n, channels, h, w) array
     labels : (n,) array
         Whole numbers, of classes.

@@ -22,7 +22,9 @@ import torch
 from torch import Tensor
 
 from convexsnn.arrays import choice, positive
+from convexsnn.errors import ShapeError
 
+SMALLEST, LARGEST = 1e-15, 1e9
 SHAPES = ("fast_sigmoid", "arctangent", "gaussian", "triangle", "rectangle")
 
 
@@ -33,7 +35,7 @@ class Surrogate:
     Raises
     ------
     ShapeError
-        No such shape, or a width that is not positive.
+        No such shape, or a width that is none or whose powers are not numbers of single precision.
     """
 
     shape: str = "arctangent"
@@ -41,7 +43,8 @@ class Surrogate:
 
     def __post_init__(self) -> None:
         choice("surrogate", self.shape, SHAPES)
-        positive("width", self.width)
+        if not SMALLEST <= positive("width", self.width) <= LARGEST:
+            raise ShapeError(f"width: expected a number in [{SMALLEST:g}, {LARGEST:g}], got {self.width:g}")
 
     @property
     def code(self) -> int:

@@ -9,7 +9,6 @@ trained, and folding the normalisation in may take them out of it.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from convexsnn.arrays import IntArray
 from convexsnn.errors import LoweringError
+from convexsnn.gradient.checkpoint import digest
 from convexsnn.gradient.loop import Epoch, Loop, Progress, device_of, float_type
 from convexsnn.gradient.losses import LOSSES, penalty
 from convexsnn.gradient.module import NetworkModule
@@ -121,28 +121,29 @@ class GradientTraining(Loop):
 
     @torch.no_grad()
     def _into_box(self, *_: Any) -> None:
-        box = self.problem.dictionary.weight_box
+        given = self.problem.dictionary.weight_box
+        box = torch.tensor(given, dtype=self.module.output_weights.dtype)
+        if float(box) > given:  # rounded up to single precision: the next number below is inside
+            box = torch.nextafter(box, torch.zeros_like(box))
         for name, parameter in self.module.named_parameters():
             if name != "output_weights":
-                parameter.clamp_(-box, box)
+                parameter.clamp_(-float(box), float(box))
 
     def scores(self, rows: IntArray) -> tuple[float, float | None]:
-        """Return mean loss and accuracy of the simulated network."""
+        """Return the loss as the objective has it, and the accuracy, of the simulated network."""
         problem = self.problem
         outputs = simulate(self.module.network(), problem.inputs[rows]).outputs
         table = torch.from_numpy(outputs.reshape(len(rows), self.targets.shape[1], -1))
         wanted = self.targets[torch.from_numpy(rows)].double().cpu()
-        loss = LOSSES[problem.training.loss](table, wanted).mean()
+        weights = self.row_weights[torch.from_numpy(rows)].double().cpu()
+        loss = (weights * LOSSES[problem.training.loss](table, wanted)).mean()
         shares = problem.target_code.accuracies(outputs, "targets", np.asarray(problem.targets)[rows])
         return float(loss), None if shares is None else float(np.mean(shares))
 
     def identity(self) -> dict[str, Any]:
         """Return network, training, box and data."""
         problem, tables = self.problem, self.problem.tables()
-        data = [
-            hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-            for array in (problem.inputs, problem.encoded_targets(), problem.row_weights())
-        ]
+        data = digest(inputs=problem.inputs, targets=problem.encoded_targets(), weights=problem.row_weights())
         box = problem.dictionary.weight_box
         return {"network": tables["network"], "training": tables["training"], "box": box, "data": data}
 

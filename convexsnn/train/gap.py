@@ -140,7 +140,8 @@ def distance(
     start = None if problem.dictionary.source == "exact" else own
     result = train_convex(problem, tolerance=tolerance, time_limit=time_limit, progress=progress, start=start)
     program = result.lowered.program
-    readout = None if own is None else _readout(result.problem, own, program.regularization)
+    left = None if time_limit is None else max(time_limit - result.seconds["total"], 0.1)
+    readout = None if own is None else _readout(result.problem, own, program.regularization, tolerance, left)
     trace = simulate(network, problem.inputs)
     definition = definition_of(problem)
     margin = network_margin(network, trace, definition)
@@ -167,10 +168,15 @@ def distance(
     )
 
 
-def _readout(problem: Problem, dictionary: SpikeDictionary, regularization: float) -> Readout:
+def _readout(
+    problem: Problem, dictionary: SpikeDictionary, regularization: float, tolerance: float | None,
+    time_limit: float | None,
+) -> Readout:  # fmt: skip
     """Solve the program over a dictionary, with a given λ."""
     program = replace(Convexification().lower(problem, dictionary).program, regularization=regularization)
-    found = solve(program, problem.solver.name, tolerance=problem.solver.tolerance)
+    if tolerance is None:
+        tolerance = problem.solver.tolerance
+    found = solve(program, problem.solver.name, tolerance=tolerance, time_limit=time_limit)
     certificate = found.certificate
     units = int(np.count_nonzero(np.abs(found.point.weights).max(axis=1)))
     return Readout(certificate.objective, certificate.gap, dictionary.patterns, units)
