@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 from small_gradients import accuracy, problem, same, witnesses  # noqa: E402
 
 import convexsnn  # noqa: E402
-from convexsnn.gradient.training import train_gradient  # noqa: E402
+from convexsnn.gradient.training import starting_network, train_gradient  # noqa: E402
 from convexsnn.programs.losses import LOSSES as OURS  # noqa: E402
 from convexsnn.report.summary import summary_text  # noqa: E402
 from convexsnn.simulate import simulate  # noqa: E402
@@ -64,3 +64,10 @@ def test_a_time_limit_that_cuts_training_short_is_told(monkeypatch):
     assert "stopped by time after 2 rounds" in text and "time was over after 2 of 3 networks" in text
     whole = summary_text({**convexsnn.train(witnesses(epochs=1)).summary(), "out": None})
     assert "time" not in whole.replace("times", "")
+
+
+def test_without_any_time_the_start_gives_the_witnesses():
+    result = convexsnn.train(witnesses(precision="float64"), time_limit=1e-9)
+    (row,) = result.summary()["trained"]
+    assert (row["stopped_by"], row["rounds"]) == ("time", 0)
+    assert same(result.trained[0], starting_network(witnesses()))

@@ -68,9 +68,11 @@ def _by_gradients(
 
     begun, found, count = time.perf_counter(), list[Trained](), problem.gradient.networks
     for k in range(count):
-        left = None if time_limit is None else time_limit - (time.perf_counter() - begun)
-        if found and left is not None and left <= 0:
-            break
+        left = time_limit
+        if found and time_limit is not None:
+            left = time_limit - (time.perf_counter() - begun)
+            if left <= 0:
+                break
 
         def report(what: str, share: float, k: int = k) -> None:
             if progress is not None:
