@@ -50,10 +50,13 @@ def hear_ctrl_c() -> None:
 
 
 def interruption(error: BaseException | None) -> Interrupted | None:
-    """Return the `Interrupted` that an exception is or came of: what is cut off may fail while it is left."""
-    while error is not None and not isinstance(error, Interrupted):
+    """Return the `Interrupted` that an exception is or came of: what is cut off may fail while it is left.
+
+    None where a command has said so itself and leaves with a status.
+    """
+    while error is not None and not isinstance(error, Interrupted | SystemExit):
         error = error.__context__
-    return error
+    return error if isinstance(error, Interrupted) else None
 
 
 @contextmanager
