@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -131,3 +132,13 @@ def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) ->
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
+def digest(**arrays: np.ndarray) -> str:
+    """Return a hash of names, types, shapes and values."""
+    made = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        made.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        made.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return made.hexdigest()

@@ -11,6 +11,7 @@ from small_splittings import TWO_LAYERS, problem
 
 from convexsnn.arrays import read_npz, write_npz
 from convexsnn.errors import ConvexSNNError, ProblemFileError, SolverFailed
+from convexsnn.problem import Problem
 from convexsnn.train.admm_result import train_admm
 
 RUNS = {
@@ -144,6 +145,21 @@ def test_the_same_samples_in_another_order_are_another_problem(file):
         assert "a checkpoint of another problem" in refused(file, other)
 
 
+def test_the_same_numbers_in_another_shape_are_another_problem(tmp_path):
+    """Four steps of three inputs have the bytes of three steps of four."""
+    table = np.random.default_rng(0).normal(size=(6, 12))
+    one, other = (
+        Problem.from_arrays(
+            table.reshape(6, *shape), table[:, 0], layers=[{"width": 5, "bias": True}],
+            network={"readout": "output_membrane"}, training={"method": "admm", "loss": "squared"},
+            admm={"iterations": 2},
+        )
+        for shape in ((4, 3), (3, 4))
+    )  # fmt: skip
+    train_admm(one, checkpoint=tmp_path / "run.npz")
+    assert "a checkpoint of another problem" in refused(tmp_path / "run.npz", other)
+
+
 @pytest.mark.parametrize("key", ["iterations", "tolerance", "checkpoint_every"])
 def test_keys_that_change_no_iteration_may_change(file, key):
     changed = {"iterations": 3, "tolerance": 1e-6, "checkpoint_every": 4}
@@ -183,7 +199,7 @@ def test_pickled_files_are_refused(file):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"format": np.asarray(99)}, "checkpoint format 99, this version reads 1"),
+        ({"format": np.asarray(99)}, "checkpoint format 99, this version reads 2"),
         ({"format": None}, "damaged checkpoint"),
         ({"identity": None}, "damaged checkpoint"),
         ({"weights1": None}, "damaged checkpoint"),

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from convexsnn.arrays import positive, read_npz, real_array, shown_shape, write_npz
+from convexsnn.arrays import digest, positive, read_npz, real_array, shown_shape, write_npz
 from convexsnn.errors import ProblemFileError, ShapeError
 
 ARRAYS = {"a": np.arange(600.0).reshape(20, 30), "b": np.array([True, False]), "text": np.asarray("lif")}
@@ -255,3 +255,13 @@ def test_written_files_have_the_usual_permissions(tmp_path):
     (tmp_path / "usual").touch()
     write_npz(tmp_path / "x.npz", ARRAYS)
     assert (tmp_path / "x.npz").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_digest_is_of_names_types_shapes_and_values():
+    one = np.arange(6.0).reshape(2, 3)
+    same = np.repeat(one, 2, axis=1)[:, ::2]  # not in one piece
+    assert digest(a=one) == digest(a=one.copy(order="F")) == digest(a=same) and len(digest(a=one)) == 64
+    others = [{"b": one}, {"a": one.reshape(3, 2)}, {"a": one.astype(np.float32)}, {"a": one + 1e-15}]
+    others += [{"a": one.view(np.int64)}, {"a": one, "b": one}, {"a": np.array("x")}, {"a": np.zeros(0)}, {}]
+    assert len({digest(a=one), *(digest(**other) for other in others)}) == 10
+    assert digest(a=one, b=np.ones(2)) == digest(b=np.ones(2), a=one)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from convexsnn.arrays import read_npz, write_npz
+from convexsnn.arrays import digest, read_npz, write_npz
 from convexsnn.errors import ProblemFileError
 
 FORMAT = 4
@@ -24,16 +23,6 @@ def _identity(training: Any) -> str:
     if training.spec.schedule == "constant":
         del spec["epochs"]
     return json.dumps([training.identity(), spec], sort_keys=True)
-
-
-def digest(**arrays: np.ndarray) -> str:
-    """Return a hash of names, types, shapes and values."""
-    made = hashlib.sha256()
-    for name in sorted(arrays):
-        array = arrays[name]
-        made.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        made.update(np.ascontiguousarray(array).tobytes())
-    return made.hexdigest()
 
 
 def save_checkpoint(path: Path, training: Any) -> None:

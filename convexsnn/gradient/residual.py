@@ -22,9 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convexsnn.arrays import IntArray, choice, real_array, whole
+from convexsnn.arrays import IntArray, choice, digest, real_array, whole
 from convexsnn.errors import ShapeError
-from convexsnn.gradient.checkpoint import digest
 from convexsnn.gradient.lif import GRADIENTS, lif
 from convexsnn.gradient.loop import Epoch, Loop, Progress, batches, device_of, float_type
 from convexsnn.gradient.surrogate import Surrogate

@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convexsnn.arrays import IntArray
+from convexsnn.arrays import IntArray, digest
 from convexsnn.errors import LoweringError
-from convexsnn.gradient.checkpoint import digest
 from convexsnn.gradient.loop import Epoch, Loop, Progress, device_of, float_type
 from convexsnn.gradient.losses import LOSSES, penalty
 from convexsnn.gradient.module import NetworkModule

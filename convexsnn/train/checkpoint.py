@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from convexsnn.arrays import read_npz, write_npz
+from convexsnn.arrays import digest, read_npz, write_npz
 from convexsnn.errors import ProblemFileError
 from convexsnn.lowering.weights import Weights
 from convexsnn.problem import Problem
 from convexsnn.train.shards import Variables
 
-FORMAT = 1
+FORMAT = 2
 FREE = ("iterations", "checkpoint_every", "patience", "tolerance")  # keys that a resumed run may change
 
 
@@ -43,10 +42,7 @@ def _identity(problem: Problem) -> str:
         for k, v in tables["admm"].items()
         if k not in FREE or (k == "iterations" and problem.admm.schedule == "linear")
     }
-    data = [
-        hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-        for array in (problem.inputs, problem.encoded_targets(), problem.row_weights())
-    ]
+    data = digest(inputs=problem.inputs, targets=problem.encoded_targets(), weights=problem.row_weights())
     return json.dumps([tables["network"], tables["training"], spec, data], sort_keys=True)
 
 
