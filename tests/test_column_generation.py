@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from naive_enumeration import naive_patterns
-from test_exact_problems import numbers
+from slow_optima import columns_of, largest_regularization
 
 import convexsnn
 from convexsnn.errors import UnsupportedError
@@ -53,32 +53,10 @@ def harder(seed=0, n=30, **dictionary):
     )
 
 
-def columns_of(dictionary):
-    return {tuple(map(int, column)) for column in dictionary.columns.toarray().T}
-
-
 @functools.cache
 def all_patterns(name):
     problem = load_problem(name)
     return naive_patterns(problem.inputs, problem.network.layers[0], definition_of(problem))
-
-
-def largest_regularization(problem, patterns):
-    """Return λ_max over some patterns from the loss's slope at outputs of 0, written down by hand."""
-    training = problem.training
-    y = numbers(problem.targets, training.loss, training.task, problem.rows)
-    slope = {
-        "squared": lambda: y,
-        "hinge": lambda: y,
-        "squared_hinge": lambda: y,
-        "logistic": lambda: y / 2,
-        "softmax": lambda: y - 1 / y.shape[1],
-    }[training.loss]()
-    weights = np.ones(len(problem.inputs)) if problem.sample_weights is None else problem.sample_weights
-    slope = slope * np.repeat(weights, problem.rows // len(weights))[:, None] / problem.rows
-    prices = np.array(sorted(patterns), float) @ slope
-    worth = np.linalg.norm(prices, axis=1) if training.penalty == "group" else np.abs(prices).max(axis=1)
-    return worth.max()
 
 
 @functools.cache

@@ -8,10 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from altered_folders import refused, set_array, set_claim
+from slow_optima import columns_of, largest_regularization, optimum_of
 from small_stacks import PAIR, STACKS, TWO_BITS, UNIT, lif, patterns_of_stack, stack
-from test_column_generation import columns_of, largest_regularization
-from test_exact_problems import optimum_of
-from test_global_certificate import state
+from stated_claims import state
 
 import convexsnn
 from convexsnn.certify.certificate import load_claim

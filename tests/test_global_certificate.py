@@ -2,19 +2,15 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from altered_folders import refused, set_array, set_claim
+from stated_claims import state
 
 import convexsnn
-from convexsnn.certify import Evidence, save_claim
 from convexsnn.certify.certificate import load_claim, status_of
-from convexsnn.lowering import Convexification
 from convexsnn.problem import Problem, load_problem
-from convexsnn.programs import Point, relative_gap
-from convexsnn.solvers import solve
 
 RNG = np.random.default_rng(6)
 INPUTS, NUMBERS = RNG.normal(size=(14, 3, 2)), RNG.normal(size=14)
@@ -123,28 +119,6 @@ def test_another_label_under_its_own_fingerprint_is_refused(folder):
     set_array(folder, "data.npz", "targets", add(0.1))
     set_claim(folder, fingerprint=load_problem(folder / "problem.toml").fingerprint())
     assert refused(folder).startswith(("objective: ", "regularization: "))
-
-
-def state(folder, dictionary, oracle="cells", price_of=None):
-    """Write a claim over all patterns from an optimum on `dictionary`, in which all else agrees."""
-    problem = load_problem(folder / "problem.toml")
-    lowered = Convexification().lower(problem, dictionary)
-    point, program = solve(lowered.program, tolerance=1e-9).point, lowered.program
-    certificate, limit = program.certify(point), program.regularization
-    most = limit if price_of is None else max(limit, price_of(certificate.dual))
-    bound = program.dual_objective(Point(point.weights, certificate.dual * (limit / most)))
-    gap = relative_gap(certificate.objective, bound)
-    claim, _ = load_claim(folder)
-    network = convexsnn.reconstruct(lowered, point)
-    columns = Convexification().columns_of_units(lowered, point)
-    claim = replace(
-        claim, scope="all_patterns", status="optimal_global" if gap <= claim.tolerance else "bounded",
-        regularization=limit, objective=certificate.objective, lower_bound=bound, gap=gap,
-        patterns=dictionary.patterns, units=network.units, oracle=oracle, oracle_bound=most,
-    )  # fmt: skip
-    dictionary.save(folder / "dictionary.npz")
-    convexsnn.save_network(folder / "network.npz", network)
-    save_claim(folder, claim, Evidence(certificate.dual, point.weights, columns))
 
 
 @pytest.mark.parametrize("exact", [False, True])

@@ -11,6 +11,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import lif_cases  # noqa: E402
+from lif_cases import SHAPE, case, close  # noqa: E402
+
 from convexsnn.errors import ShapeError  # noqa: E402
 from convexsnn.gradient import kernels_cpu, kernels_torch  # noqa: E402
 from convexsnn.gradient.lif import GRADIENTS, lif  # noqa: E402
@@ -19,17 +22,6 @@ from convexsnn.networks import LIF, RESETS, Layer  # noqa: E402
 from convexsnn.simulate import run_layer  # noqa: E402
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
-SHAPE = (9, 7, 5)  # steps, samples, units
-
-
-def case(seed=0, shape=SHAPE, dtype=torch.float64, device="cpu"):
-    """Return currents, a leak and a threshold for every unit, and what is wanted of the spikes."""
-    make = torch.Generator().manual_seed(seed)
-    current = torch.randn(shape, generator=make, dtype=torch.float64) + 0.3
-    leak = torch.rand(shape[-1:], generator=make, dtype=torch.float64)
-    threshold = 0.5 + torch.rand(shape[-1:], generator=make, dtype=torch.float64)
-    wanted = torch.randn(shape, generator=make, dtype=torch.float64)
-    return [x.to(device, dtype) for x in (current, leak, threshold, wanted)]
 
 
 def gradients(made, **choices):
@@ -55,11 +47,6 @@ def detached(made, reset, surrogate, scale):
         carry = kernels_torch.carried(u, s.detach(), leak, threshold, code)
     torch.stack(spikes).backward(wanted)
     return [torch.stack(spikes).detach(), current.grad, leak.grad, threshold.grad]
-
-
-def close(found, expected, tolerance):
-    for one, other in zip(found, expected, strict=True):
-        assert (one.cpu() - other.cpu()).abs().max() <= tolerance * max(1.0, other.abs().max())
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -243,7 +230,7 @@ TRITON = """
 import torch
 from convexsnn.gradient import kernels_torch, kernels_triton
 from convexsnn.gradient.surrogate import SHAPES, Surrogate
-from test_lif_gradients import case, close
+from lif_cases import case, close
 
 for seed, shape in enumerate(SHAPES):
     for reset in range(4):
@@ -267,7 +254,7 @@ def test_the_gpu_kernels_as_interpreted_are_the_slow_ones():
         capture_output=True,
         text=True,
         env=environment,
-        cwd=Path(__file__).parent,
+        cwd=Path(lif_cases.__file__).parent,
     )
     assert done.stdout == "same\n", done.stderr
 

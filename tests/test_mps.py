@@ -6,23 +6,13 @@ import subprocess
 
 import highspy
 import pytest
+from read_back import read_back
 from small_programs import make_program, solve_cone
 
 from convexsnn.errors import ProblemFileError, SolverFailed
 from convexsnn.programs.mps import ENDINGS
 
 QUADRATIC = ["hinge", "squared", "squared_hinge"]
-
-
-def read_back(path):
-    """Return the optimum that HiGHS finds in a file."""
-    solver = highspy.Highs()
-    solver.setOptionValue("output_flag", False)
-    solver.setOptionValue("threads", 1)  # HiGHS keeps one scheduler a process: the adapter's needs one
-    assert solver.readModel(str(path)) == highspy.HighsStatus.kOk
-    solver.run()
-    assert solver.getModelStatus() == highspy.HighsModelStatus.kOptimal
-    return solver.getInfo().objective_function_value
 
 
 @pytest.mark.parametrize("ending", [".mps", ".lp"])

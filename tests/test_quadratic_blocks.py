@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from read_back import read_back
 from scipy import sparse
 from solver_cases import CAN, GAPS, skip_without
-from test_mps import read_back
 
 from convexsnn.errors import ShapeError, SolverFailed
 from convexsnn.programs import Point

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from read_back import read_back
 from small_blocks import SETTINGS, membranes, programs, splitting
 from solver_cases import CAN, GAPS, Stub, registered, skip_without
-from test_mps import read_back
 
 from convexsnn.errors import ShapeError, SolverFailed, UnsupportedError
 from convexsnn.programs import Point
