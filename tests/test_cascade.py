@@ -41,12 +41,17 @@ def prices_of(name, seed=3):
     return np.random.default_rng(seed).normal(size=(rows, outputs))
 
 
+def proposed(looking, prices, cutoff, group):
+    """Return the subnetworks that are proposed."""
+    return tuple(one.subnetwork for one in looking.propose(prices, cutoff, group))
+
+
 @cache
 def rounds(name):
     """Return what three calls propose; the second and third start from what the one before proposed."""
     looking, found = search(name), []
     for seed in range(3):
-        found.append(looking.propose(prices_of(name, seed), 0.0, CASES[name][3]))
+        found.append(proposed(looking, prices_of(name, seed), 0.0, CASES[name][3]))
         looking.starts = found[-1][:20]
     return found
 
@@ -89,8 +94,8 @@ def test_what_is_proposed_is_of_the_architecture(name):
 @pytest.mark.parametrize("name", CASES)
 def test_worth_and_margin_are_those_of_the_whole_subnetwork(name):
     prices, group = prices_of(name), CASES[name][3]
-    best = worth_of(name, search(name).propose(prices, 0.0, group)[0], prices)[0]
-    found = search(name).propose(prices, 0.8 * best, group)
+    best = worth_of(name, proposed(search(name), prices, 0.0, group)[0], prices)[0]
+    found = proposed(search(name), prices, 0.8 * best, group)
     values, margins = zip(*(worth_of(name, stack, prices) for stack in found), strict=True)
     assert min(values) > 0.8 * best and max(values) == pytest.approx(best)
     assert all(b <= a + 1e-9 for a, b in zip(values, values[1:], strict=False))  # best first
@@ -145,14 +150,14 @@ def test_units_in_use_of_too_small_a_margin_are_left():
     looking.definition = replace(looking.definition, margin=0.2)
     margins = [slow_patterns(stack, SAMPLES, looking.definition)[1][0] for stack in starts]
     looking.starts = [stack for stack, margin in zip(starts, margins, strict=True) if margin < 0.2]
-    found = looking.propose(prices_of("threshold"), 0.0, False)
+    found = proposed(looking, prices_of("threshold"), 0.0, False)
     assert looking.starts and found
     assert all(slow_patterns(stack, SAMPLES, looking.definition)[1].min() >= 0.2 for stack in found)
 
 
 @pytest.mark.parametrize("name", ["subtract", "group"])
 def test_the_seed_decides(name):
-    one, same, other = (search(name, seed).propose(prices_of(name), 0.0, False) for seed in (5, 5, 6))
+    one, same, other = (proposed(search(name, seed), prices_of(name), 0.0, False) for seed in (5, 5, 6))
     weights = [[stack.layers[0].unit_weights().tobytes() for stack in found] for found in (one, same, other)]
     assert weights[0] == weights[1] != weights[2]
 

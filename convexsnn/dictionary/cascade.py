@@ -19,9 +19,10 @@ from typing import TypeVar
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
+from convexsnn.dictionary.patterns import Patterns
 from convexsnn.dictionary.pricing import dual_norm
 from convexsnn.dictionary.search import moved_weights, random_weights
-from convexsnn.dictionary.spikes import Definition, patterns_of, readout_margins, spike_margins
+from convexsnn.dictionary.spikes import Definition, readout_margins, simulated, spike_margins
 from convexsnn.networks import Layer, NetworkSpec, Subnetwork
 from convexsnn.simulate import readout, run_layer
 
@@ -97,8 +98,8 @@ class CascadeSearch:
         self.starts: Sequence[Subnetwork] = ()
         self.deadline = deadline
 
-    def propose(self, prices: FloatArray, cutoff: float, group: bool) -> tuple[Subnetwork, ...]:
-        """Return subnetworks whose last unit is worth more than `cutoff` at `prices` (R, C), best first."""
+    def propose(self, prices: FloatArray, cutoff: float, group: bool) -> tuple[Patterns, ...]:
+        """Return subnetworks with their patterns, the last one worth more than `cutoff`, best first."""
         most = self.spec.width - 1
         in_use = [self._first_units(stack.layers[0], most) for stack in self.starts[:STARTS]]
         for _ in range(TRIES):
@@ -110,7 +111,7 @@ class CascadeSearch:
             rated = [pair for trial in refined for pair in self._grown(trial, prices, group)]
             rated = sorted((pair for pair in rated if pair[0] > cutoff), key=lambda pair: -pair[0])
             if rated:
-                return tuple(stack for _, stack in rated)
+                return tuple(one for _, one in rated)
         return ()
 
     def _in_time(self, items: Iterable[Item]) -> Iterator[Item]:
@@ -169,15 +170,15 @@ class CascadeSearch:
             trial = _Trial(trial.base, trial.tops.joined(moved), worth)
         return trial.best(KEPT)
 
-    def _grown(self, trial: _Trial, prices: FloatArray, group: bool) -> list[tuple[float, Subnetwork]]:
+    def _grown(self, trial: _Trial, prices: FloatArray, group: bool) -> list[tuple[float, Patterns]]:
         """Simulate whole subnetworks: each with what its last unit is worth, if all keep the margin."""
         rated = []
         for k in np.flatnonzero(trial.worth):
             stack = Subnetwork((self._layer(trial.base.below(trial.tops.select([int(k)]))),))
-            patterns, margins = patterns_of(stack, self.samples, self.definition)
-            if margins[-1] >= self.definition.margin:
-                worth = dual_norm(patterns.toarray().T[-1:], prices, group)
-                rated.append((float(worth[0]), stack))
+            one = simulated(stack, self.samples, self.definition)
+            if one.margins[-1] >= self.definition.margin:
+                worth = dual_norm(one.columns.toarray().T[-1:], prices, group)
+                rated.append((float(worth[0]), one))
         return rated
 
     def _random(self, seen: FloatArray) -> _Units:

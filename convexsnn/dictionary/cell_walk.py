@@ -55,4 +55,5 @@ class CellWalk(BranchAndBound):
             elif state == DONE or time.perf_counter() > deadline:
                 still_open = 0.0 if state == DONE else open_bound(stack, group)
                 bound = max(float(stack.cutoff[0]), still_open)
-                return Searched(unit, np.concatenate(weights), bound, state == DONE, int(stack.nodes[0]))
+                candidates = self.confirm(unit, np.concatenate(weights))
+                return Searched(candidates, bound, state == DONE, int(stack.nodes[0]))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from convexsnn.arrays import FloatArray
+from convexsnn.dictionary.patterns import Patterns
 from convexsnn.dictionary.pricing import dual_norm
-from convexsnn.dictionary.spikes import Definition, patterns_of
+from convexsnn.dictionary.spikes import Definition, simulated
 from convexsnn.dictionary.witnesses import draw_subnetworks
 from convexsnn.networks import NetworkSpec, Subnetwork
 
@@ -22,7 +23,7 @@ SPREADS = (0.5, 0.2, 0.08)  # of steps, relative to a unit's largest weight
 KEPT = 20
 TRIES = 5  # new draws where nothing is found
 
-Rated = list[tuple[float, Subnetwork]]
+Rated = list[tuple[float, Patterns]]
 
 
 class DeepSearch:
@@ -36,10 +37,10 @@ class DeepSearch:
         self.seed = seed
         self.rng = np.random.default_rng(seed)
 
-    def propose(self, prices: FloatArray, cutoff: float, group: bool) -> tuple[Subnetwork, ...]:
-        """Return subnetworks whose patterns are worth more than `cutoff` at `prices` (R, C)."""
+    def propose(self, prices: FloatArray, cutoff: float, group: bool) -> tuple[Patterns, ...]:
+        """Return subnetworks with their patterns, the best worth more than `cutoff` at `prices` (R, C)."""
         for _ in range(TRIES):
-            rated = [stack for worth, stack in self._drawn_and_moved(prices, group)[:KEPT] if worth > cutoff]
+            rated = [one for worth, one in self._drawn_and_moved(prices, group)[:KEPT] if worth > cutoff]
             if rated:
                 break
         return tuple(rated)
@@ -59,20 +60,22 @@ class DeepSearch:
         )
         rated = self._rated(drawn, prices, group)
         for spread in SPREADS:
-            moved = [self._moved(stack, spread) for _, stack in rated[:PARENTS] for _ in range(CHILDREN)]
+            moved = [
+                self._moved(one.subnetwork, spread) for _, one in rated[:PARENTS] for _ in range(CHILDREN)
+            ]
             rated = sorted(rated + self._rated(moved, prices, group), key=lambda pair: -pair[0])
         return rated
 
     def _rated(
         self, stacks: list[Subnetwork] | tuple[Subnetwork, ...], prices: FloatArray, group: bool
     ) -> Rated:
-        """Return stacks with what their best pattern is worth, the best first."""
+        """Return the patterns of stacks with what the best of each is worth, the best first."""
         rated: Rated = []
         for stack in stacks:
-            columns, margins = patterns_of(stack, self.samples, self.definition)
-            worth = dual_norm(columns.toarray().T, prices, group)
-            worth[margins < self.definition.margin] = 0.0
-            rated.append((float(worth.max()), stack))
+            one = simulated(stack, self.samples, self.definition)
+            worth = dual_norm(one.columns.toarray().T, prices, group)
+            worth[one.margins < self.definition.margin] = 0.0
+            rated.append((float(worth.max()), one))
         return sorted(rated, key=lambda pair: -pair[0])
 
     def _moved(self, stack: Subnetwork, spread: float) -> Subnetwork:

@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
+from convexsnn.bits import unique_rows
 from convexsnn.dictionary.decisions import Decisions
-from convexsnn.dictionary.pricing import Oracle, Priced, Witnesses, confirmed, dual_norm, trivial_bound
+from convexsnn.dictionary.pricing import Oracle, Priced, dual_norm, trivial_bound
 from convexsnn.errors import SolverFailed, UnsupportedError
 from convexsnn.small_lp import maximise, start_basis
 
@@ -305,7 +306,7 @@ class MipOracle(Oracle):
         sides = [sign * column for column in prices.T for sign in (1.0, -1.0)]
         jobs = [(k, side, float(np.maximum(side, 0).sum())) for k in range(len(self.units)) for side in sides]
         jobs.sort(key=lambda job: -job[2])
-        found: list[tuple[int, FloatArray]] = []
+        candidates = self.confirm(0, np.zeros((0, self.units[0].dimension)))
         best, bound, complete, nodes = cutoff, cutoff, True, 0
         for place, (k, side, most) in enumerate(jobs):
             now = time.perf_counter()
@@ -315,13 +316,15 @@ class MipOracle(Oracle):
                 answer = self._ask(k, side, best, until)
                 own, ended, nodes = min(own, answer.bound), answer.ended, nodes + answer.nodes
                 weights, again = self._learn(k, answer.points)
-                found.append((k, weights))
-                best = max(best, self._best(k, weights, prices))
+                fresh = self.confirm(k, weights)
+                candidates = candidates.joined(fresh)
+                good = fresh.patterns[fresh.margins >= self.definition.margin]
+                best = max(best, float(dual_norm(good, prices, False).max(initial=0.0)))
                 again &= ended and own > best + 4 * SAFETY * most
             bound = max(bound, own)
             complete &= ended and own <= best + 4 * SAFETY * most
         bound = min(max(bound, best), max(cutoff, trivial_bound(prices, group)))
-        return self.priced(found, prices, group, cutoff, bound, complete, nodes)
+        return self.priced(candidates, prices, group, cutoff, bound, complete, nodes)
 
     def _ask(self, k: int, prices: FloatArray, cutoff: float, deadline: float) -> _Answer:
         """Return HiGHS's answer for one side of one output, its bound made safe and in units of prices."""
@@ -355,10 +358,5 @@ class MipOracle(Oracle):
             candidates.append(weights)
             if len(conflict):
                 news |= self._rows[k].add_conflict(conflict, fires)
-        return np.concatenate(candidates), news
-
-    def _best(self, k: int, weights: FloatArray, prices: FloatArray) -> float:
-        """Return the largest value that the simulator confirms of some weights."""
-        patterns, margins = confirmed(self.units, self.samples, Witnesses(np.full(len(weights), k), weights))
-        good = margins >= self.definition.margin
-        return float(dual_norm(patterns[good], prices, False).max(initial=0.0))
+        weights = np.concatenate(candidates)
+        return weights[unique_rows(weights)[0]], news  # HiGHS returns its best point twice

@@ -18,13 +18,15 @@ from typing import ClassVar
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
-from convexsnn.bits import unique_rows
+from convexsnn.bits import PackedBits, unique_rows
 from convexsnn.dictionary.decisions import Decisions
 from convexsnn.dictionary.faces import on_faces
-from convexsnn.dictionary.spikes import patterns_of
+from convexsnn.dictionary.patterns import Patterns
+from convexsnn.dictionary.spikes import patterns_of, simulated
 from convexsnn.networks import LIF, Layer, Subnetwork
 
 AT_ONCE = 20_000  # levels between two looks at the clock
+ROUNDING = 1e-12  # of the largest sum in a membrane: a margin above it does not hang on the sum's order
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +38,41 @@ class Witnesses:
 
 
 @dataclass(frozen=True, eq=False)
+class Confirmed:
+    """Units as the simulator made them: weights, what is read out of each, and its margin.
+
+    Attributes
+    ----------
+    witnesses : Witnesses
+    patterns : (k, R) bool array
+    margins : (k,) array
+    """
+
+    witnesses: Witnesses
+    patterns: BoolArray
+    margins: FloatArray
+
+    def select(self, rows: IntArray | BoolArray) -> Confirmed:
+        """Return some of the units, by their places."""
+        witnesses = Witnesses(self.witnesses.unit[rows], self.witnesses.weights[rows])
+        return Confirmed(witnesses, self.patterns[rows], self.margins[rows])
+
+    def joined(self, *others: Confirmed) -> Confirmed:
+        """Return these units and then those of others."""
+        every = (self, *others)
+        return Confirmed(
+            Witnesses(
+                np.concatenate([one.witnesses.unit for one in every]),
+                np.concatenate([one.witnesses.weights for one in every]),
+            ),
+            np.concatenate([one.patterns for one in every]),
+            np.concatenate([one.margins for one in every]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Priced:
-    """What an oracle found.
+    """The answer of an oracle.
 
     Attributes
     ----------
@@ -45,9 +80,8 @@ class Priced:
         The best of `patterns`; 0 if there are none.
     bound : float
         No pattern of the definition is worth more.
-    patterns : (k, R) bool array
-        Distinct patterns worth more than the cutoff, best first, as simulated.
-    witnesses : Witnesses
+    confirmed : Confirmed
+        Units of distinct patterns worth more than the cutoff, best first.
     complete : bool
         Whether the oracle came to its end.
     nodes : int
@@ -55,10 +89,19 @@ class Priced:
 
     value: float
     bound: float
-    patterns: BoolArray
-    witnesses: Witnesses
+    confirmed: Confirmed
     complete: bool
     nodes: int = 0
+
+    @property
+    def patterns(self) -> BoolArray:
+        """What is read out of each unit, (k, R)."""
+        return self.confirmed.patterns
+
+    @property
+    def witnesses(self) -> Witnesses:
+        """The units' weights."""
+        return self.confirmed.witnesses
 
 
 def dual_norm(patterns: BoolArray, prices: FloatArray, group: bool) -> FloatArray:
@@ -134,6 +177,32 @@ def confirmed(
     return patterns, margins
 
 
+def _rounding(unit: Decisions, weights: FloatArray) -> float:
+    """Return a margin that is far above rounding in the membranes of a unit with any of some weights."""
+    steps, seen = unit.inputs.shape[1], max(1.0, float(np.abs(unit.inputs).max(initial=0.0)))
+    reach = seen * float(np.abs(weights).sum(axis=1).max()) + abs(unit.layer.neuron.threshold)
+    return ROUNDING * steps * reach
+
+
+def placed(units: Sequence[Decisions], samples: FloatArray, chosen: Confirmed) -> tuple[Patterns, ...]:
+    """Return confirmed units as subnetworks, as `subnetworks` makes them, with their patterns.
+
+    Nothing is simulated again but what lies on a threshold up to rounding: there the order of a sum decides,
+    which depends on the width of the layer.
+    """
+    alone = units[0].layer.recurrent is not None  # so it was simulated, and so it stays
+    made = []
+    for rows in _together(units, chosen.witnesses, units[0].width):
+        subnetwork, margins = _subnetwork(units, chosen.witnesses, rows), chosen.margins[rows]
+        kinds, weights = np.unique(chosen.witnesses.unit[rows]), chosen.witnesses.weights[rows]
+        if not alone and margins.min() <= max(_rounding(units[k], weights) for k in kinds):
+            made.append(simulated(subnetwork, samples, units[0].definition))
+            continue
+        columns = PackedBits(np.packbits(chosen.patterns[rows], axis=1), chosen.patterns.shape[1])
+        made.append(Patterns(subnetwork, columns, margins))
+    return tuple(made)
+
+
 def with_faces(units: Sequence[Decisions], witnesses: Witnesses) -> Witnesses:
     """Return witnesses and, for closed patterns, the points beside them that lie exactly on their faces."""
     if units[0].definition.margin > 0:
@@ -177,9 +246,18 @@ class Oracle(ABC):
             Seconds.
         """
 
+    def confirm(self, unit: int | IntArray, weights: FloatArray) -> Confirmed:
+        """Simulate candidates: units by their places in `units`, with weights (k, d)."""
+        witnesses = Witnesses(np.broadcast_to(unit, len(weights)).astype(np.int64), weights)
+        return Confirmed(witnesses, *confirmed(self.units, self.samples, witnesses))
+
+    def placed(self, priced: Priced) -> tuple[Patterns, ...]:
+        """Return what was priced as subnetworks with their patterns, for the dictionary to take."""
+        return placed(self.units, self.samples, priced.confirmed)
+
     def priced(
         self,
-        found: Sequence[tuple[int, FloatArray]],
+        candidates: Confirmed,
         prices: FloatArray,
         group: bool,
         cutoff: float,
@@ -187,26 +265,27 @@ class Oracle(ABC):
         complete: bool,
         nodes: int,
     ) -> Priced:
-        """Return the confirmed ones of candidates (unit, weights (k, d)), the best of each pattern first."""
-        unit = np.concatenate([np.full(len(w), k) for k, w in found] or [np.zeros(0, int)])
-        rows = [w for _, w in found] or [np.zeros((0, self.units[0].dimension))]
-        witnesses = with_faces(self.units, Witnesses(unit, np.concatenate(rows)))
-        patterns, margins = confirmed(self.units, self.samples, witnesses)
-        worth = dual_norm(patterns, prices, group)
-        kept = np.flatnonzero((margins >= self.definition.margin) & (worth > cutoff))
-        kept = kept[np.lexsort((-margins[kept], -worth[kept]))]
-        kept = kept[unique_rows(patterns[kept])[0]] if len(kept) else kept
+        """Return the candidates worth more than the cutoff, the best of each pattern first.
+
+        Closed ones are simulated anew, side by side with the points on their faces: see `placed`.
+        """
+        every = candidates
+        if self.definition.margin == 0:
+            witnesses = with_faces(self.units, candidates.witnesses)
+            every = self.confirm(witnesses.unit, witnesses.weights)
+        worth = dual_norm(every.patterns, prices, group)
+        kept = np.flatnonzero((every.margins >= self.definition.margin) & (worth > cutoff))
+        kept = kept[np.lexsort((-every.margins[kept], -worth[kept]))]
+        kept = kept[unique_rows(every.patterns[kept])[0]] if len(kept) else kept
         best = float(worth[kept].max(initial=0.0))
-        chosen = Witnesses(witnesses.unit[kept], witnesses.weights[kept])
-        return Priced(best, max(bound, best), patterns[kept], chosen, complete, nodes)
+        return Priced(best, max(bound, best), every.select(kept), complete, nodes)
 
 
 @dataclass(frozen=True, eq=False)
 class Searched:
-    """One search: candidates (k, d) for weights of a unit, and what it knows of all others."""
+    """One search: the candidates of a unit that it met, and what it knows of all others."""
 
-    unit: int
-    weights: FloatArray
+    candidates: Confirmed
     bound: float
     complete: bool
     nodes: int
@@ -231,7 +310,7 @@ class BranchAndBound(Oracle):
         with ThreadPoolExecutor(2) as pool:  # the kernels hold no lock
             found = list(pool.map(lambda job: self.search(job[0], job[1], cutoff, group, deadline), jobs))
         bound = max([cutoff, *(s.bound for s in found)])
-        candidates = [(s.unit, s.weights) for s in found]
+        candidates = found[0].candidates.joined(*(s.candidates for s in found[1:]))
         complete, nodes = all(s.complete for s in found), sum(s.nodes for s in found)
         return self.priced(candidates, prices, group, cutoff, bound, complete, nodes)
 

@@ -8,16 +8,8 @@ import numpy as np
 
 from convexsnn.arrays import FloatArray
 from convexsnn.dictionary.decisions import Decisions
-from convexsnn.dictionary.pricing import (
-    Oracle,
-    Priced,
-    Witnesses,
-    confirmed,
-    dual_norm,
-    subnetworks,
-    trivial_bound,
-)
-from convexsnn.networks import Subnetwork
+from convexsnn.dictionary.patterns import Patterns
+from convexsnn.dictionary.pricing import Confirmed, Oracle, Priced, Witnesses, dual_norm, trivial_bound
 
 RANDOM = 400
 PARENTS = 20
@@ -58,15 +50,20 @@ class LocalSearch(Oracle):
         self.rng = np.random.default_rng(seed)
         self.starts = Witnesses(np.zeros(0, np.int64), np.zeros((0, units[0].dimension)))
 
-    def _random(self) -> Witnesses:
+    def _first(self) -> Confirmed:
+        """Return the units to begin with, then random ones."""
         unit = self.rng.integers(len(self.units), size=RANDOM)
         shape = RANDOM, self.units[0].dimension
-        return Witnesses(unit, random_weights(self.rng, shape, self.definition.weight_box))
+        drawn = random_weights(self.rng, shape, self.definition.weight_box)
+        return self.confirm(
+            np.concatenate([self.starts.unit, unit]), np.concatenate([self.starts.weights, drawn])
+        )
 
-    def _children(self, parents: Witnesses, spread: float) -> Witnesses:
+    def _children(self, parents: Witnesses, spread: float) -> Confirmed:
         near = np.repeat(parents.weights, CHILDREN, axis=0)
         moved = moved_weights(self.rng, near, spread, self.definition.weight_box)
-        return Witnesses(np.repeat(parents.unit, CHILDREN), moved)
+        fresh = (moved != near).any(axis=1)  # a step of few weights can be of none
+        return self.confirm(np.repeat(parents.unit, CHILDREN)[fresh], moved[fresh])
 
     def price(  # noqa: D102
         self,
@@ -76,28 +73,19 @@ class LocalSearch(Oracle):
         group: bool = False,
         time_limit: float | None = None,
     ) -> Priced:
-        pool = _joined(self.starts, self._random())
-        patterns, margins = confirmed(self.units, self.samples, pool)
+        pool = self._first()
         for r in range(ROUNDS):
-            worth = np.where(margins >= self.definition.margin, dual_norm(patterns, prices, group), -1.0)
+            worth = np.where(
+                pool.margins >= self.definition.margin, dual_norm(pool.patterns, prices, group), -1.0
+            )
             best = np.argsort(-worth, kind="stable")
             first = np.unique(worth[best], return_index=True)[1]  # equal worth: nearly always equal patterns
-            best = best[np.sort(first)][: PARENTS if r < ROUNDS - 1 else KEPT]
-            pool = Witnesses(pool.unit[best], pool.weights[best])
-            if r == ROUNDS - 1:
-                break
-            fresh = self._children(pool, 0.5 * 0.4**r)
-            new_patterns, new_margins = confirmed(self.units, self.samples, fresh)
-            pool = _joined(pool, fresh)
-            patterns = np.concatenate([patterns[best], new_patterns])
-            margins = np.concatenate([margins[best], new_margins])
-        found = [(k, pool.weights[pool.unit == k]) for k in range(len(self.units))]
-        return self.priced(found, prices, group, cutoff, trivial_bound(prices, group), False, 0)
+            pool = pool.select(best[np.sort(first)][: PARENTS if r < ROUNDS - 1 else KEPT])
+            if r < ROUNDS - 1:
+                pool = pool.joined(self._children(pool.witnesses, 0.5 * 0.4**r))
+        pool = pool.select(np.argsort(pool.witnesses.unit, kind="stable"))
+        return self.priced(pool, prices, group, cutoff, trivial_bound(prices, group), False, 0)
 
-    def propose(self, prices: FloatArray, cutoff: float, group: bool) -> tuple[Subnetwork, ...]:
-        """Return units whose patterns are worth more than `cutoff`, as subnetworks."""
-        return subnetworks(self.units, self.price(prices, cutoff=cutoff, group=group).witnesses)
-
-
-def _joined(a: Witnesses, b: Witnesses) -> Witnesses:
-    return Witnesses(np.concatenate([a.unit, b.unit]), np.concatenate([a.weights, b.weights]))
+    def propose(self, prices: FloatArray, cutoff: float, group: bool) -> tuple[Patterns, ...]:
+        """Return units whose patterns are worth more than `cutoff`, as subnetworks with their patterns."""
+        return self.placed(self.price(prices, cutoff=cutoff, group=group))

@@ -18,6 +18,7 @@ import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray, read_npz, real_array, write_npz
 from convexsnn.bits import PackedBits, unique_rows
+from convexsnn.dictionary.patterns import Patterns
 from convexsnn.errors import ConvexSNNError, LoweringError, ProblemFileError, ShapeError
 from convexsnn.networks import Layer, Subnetwork
 from convexsnn.networks.files import layer_arrays, layers_from_arrays
@@ -232,6 +233,11 @@ def patterns_of(
     return PackedBits(np.concatenate(packed), rows), np.minimum(np.concatenate(margins), below)
 
 
+def simulated(subnetwork: Subnetwork, samples: FloatArray, definition: Definition) -> Patterns:
+    """Simulate one subnetwork on the distinct samples."""
+    return Patterns(subnetwork, *patterns_of(subnetwork, samples, definition))
+
+
 Run = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterable[Any]]
 
 
@@ -245,18 +251,19 @@ def _patterns_by_block(
     definition: Definition,
     run: Run,
     block: int | None,
-) -> list[tuple[PackedBits, FloatArray]]:
-    """Return `patterns_of` of every subnetwork, put together from blocks of samples."""
+) -> list[Patterns]:
+    """Return the patterns of every subnetwork, put together from blocks of samples."""
     size = len(samples) if block is None else max(8, block // 8 * 8)  # whole bytes of packed rows
     parts = [samples[k : k + size] for k in range(0, len(samples), size)]
     tasks = [(subnetwork, part, definition) for subnetwork in subnetworks for part in parts]
     found = iter(run(patterns_of, tasks))
     whole = []
-    for _ in subnetworks:
+    for subnetwork in subnetworks:
         blocks = [next(found) for _ in parts]
         rows = sum(bits.rows for bits, _ in blocks)
         packed = np.concatenate([bits.packed for bits, _ in blocks], axis=1)
-        whole.append((PackedBits(packed, rows), np.min([margin for _, margin in blocks], axis=0)))
+        margins = np.min([margin for _, margin in blocks], axis=0)
+        whole.append(Patterns(subnetwork, PackedBits(packed, rows), margins))
     return whole
 
 
@@ -286,17 +293,24 @@ def collect(
     LoweringError
         No pattern is left.
     """
-    if not subnetworks:
-        raise LoweringError("dictionary: no unit of this network can have a pattern with a spike in it")
     samples, rows = distinct_rows(inputs, definition.supervise)
-    bits, margins, stacks, units = [], [], [], []
-    for k, (columns, margin) in enumerate(_patterns_by_block(subnetworks, samples, definition, run, block)):
-        bits.append(columns.packed)
-        margins.append(margin)
-        units.append(np.arange(len(margin)))
-        stacks.append(np.full(len(margin), k))
-    packed = PackedBits(np.concatenate(bits), int(rows.max()) + 1)
-    margin_of, stack_of, unit_of = (np.concatenate(parts) for parts in (margins, stacks, units))
+    return gathered(_patterns_by_block(subnetworks, samples, definition, run, block), rows, definition)
+
+
+def gathered(patterns: Sequence[Patterns], row_of: IntArray, definition: Definition) -> SpikeDictionary:
+    """Return the dictionary of patterns that the simulator has made already; as `collect`, which see.
+
+    Parameters
+    ----------
+    row_of : (R,) int array
+        For each supervised row of the data which row of the distinct samples it is (`distinct_rows`).
+    """
+    if not patterns:
+        raise LoweringError("dictionary: no unit of this network can have a pattern with a spike in it")
+    packed = PackedBits(np.concatenate([one.columns.packed for one in patterns]), patterns[0].columns.rows)
+    margin_of = np.concatenate([one.margins for one in patterns])
+    unit_of = np.concatenate([np.arange(len(one.margins)) for one in patterns])
+    stack_of = np.repeat(np.arange(len(patterns)), [len(one.margins) for one in patterns])
     fires = packed.counts() > 0
     kept = np.flatnonzero(fires & (margin_of >= definition.margin))
     if not len(kept):
@@ -314,8 +328,8 @@ def collect(
     kept = kept[np.argsort(-margin_of[kept], kind="stable")]
     kept = np.sort(kept[packed.select(kept).unique_columns()[0]])
     return SpikeDictionary(
-        packed.select(kept).take_rows(rows),
-        tuple(subnetworks),
+        packed.select(kept).take_rows(row_of),
+        tuple(one.subnetwork for one in patterns),
         stack_of[kept],
         unit_of[kept],
         margin_of[kept],

@@ -30,7 +30,7 @@ from convexsnn.dictionary.branching import (
     unit_of,
 )
 from convexsnn.dictionary.decisions import Decisions
-from convexsnn.dictionary.pricing import AT_ONCE, BranchAndBound, Searched, Witnesses, confirmed, dual_norm
+from convexsnn.dictionary.pricing import AT_ONCE, BranchAndBound, Confirmed, Searched, dual_norm
 from convexsnn.dictionary.rational import ExactCells
 from convexsnn.small_lp import OPTIMAL, RAY, solved
 
@@ -63,7 +63,7 @@ class _Search:
     forest: Forest
     levels: Levels
     doubt: float = 0.0  # most that a leaf is worth which no weights were found for
-    found: list[FloatArray] = field(default_factory=list)
+    candidates: list[Confirmed] = field(default_factory=list)
 
     @property
     def bound(self) -> float:
@@ -116,8 +116,9 @@ class TreeOracle(BranchAndBound):
                 elif not empty:
                     enter(forest, levels, level)
             if state == DONE or time.perf_counter() > deadline:
-                found = np.concatenate(search.found or [np.zeros((0, decisions.dimension))])
-                return Searched(unit, found, search.bound, state == DONE, int(levels.state[2]))
+                none = self.confirm(unit, np.zeros((0, decisions.dimension)))
+                candidates = none.joined(*search.candidates)
+                return Searched(candidates, search.bound, state == DONE, int(levels.state[2]))
 
     def _empty(self, search: _Search) -> bool:
         """Return whether the cell below the present level is proved empty."""
@@ -148,11 +149,10 @@ class TreeOracle(BranchAndBound):
 
     def _confirm(self, search: _Search, weights: FloatArray) -> float:
         """Keep those weights (k, d) that the simulator confirms; return the most that they are worth."""
-        witnesses = Witnesses(np.full(len(weights), search.unit), weights)
-        patterns, margins = confirmed(self.units, self.samples, witnesses)
-        good = margins >= self.definition.margin
-        best = float(dual_norm(patterns[good], search.prices, search.forest.group).max(initial=0.0))
-        search.found.append(weights[good])
+        every = self.confirm(search.unit, weights)
+        good = every.select(every.margins >= self.definition.margin)
+        best = float(dual_norm(good.patterns, search.prices, search.forest.group).max(initial=0.0))
+        search.candidates.append(good)
         if best > search.levels.cutoff[0]:
             # by as much as rounding prices can change a sum, so that the same pattern is not looked for
             search.levels.cutoff[0] = best + (search.prices.size + 4) * unit_of(search.prices)

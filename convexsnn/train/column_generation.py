@@ -15,15 +15,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from convexsnn.arrays import FloatArray
-from convexsnn.dictionary import SpikeDictionary, collect
+from convexsnn.dictionary import SpikeDictionary
 from convexsnn.dictionary.cascade import CascadeSearch
 from convexsnn.dictionary.cell_walk import MOST_DIMENSIONS
 from convexsnn.dictionary.cells import cell_trains
 from convexsnn.dictionary.deep import DeepSearch
 from convexsnn.dictionary.oracles import another_oracle, get_oracle
-from convexsnn.dictionary.pricing import Oracle, Witnesses, merged_prices, subnetworks, trivial_bound
+from convexsnn.dictionary.patterns import Patterns
+from convexsnn.dictionary.pricing import Oracle, Witnesses, merged_prices, trivial_bound
 from convexsnn.dictionary.search import LocalSearch
-from convexsnn.dictionary.spikes import distinct_rows
+from convexsnn.dictionary.sources import get_source
+from convexsnn.dictionary.spikes import distinct_rows, gathered
 from convexsnn.dictionary.stacks import exact_units
 from convexsnn.errors import LoweringError, UnsupportedError
 from convexsnn.lowering import Convexification, Lowered, build_dictionary, definition_of, dual_at_zero
@@ -88,6 +90,14 @@ class Generated:
     iterations: tuple[Iteration, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class _Grown:
+    """A dictionary with new columns, and how many patterns were proposed."""
+
+    dictionary: SpikeDictionary
+    fresh: int
+
+
 class ColumnGeneration:
     """One run; `run` goes from a starting dictionary to the end."""
 
@@ -134,7 +144,7 @@ class ColumnGeneration:
         LoweringError, UnsupportedError, SolverFailed
         """
         small = self.oracle is not None and self.oracle.units[0].dimension <= MOST_DIMENSIONS
-        if self.oracle is not None and not (small and self.problem.dictionary.source == "exact"):
+        if self.oracle is not None and not (small and get_source(self.problem.dictionary.source).enumerates):
             if known := closed_form(self.problem, self.oracle):
                 return self._closed(*known)
         dictionary = self._with_largest(start if start is not None else self._start())
@@ -143,20 +153,19 @@ class ColumnGeneration:
         while True:
             lowered = Convexification().lower(self.problem, dictionary)
             solution = self._master(lowered.program, previous)
-            fresh, pricing = None, "dictionary"
+            grown, pricing = None, "dictionary"
             if dictionary.complete:
                 self._prove(
                     lowered.program, solution, lowered.program.dual_norm(solution.certificate.dual), "cells"
                 )
             else:
-                fresh, pricing = self._price(lowered, solution)
-            found = 0 if fresh is None else fresh.patterns
-            gap = self._record(lowered, solution, pricing, found)
+                grown, pricing = self._price(lowered, solution)
+            gap = self._record(lowered, solution, pricing, 0 if grown is None else grown.fresh)
             if best is None or solution.certificate.objective < best[1].certificate.objective:
                 best = lowered, solution  # a master that ran out of time can be worse than the one before
-            if fresh is None or gap <= self.tolerance or len(self.history) >= STEPS or self._left() <= 0:
+            if grown is None or gap <= self.tolerance or len(self.history) >= STEPS or self._left() <= 0:
                 return Generated(*best, self._final(gap), tuple(self.history))
-            dictionary, previous = dictionary.joined(fresh), solution
+            dictionary, previous = grown.dictionary, solution
 
     def _closed(self, lowered: Lowered, point: Point) -> Generated:
         assert point.dual is not None
@@ -185,7 +194,7 @@ class ColumnGeneration:
             priced = self.oracle.price(prices, group=self.group)
             if not len(priced.patterns):
                 raise
-            return self._columns(subnetworks(self.oracle.units, priced.witnesses))
+            return self._columns(self.oracle.placed(priced))
 
     def _left(self) -> float:
         return self.deadline - time.perf_counter()
@@ -194,8 +203,8 @@ class ColumnGeneration:
         """Return a dual point as prices of the distinct samples' rows."""
         return merged_prices(dual, self.row_of)
 
-    def _columns(self, found: tuple[Subnetwork, ...]) -> SpikeDictionary:
-        return collect(self.problem.inputs, found, self.definition)
+    def _columns(self, patterns: Sequence[Patterns]) -> SpikeDictionary:
+        return gathered(patterns, self.row_of, self.definition)
 
     def _with_largest(self, dictionary: SpikeDictionary) -> SpikeDictionary:
         """Add the pattern that makes λ_max, where λ is a fraction of it."""
@@ -221,7 +230,7 @@ class ColumnGeneration:
                 "training.regularization_fraction: λ_max over all patterns was not found within the time "
                 "limit; give training.regularization instead"
             )
-        fresh = subnetworks(self.oracle.units, priced.witnesses)
+        fresh = self.oracle.placed(priced)
         return dictionary.joined(self._columns(fresh)) if fresh else dictionary
 
     def _master(self, program: L1Program, previous: Solution | None) -> Solution:
@@ -245,8 +254,8 @@ class ColumnGeneration:
         if bound > self.bound:
             self.bound, self.proof = bound, proof
 
-    def _price(self, lowered: Lowered, solution: Solution) -> tuple[SpikeDictionary | None, str]:
-        """Return new columns, or None if there are none to be had."""
+    def _price(self, lowered: Lowered, solution: Solution) -> tuple[_Grown | None, str]:
+        """Return the dictionary with new columns, None if there are none to be had, and what was asked."""
         program = lowered.program
         prices = self._merged(solution.certificate.dual)
         limit = program.regularization
@@ -256,17 +265,17 @@ class ColumnGeneration:
         if trivial <= least:
             return None, ANY
         self._restart(lowered, solution)
-        found = self.search.propose(prices, least, self.group)
-        if found and (fresh := self._new(lowered, found)) is not None:
-            return fresh, "search"
+        proposed = self.search.propose(prices, least, self.group)
+        if proposed and (grown := self._grown(lowered, proposed)) is not None:
+            return grown, "search"
         while self.oracle is not None and self._left() > 0:
             cutoff = limit * CUTOFFS[self.level] if self.level < len(CUTOFFS) else least
             time_limit = None if np.isinf(self.deadline) else self._left()
             priced = self.oracle.price(prices, cutoff=cutoff, group=self.group, time_limit=time_limit)
             self._prove(program, solution, priced.bound, self.oracle.name)
-            found = subnetworks(self.oracle.units, priced.witnesses)
-            if found and (fresh := self._new(lowered, found)) is not None:
-                return fresh, self.oracle.name
+            proposed = self.oracle.placed(priced)
+            if proposed and (grown := self._grown(lowered, proposed)) is not None:
+                return grown, self.oracle.name
             if priced.complete and priced.bound > max(cutoff, priced.value) and not self.changed:
                 # the best cell of all holds no weights that the simulator confirms, and hid the rest
                 self._change_oracle(prices)
@@ -281,10 +290,11 @@ class ColumnGeneration:
         group, self.changed = self.group and prices.shape[1] > 1, True
         self.oracle = another_oracle(self.oracle.name, self.oracle.units, self.samples, group)
 
-    def _new(self, lowered: Lowered, found: tuple[Subnetwork, ...]) -> SpikeDictionary | None:
-        fresh = self._columns(found)
+    def _grown(self, lowered: Lowered, proposed: Sequence[Patterns]) -> _Grown | None:
+        """Return the dictionary with the proposed patterns, or None if it has them all."""
+        fresh = self._columns(proposed)
         grown = lowered.dictionary.joined(fresh)
-        return fresh if grown.patterns > lowered.dictionary.patterns else None
+        return _Grown(grown, fresh.patterns) if grown.patterns > lowered.dictionary.patterns else None
 
     def _restart(self, lowered: Lowered, solution: Solution) -> None:
         """Let the search begin at the units in use."""
