@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from convexsnn.dictionary.sources import SourceNames
 
 REQUIRED = object()
 
@@ -15,7 +18,7 @@ class Key:
     kind: str
     default: Any
     meaning: str
-    choices: tuple[str, ...] = ()
+    choices: Sequence[str] = ()
     least: float | None = None
     above: float | None = None
     below: float | None = None
@@ -89,16 +92,7 @@ SCHEMA: dict[str, dict[str, Key]] = {
             "where the hidden weights come from; exact: every pattern; column_generation: "
             "patterns added until none of all improves; admm, surrogate_gradient: hidden layers that were so "
             "trained",
-            (
-                "gaussian",
-                "pairs",
-                "reservoir",
-                "file",
-                "exact",
-                "column_generation",
-                "admm",
-                "surrogate_gradient",
-            ),
+            SourceNames(),
         ),
         "weight_box": Key("number", 10.0, "B: every hidden weight lies in [-B, B]", above=0),
         "margin": Key(

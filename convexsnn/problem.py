@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convexsnn.arrays import FloatArray, read_npz, real_array, write_npz
+from convexsnn.dictionary.sources import get_source
 from convexsnn.errors import ConvexSNNError, ProblemFileError, ShapeError
 from convexsnn.keys import SCHEMA
 from convexsnn.networks import LayerSpec, NetworkSpec
@@ -117,7 +118,7 @@ class Problem:
         layers, source = self.network.layers, self.dictionary.source
         last = layers[-1]
         for holds, needed, given in (
-            (source == "column_generation", 'dictionary.source = "column_generation"', repr(source)),
+            (get_source(source).grows, 'dictionary.source = "column_generation"', repr(source)),
             (len(layers) == 1, "a single layer", f"{len(layers)} layers"),
             (last.recurrent, "a layer with recurrent = true", f"recurrent = {str(last.recurrent).lower()}"),
             (last.width > 1, "a layer of width > 1", f"width = {last.width}"),
@@ -172,12 +173,12 @@ class Problem:
     @property
     def uses_admm(self) -> bool:
         """Whether ADMM trains the network, or the dictionary's hidden layers."""
-        return self.training.method == "admm" or self.dictionary.source == "admm"
+        return self.training.method == "admm" or get_source(self.dictionary.source).settings == "admm"
 
     @property
     def uses_gradients(self) -> bool:
         """Whether gradients train the dictionary's hidden layers."""
-        return self.dictionary.source == "surrogate_gradient"
+        return get_source(self.dictionary.source).settings == "gradient"
 
     def encoded_targets(self) -> FloatArray:
         """Return the training targets as the loss takes them, (R, C)."""
@@ -239,7 +240,7 @@ class Problem:
         write_npz(Path(folder) / "data.npz", self.arrays())
         tables = {**self.tables(), "data": {"file": "data.npz"}}
         tables["dictionary"].pop("file", None)
-        if self.dictionary.source == "file":
+        if get_source(self.dictionary.source).keeps_file:
             tables["dictionary"]["file"] = "witnesses.npz"
         (Path(folder) / "problem.toml").write_text(tomli_w.dumps(tables), encoding="utf-8")
 

@@ -12,7 +12,7 @@ import numpy as np
 from naive_enumeration import naive_patterns
 
 import convexsnn
-from convexsnn.dictionary.cells import enumerate_patterns, exact_units
+from convexsnn.dictionary.cells import cell_trains, enumerate_patterns, exact_units
 from convexsnn.dictionary.spikes import Definition
 from convexsnn.networks import LayerSpec, NetworkSpec
 
@@ -34,7 +34,7 @@ def enumeration(n, steps, d, against_naive):
     spec, definition = LayerSpec(leak=(0.9,)), Definition(1e-3, 5.0)
 
     def ours():
-        return enumerate_patterns(exact_units(inputs, NetworkSpec((spec,)), definition), 10**6)
+        return enumerate_patterns(exact_units(inputs, NetworkSpec((spec,)), definition, cell_trains), 10**6)
 
     ours()
     found, seconds = timed(ours)

@@ -21,12 +21,13 @@ MAY_IMPORT = {
     "bit_kernels": set(),
     "bits": EVERYONE | {"bit_kernels"},
     "targets": EVERYONE,
-    "keys": set(),
+    "keys": {"dictionary"},  # the sources alone, for their names
     "schema": {"errors", "keys"},
     "specs": set(),
     "tasks": EVERYONE,
     "networks": EVERYONE,
-    "problem": EVERYONE | {"networks", "tasks", "keys", "schema", "specs", "targets"},
+    # of the dictionary the sources alone, which know what a problem asks for
+    "problem": EVERYONE | {"dictionary", "networks", "tasks", "keys", "schema", "specs", "targets"},
     "simulate": EVERYONE | {"networks"},
     "small_lp": EVERYONE,
     "dictionary": EVERYONE | {"simulate", "networks", "bits", "small_lp"},

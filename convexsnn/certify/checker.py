@@ -15,6 +15,7 @@ from convexsnn.certify.certificate import Claim, Evidence, status_of
 from convexsnn.certify.exactly import check_spikes_exactly
 from convexsnn.certify.verification import Verification, verify
 from convexsnn.dictionary import SpikeDictionary
+from convexsnn.dictionary.sources import get_source
 from convexsnn.dictionary.spikes import distinct_rows, patterns_of
 from convexsnn.errors import ShapeError, VerificationError
 from convexsnn.lowering import Convexification, Lowered, definition_of
@@ -74,7 +75,7 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
         raise VerificationError(
             f"dictionary: a column of subnetwork {owners.max()}, there are {len(dictionary.subnetworks)}"
         )
-    if dictionary.complete and problem.dictionary.source != "exact":
+    if dictionary.complete and not get_source(problem.dictionary.source).enumerates:
         raise VerificationError("dictionary: called complete, which a list of patterns does not show")
     if dictionary.columns.rows != problem.rows:
         raise VerificationError(f"dictionary: {dictionary.columns.rows} rows, the data have {problem.rows}")

@@ -1,15 +1,34 @@
-"""Patterns and witnesses."""
+"""Patterns and witnesses. Names are loaded at their first use: to read a problem takes the sources alone."""
 
-from convexsnn.dictionary.reservoir import branching_ratio
-from convexsnn.dictionary.spikes import Definition, SpikeDictionary, collect, load_dictionary
-from convexsnn.dictionary.witnesses import draw_subnetworks, subnetworks_from_file
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convexsnn.dictionary.reservoir import branching_ratio
+    from convexsnn.dictionary.sources import Draw, Source, register_source
+    from convexsnn.dictionary.spikes import Definition, SpikeDictionary, collect, load_dictionary
+    from convexsnn.dictionary.witnesses import draw_subnetworks, subnetworks_from_file
 
 __all__ = [
     "Definition",
+    "Draw",
+    "Source",
     "SpikeDictionary",
     "branching_ratio",
     "collect",
     "draw_subnetworks",
     "load_dictionary",
+    "register_source",
     "subnetworks_from_file",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'convexsnn.dictionary' has no attribute {name!r}")
+    from convexsnn.dictionary import reservoir, sources, spikes, witnesses
+
+    return next(
+        getattr(home, name) for home in (spikes, sources, reservoir, witnesses) if hasattr(home, name)
+    )

@@ -1,4 +1,4 @@
-"""Where hidden weights come from: random draws, pairs of samples, a reservoir, a file ([U26] and more).
+"""Subnetworks drawn by a source, or read by one: what a source says of one layer, for whole stacks ([U26]).
 
 A layer's weights are drawn as one row a unit, in the order of `Layer.unit_weights`: inputs, bias,
 neighbours, own last spike. Every draw stays in the weight box. Layers whose spikes feed others are
@@ -8,31 +8,19 @@ redrawn, unit by unit, until each membrane keeps the definition's margin.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from convexsnn.arrays import BoolArray, FloatArray, read_npz
-from convexsnn.dictionary.reservoir import tune_to_criticality
+from convexsnn.arrays import BoolArray, FloatArray
+from convexsnn.dictionary.sources import Draw, Source, get_source
 from convexsnn.dictionary.spikes import Definition, distinct_samples, spike_margins
-from convexsnn.errors import LoweringError, ProblemFileError
+from convexsnn.errors import LoweringError, ProblemFileError, ShapeError
 from convexsnn.networks import Layer, LayerSpec, NetworkSpec, Subnetwork, architecture_mismatch
-from convexsnn.networks.files import layers_from_arrays
 from convexsnn.simulate import run_layer
 
 ROUNDS = 100
-DEFAULT_COUNT = 1000
-
-
-@dataclass(frozen=True)
-class Draw:
-    """How to draw: source, variant, scales, and the generator that everything random comes from."""
-
-    source: str
-    rng: np.random.Generator
-    variant: str = "standard"
-    scales: tuple[float, ...] = (1.0,)
 
 
 def _empty_layer(spec: LayerSpec, units: int, inputs: int, rng: np.random.Generator) -> Layer:
@@ -42,70 +30,31 @@ def _empty_layer(spec: LayerSpec, units: int, inputs: int, rng: np.random.Genera
     return Layer(np.zeros((units, inputs)), neuron, bias, recurrent)
 
 
-def _gaussian(layer: Layer, draw: Draw) -> FloatArray:
-    """Draw N(0, 1) rows; the recurrent part is divided by √m, so that its sum does not grow with m."""
-    units, length = layer.unit_weights().shape
-    rows = draw.rng.standard_normal((units, length))
-    if draw.variant == "orthogonal":  # orthonormal rows, in blocks of at most `length`
-        blocks = [np.linalg.qr(rows[k : k + length].T)[0].T for k in range(0, units, length)]
-        rows = np.concatenate(blocks)
-    elif draw.variant == "normalised":
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    if layer.recurrent is not None:
-        start = layer.weights.shape[1] + (layer.bias is not None)
-        rows[:, start : start + units] /= np.sqrt(units)
-    return rows * draw.rng.choice(np.asarray(draw.scales), units)[:, None]
-
-
-def _pairs(
-    layer: Layer, draw: Draw, signal: FloatArray, labels: FloatArray, level: float, every_step: bool
-) -> FloatArray:
-    """Weights along the difference of two samples in the leak-filtered inputs, `level` in between.
-
-    The level is the threshold, or 0 for a membrane readout. With a bias the membranes of the two
-    samples differ by the scale; without one the scale is what puts the level between them.
-    """
-    rows = _gaussian(layer, draw)
-    n, steps, d = signal.shape
-    for j in range(layer.units):
-        i = int(draw.rng.integers(n))
-        others = np.flatnonzero((labels != labels[i]).any(axis=1))
-        k = int(draw.rng.choice(others)) if len(others) else int(draw.rng.integers(n))
-        t = int(draw.rng.integers(steps)) if every_step else steps - 1
-        pair = np.concatenate([signal[[i, k]], np.ones((2, steps, 1))], axis=2)
-        filtered = layer.neuron.unit(j).affine_rows(pair, np.zeros((2, steps), bool))[0][:, t]
-        difference = filtered[0, :d] - filtered[1, :d]
-        length = float(difference @ difference)
-        share = draw.rng.uniform(0.25, 0.75)
-        between = share * filtered[0, :d] + (1 - share) * filtered[1, :d]
-        if length == 0:
-            continue  # the same sample twice: the Gaussian row stays
-        if layer.bias is not None:
-            rows[j, :d] = difference * float(draw.rng.choice(np.asarray(draw.scales))) / length
-            rows[j, d] = (level - rows[j, :d] @ between) / filtered[0, d]
-        else:
-            height = float(difference @ between)
-            rows[j, :d] = difference * (level / height if level and height else 1.0)
-    return rows
-
-
 def _drawn(
+    source: Source,
     spec: LayerSpec,
     units: int,
     signal: FloatArray,
-    labels: FloatArray,
     draw: Draw,
     definition: Definition,
     hidden: bool = False,
 ) -> Layer:
     layer = _empty_layer(spec, units, signal.shape[2], draw.rng)
-    if draw.source == "pairs":
-        reads_membrane = definition.readout == "membrane" and not hidden
-        level = 0.0 if reads_membrane else layer.neuron.threshold
-        rows = _pairs(layer, draw, signal, labels, level, hidden or definition.supervise == "all")
-    else:
-        rows = _gaussian(layer, draw)
-    return layer.with_unit_weights(np.clip(rows, -definition.weight_box, definition.weight_box))
+    reads_membrane = definition.readout == "membrane" and not hidden
+    draw = replace(
+        draw,
+        signal=signal,
+        level=0.0 if reads_membrane else layer.neuron.threshold,
+        every_step=hidden or definition.supervise == "all",
+    )
+    rows = source.weights(layer, draw)
+    if np.shape(rows) != layer.unit_weights().shape:
+        raise ShapeError(
+            f"source {source.name!r}: weights of shape {layer.unit_weights().shape} expected for a layer of "
+            f"{units} units, got {np.shape(rows)}"
+        )
+    layer = layer.with_unit_weights(np.clip(rows, -definition.weight_box, definition.weight_box))
+    return source.tuned(layer, draw)
 
 
 def _settled(
@@ -139,7 +88,7 @@ def draw_subnetworks(
     network: NetworkSpec,
     definition: Definition,
     *,
-    source: str,
+    source: str | Source,
     count: int | None = None,
     seed: int = 0,
     variant: str = "standard",
@@ -151,9 +100,9 @@ def draw_subnetworks(
     ----------
     inputs : (n, T, d) array
     labels : (n, k) array
-        Samples that differ in it make a pair (source "pairs").
+        Targets; samples that differ in them make a pair (source "pairs").
     count : int, optional
-        If not given, 1000 or the network's own number if that is larger; for a reservoir its own number.
+        `Source.default_count` of the network's own number if not given.
 
     Returns
     -------
@@ -165,24 +114,27 @@ def draw_subnetworks(
     ------
     LoweringError
         The margin is out of reach, or the source needs a recurrent layer.
+    UnsupportedError
+        The source does not draw.
     """
+    asked = get_source(source) if isinstance(source, str) else source
     scales = tuple(float(s) for s in np.atleast_1d(np.asarray(scale, dtype=float)))
-    draw = Draw(source, np.random.default_rng(seed), variant, scales)
     first = np.unique(distinct_samples(inputs)[1], return_index=True)[1]
-    samples, labels = inputs[first], labels[first]
+    samples, rng = inputs[first], np.random.default_rng(seed)
+    draw = Draw(rng, variant, scales, samples, labels[first], 0.0, False, definition.weight_box)
     last = network.layers[-1]
-    own = network.subnetworks * last.width
-    wanted = count or (own if source == "reservoir" else max(own, DEFAULT_COUNT))
-    stacks = -(-wanted // last.width)
-    if source == "reservoir" and not any(layer.recurrent for layer in network.layers):
-        raise LoweringError("dictionary.source: 'reservoir' needs a layer with recurrent = true")
+    stacks = -(-(count or asked.default_count(network.subnetworks * last.width)) // last.width)
+    drawer = asked.drawer
+    if drawer.needs_recurrence and not any(layer.recurrent for layer in network.layers):
+        raise LoweringError(f"dictionary.source: {drawer.name!r} needs a layer with recurrent = true")
     if len(network.layers) == 1 and not last.recurrent:
-        return (Subnetwork((_drawn(last, stacks * last.width, samples, labels, draw, definition),)),)
-    return tuple(_stack(network, samples, labels, draw, definition) for _ in range(stacks))
+        layer = _drawn(drawer, last, stacks * last.width, samples, draw, definition)
+        return (Subnetwork((layer,)),)
+    return tuple(_stack(drawer, network, samples, draw, definition) for _ in range(stacks))
 
 
 def _stack(
-    network: NetworkSpec, samples: FloatArray, labels: FloatArray, draw: Draw, definition: Definition
+    source: Source, network: NetworkSpec, samples: FloatArray, draw: Draw, definition: Definition
 ) -> Subnetwork:
     layers: list[Layer] = []
     signal = samples
@@ -190,25 +142,21 @@ def _stack(
 
         def redraw(spec: LayerSpec = spec, signal: FloatArray = signal) -> Layer:
             hidden = spec is not network.layers[-1]
-            layer = _drawn(spec, spec.width, signal, labels, draw, definition, hidden)
-            if draw.source == "reservoir" and layer.recurrent is not None:
-                layer = tune_to_criticality(layer, signal, draw.rng, definition.weight_box)
-            return layer
+            return _drawn(source, spec, spec.width, signal, draw, definition, hidden)
 
         if spec is network.layers[-1] and not spec.recurrent:
             layers.append(redraw())
             break
-        # a reservoir is tuned as a whole: rows of several would not have the branching ratio of any
-        layer, spikes = _settled(redraw, signal, definition, draw.source == "reservoir")
+        layer, spikes = _settled(redraw, signal, definition, source.drawn_as_a_whole)
         layers.append(layer)
         signal = spikes.astype(np.float64)
     return Subnetwork(tuple(layers))
 
 
 def subnetworks_from_file(
-    path: Path, network: NetworkSpec, inputs: int, weight_box: float
+    path: Path, network: NetworkSpec, inputs: int, weight_box: float, source: str | Source = "file"
 ) -> tuple[Subnetwork, ...]:
-    """Read hidden layers from an ``.npz`` and check that they are of the problem's architecture.
+    """Read hidden layers from a file as a source reads it; check that they are of the problem's architecture.
 
     Raises
     ------
@@ -218,7 +166,7 @@ def subnetworks_from_file(
         Another architecture than the network's, or a weight outside the box.
     """
     try:
-        layers = layers_from_arrays(read_npz(path))
+        layers = (get_source(source) if isinstance(source, str) else source).read(path)
     except ProblemFileError as error:
         raise ProblemFileError(f"dictionary.file: {path}: {error}") from error
     if reason := architecture_mismatch(network, layers, inputs):

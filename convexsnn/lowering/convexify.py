@@ -18,7 +18,7 @@ from scipy.linalg import block_diag
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary import Definition, SpikeDictionary, collect, draw_subnetworks, subnetworks_from_file
-from convexsnn.dictionary.cells import exact_dictionary
+from convexsnn.dictionary.sources import get_source
 from convexsnn.dictionary.spikes import distinct_samples
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError
 from convexsnn.lowering.lowering import Lowered, Lowering
@@ -38,8 +38,6 @@ from convexsnn.programs import L1, Group, L1Program, Penalty, Point
 from convexsnn.programs.losses import LOSSES
 from convexsnn.programs.margin import max_margin
 from convexsnn.simulate import run_layer
-
-START_COUNT = 200
 
 
 def definition_of(problem: Problem) -> Definition:
@@ -82,20 +80,27 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
     Raises
     ------
     LoweringError
-        The source does not fit the network, or no pattern keeps the margin.
+        The source does not fit the network, or trains networks first, or no pattern keeps the margin.
     ProblemFileError
-        ``source = "file"`` without a readable file.
+        There is no such source, or a source that reads has no readable file.
     """
     spec, definition = problem.dictionary, definition_of(problem)
-    if spec.source == "file":
+    source = get_source(spec.source)
+    if source.trains:
+        raise LoweringError(
+            f"dictionary.source: {source.name!r} trains networks first, which is not done here; use "
+            "convexsnn.lower(problem) or convexsnn.train(problem)"
+        )
+    if source.enumerates:
+        return source.enumerated(problem.inputs, problem.network, definition, spec.limit)
+    if source.reads:
         if spec.file is None:
-            raise ProblemFileError('dictionary.file: missing; source = "file" needs an .npz of hidden layers')
-        path = (problem.folder or Path()) / spec.file
-        subnetworks = subnetworks_from_file(path, problem.network, problem.inputs.shape[2], spec.weight_box)
-    elif spec.source == "exact":
-        return exact_dictionary(problem.inputs, problem.network, definition, spec.limit)
+            raise ProblemFileError(
+                f'dictionary.file: missing; source = "{source.name}" needs a file of hidden layers'
+            )
+        path, inputs = (problem.folder or Path()) / spec.file, problem.inputs.shape[2]
+        subnetworks = subnetworks_from_file(path, problem.network, inputs, spec.weight_box, source)
     else:
-        grown = spec.source == "column_generation"  # the draw is only where it starts
         network = problem.network
         if spec.cascade:  # single units leave room for others on top
             network = replace(network, layers=(replace(network.layers[0], width=1),))
@@ -104,8 +109,8 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
             np.reshape(problem.targets, (len(problem.inputs), -1)),
             network,
             definition,
-            source="gaussian" if grown else spec.source,
-            count=spec.count or (START_COUNT if grown else None),
+            source=source,
+            count=spec.count,
             seed=spec.seed,
             variant=spec.variant,
             scale=spec.scale,

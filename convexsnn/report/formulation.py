@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convexsnn.dictionary.sources import get_source
 from convexsnn.errors import UnsupportedError
 from convexsnn.lowering import Lowered
 from convexsnn.networks import LayerSpec
@@ -76,7 +77,7 @@ def formulation(lowered: Lowered) -> str:
     parts = program.outputs_apart()
     reduced = [presolve(part) for part in parts]
     shown = reduced[0].program
-    origin = {"file": str(spec.file), "exact": "exact"}.get(spec.source, f"{spec.source}, seed {spec.seed}")
+    origin = get_source(spec.source).described(spec.seed, spec.file)
     every = "every step" if network.supervise == "all" else "last step"
     lines = [
         f"{problem.name}: {problem.title}" if problem.title else problem.name,

@@ -9,6 +9,7 @@ import numpy as np
 
 from convexsnn.certify.verification import network_margin
 from convexsnn.dictionary import SpikeDictionary
+from convexsnn.dictionary.sources import get_source
 from convexsnn.errors import LoweringError, ShapeError
 from convexsnn.lowering import Convexification, definition_of, witnesses_of
 from convexsnn.networks import Network, architecture_mismatch
@@ -16,7 +17,7 @@ from convexsnn.problem import Problem
 from convexsnn.programs import relative_gap
 from convexsnn.simulate import simulate
 from convexsnn.solvers import solve
-from convexsnn.train.pipeline import OVER_ALL_PATTERNS, Progress, Result, train_convex
+from convexsnn.train.pipeline import Progress, Result, train_convex
 from convexsnn.train.trained import accuracy, network_objective
 
 
@@ -129,7 +130,7 @@ def distance(
     outputs = problem.encoded_targets().shape[1]
     if network.output_weights.shape[1] != outputs:
         raise ShapeError(f"WEIGHTS: {network.output_weights.shape[1]} outputs, the problem has {outputs}")
-    if problem.dictionary.source not in OVER_ALL_PATTERNS:
+    if not get_source(problem.dictionary.source).covers_all_patterns:
         problem = replace(problem, dictionary=replace(problem.dictionary, source="column_generation"))
     own: SpikeDictionary | None = None
     no_readout = None
@@ -137,7 +138,7 @@ def distance(
         own = witnesses_of(problem, network.layers)
     except (LoweringError, ShapeError) as error:
         no_readout = str(error)
-    start = None if problem.dictionary.source == "exact" else own
+    start = own if get_source(problem.dictionary.source).grows else None
     result = train_convex(problem, tolerance=tolerance, time_limit=time_limit, progress=progress, start=start)
     program = result.lowered.program
     left = None if time_limit is None else max(time_limit - result.seconds["total"], 0.1)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from convexsnn.arrays import FloatArray, IntArray, positive, whole
+from convexsnn.dictionary.sources import get_source
 from convexsnn.errors import LoweringError, ShapeError
 from convexsnn.lowering import Lowered
 from convexsnn.problem import Problem
@@ -231,10 +232,10 @@ def path(
 
 def _split(given: Problem | Lowered, share: float, seed: int) -> tuple[Problem | Lowered, IntArray]:
     """Return what to train on and the samples held out."""
-    if isinstance(given, Problem) and given.dictionary.source == "column_generation":
+    if isinstance(given, Problem) and get_source(given.dictionary.source).grows:
         raise LoweringError(
-            "dictionary.source: column_generation finds other patterns for every λ, a path needs the same "
-            "ones; take another source, or in Python train(problem).lowered in place of the problem"
+            f"dictionary.source: {given.dictionary.source} finds other patterns for every λ, a path needs "
+            "the same ones; take another source, or in Python train(problem).lowered in place of the problem"
         )
     if share != 0 and positive("validation", share) >= 1:
         raise ShapeError(f"validation: expected a share of the samples in [0, 1), got {share}")

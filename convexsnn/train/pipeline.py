@@ -16,6 +16,7 @@ from convexsnn.arrays import positive
 from convexsnn.certify import Checked, Claim, Evidence, Verification, check, load_claim, save_claim, verify
 from convexsnn.certify.certificate import status_of
 from convexsnn.dictionary import SpikeDictionary, load_dictionary
+from convexsnn.dictionary.sources import SOURCES, get_source
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, VerificationError
 from convexsnn.lowering import Convexification, Lowered, witnesses_of
 from convexsnn.networks import Network, load_network, save_network
@@ -34,10 +35,8 @@ from convexsnn.train.trained import (
     accuracy_on_test_set,
     trained_networks,
     trained_rows,
+    trainer_of,
 )
-
-OVER_ALL_PATTERNS = ("exact", "column_generation")
-TRAINING = ("admm", "surrogate_gradient")  # sources that train networks first
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,13 +145,12 @@ class Result:
         if self.baseline:
             summary["baseline"] = self.baseline
         if self.trained:
-            summary |= {"trained": self.trained_as, "trained_of": self._asked}
+            trainer = trainer_of(self.problem)
+            summary |= {
+                "trained": self.trained_as,
+                "trained_of": len(self.trained) if trainer is None else trainer.networks(self.problem),
+            }
         return summary
-
-    @property
-    def _asked(self) -> int:
-        """Number of networks that the problem asks gradients for; ADMM trains one."""
-        return self.problem.gradient.networks if self.problem.dictionary.source == "surrogate_gradient" else 1
 
     def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write problem, data, network, dictionary and certificate into a new folder.
@@ -167,7 +165,7 @@ class Result:
     def write(self, folder: Path) -> None:
         """Write the files of `save` into an existing folder."""
         self.problem.save(folder)
-        if self.problem.dictionary.source == "file":
+        if get_source(self.problem.dictionary.source).keeps_file:
             given = self.problem.dictionary.file or ""
             shutil.copyfile(
                 (self.problem.folder / given) if self.problem.folder else given, folder / "witnesses.npz"
@@ -267,9 +265,10 @@ def train(
         return train_admm(problem, time_limit=limit, progress=progress, checkpoint=checkpoint, place=place)
     if place is not None:
         raise ShapeError('place: is for training.method = "admm", this problem has "convex"')
-    if checkpoint is not None and problem.dictionary.source not in TRAINING:
+    if checkpoint is not None and not get_source(problem.dictionary.source).takes_checkpoint:
+        those = " or ".join(name for name, source in SOURCES.items() if source.takes_checkpoint)
         raise ShapeError(
-            f'checkpoint: is for training.method = "admm" or dictionary.source {" or ".join(TRAINING)}; '
+            f'checkpoint: is for training.method = "admm" or dictionary.source {those}; '
             f'this problem has "convex" and "{problem.dictionary.source}"'
         )
     around: dict[str, Any] = {"time_limit": time_limit, "progress": progress, "checkpoint": checkpoint}
@@ -297,7 +296,7 @@ def train_convex(
             progress(what, share)
 
     clock = [time.perf_counter()]
-    spec = problem.solver
+    spec, source = problem.solver, get_source(problem.dictionary.source)
     check_limits(spec.tolerance, spec.time_limit)
     if not isinstance(solver, Solver) and spec.name != "auto":
         get_solver(spec.name)
@@ -305,7 +304,7 @@ def train_convex(
     around: dict[str, Any] = {"progress": progress, "checkpoint": checkpoint}
     trained = trained_networks(problem, time_limit=spec.time_limit, **around)
     chosen = solver if isinstance(solver, Solver) else spec.name
-    given = None if problem.dictionary.source in OVER_ALL_PATTERNS else _lower(problem, trained)
+    given = None if source.covers_all_patterns else _lower(problem, trained)
     trained_as = trained_rows(problem, given.program, trained) if given else []
     clock.append(time.perf_counter())
     problem, generated = _solved(problem, given, chosen, start, progress)
@@ -321,7 +320,7 @@ def train_convex(
     report("simulation")
     verification = verify(network, lowered, point, columns)
     shares = accuracy(problem, verification.outputs, "targets"), accuracy_on_test_set(problem, network)
-    baseline = ridge_baseline(lowered) if problem.dictionary.source == "reservoir" else None
+    baseline = ridge_baseline(lowered) if source.has_baseline else None
     clock.append(time.perf_counter())
     stages = ("dictionary", "solve", "reconstruct", "verify")
     seconds = {name: b - a for name, a, b in zip(stages, clock, clock[1:], strict=False)}

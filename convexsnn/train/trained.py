@@ -1,4 +1,7 @@
-"""Networks that were trained otherwise first, whose hidden layers are the dictionary's witnesses."""
+"""Networks that were trained otherwise first, whose hidden layers are the dictionary's witnesses.
+
+The trainers are registered here, by the name of the dictionary source that they train for.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from convexsnn.dictionary.sources import get_source
+from convexsnn.errors import LoweringError
 from convexsnn.lowering import definition_of
 from convexsnn.networks import Network
 from convexsnn.problem import Problem
@@ -30,6 +35,69 @@ class Trained:
     rounds: int
 
 
+# of a problem, seconds, what to report to and a checkpoint: returns networks in the order they were trained
+Train = Callable[[Problem, float | None, Progress | None, Path | None], list[Trained]]
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What trains the networks of a source, and how many of them a problem asks for."""
+
+    train: Train
+    networks: Callable[[Problem], int]
+
+
+TRAINERS: dict[str, Trainer] = {}
+
+
+def register_trainer(
+    source: str, networks: Callable[[Problem], int] = lambda problem: 1
+) -> Callable[[Train], Train]:
+    """Register what trains the networks of a dictionary source; for use as a decorator.
+
+    Parameters
+    ----------
+    source : str
+        Name of a registered source of the kind "trains".
+    networks : callable, optional
+        How many networks a problem asks for; 1 if not given.
+
+    Raises
+    ------
+    LoweringError
+        The source does not train, or has a trainer already.
+    """
+    if not get_source(source).trains:
+        raise LoweringError(f"trainer: source {source!r} {get_source(source).kind}, it does not train")
+    if source in TRAINERS:
+        raise LoweringError(f"trainer: source {source!r} has one already")
+
+    def registered(train: Train) -> Train:
+        TRAINERS[source] = Trainer(train, networks)
+        return train
+
+    return registered
+
+
+def trainer_of(problem: Problem) -> Trainer | None:
+    """Return the trainer of a problem's dictionary source, None if the source does not train.
+
+    Raises
+    ------
+    LoweringError
+        The source trains, and nobody has registered its trainer.
+    """
+    source = get_source(problem.dictionary.source)
+    if not source.trains:
+        return None
+    if source.name not in TRAINERS:
+        raise LoweringError(
+            f"dictionary.source: {source.name!r} trains networks first, and has no trainer; register one "
+            "with convexsnn.train.trained.register_trainer"
+        )
+    return TRAINERS[source.name]
+
+
 def trained_networks(
     problem: Problem,
     *,
@@ -45,21 +113,26 @@ def trained_networks(
     Raises
     ------
     LoweringError
-        A network that cannot be trained, or has no patterns.
+        A network that cannot be trained, or has no patterns, or a source without a trainer.
     NotInstalled
         The source is "surrogate_gradient", and torch is not there.
     """
-    match problem.dictionary.source:
-        case "admm":
-            limited: dict[str, Any] = {"time_limit": time_limit, "progress": progress}
-            run = train_admm(admm_problem(problem), **limited, checkpoint=checkpoint).run
-            return [Trained(run.network, run.stopped_by, len(run.history))]
-        case "surrogate_gradient":
-            return _by_gradients(problem, time_limit, progress, Path(checkpoint) if checkpoint else None)
-        case _:
-            return []
+    trainer = trainer_of(problem)
+    if trainer is None:
+        return []
+    return trainer.train(problem, time_limit, progress, Path(checkpoint) if checkpoint else None)
 
 
+@register_trainer("admm")
+def _by_admm(
+    problem: Problem, time_limit: float | None, progress: Progress | None, checkpoint: Path | None
+) -> list[Trained]:
+    limited: dict[str, Any] = {"time_limit": time_limit, "progress": progress}
+    run = train_admm(admm_problem(problem), **limited, checkpoint=checkpoint).run
+    return [Trained(run.network, run.stopped_by, len(run.history))]
+
+
+@register_trainer("surrogate_gradient", networks=lambda problem: problem.gradient.networks)
 def _by_gradients(
     problem: Problem, time_limit: float | None, progress: Progress | None, checkpoint: Path | None
 ) -> list[Trained]:
