@@ -15,7 +15,14 @@ from convexsnn.dictionary.sources import SOURCES, get_source
 from convexsnn.errors import ProblemFileError, ShapeError, VerificationError
 from convexsnn.problem import Problem
 from convexsnn.solvers import Solver
-from convexsnn.train.admm_result import AdmmClaim, AdmmResult, ConfirmedAdmm, Judged, run_admm, verify_admm_folder
+from convexsnn.train.admm_result import (
+    AdmmClaim,
+    AdmmResult,
+    ConfirmedAdmm,
+    Judged,
+    run_admm,
+    verify_admm_folder,
+)
 from convexsnn.train.confirmed import ConfirmedClaim, confirm_claim
 from convexsnn.train.pipeline import Result, train_convex
 from convexsnn.training.budget import Budget, Progress
@@ -80,7 +87,7 @@ def _for_admm(problem: Problem, solver: str | Solver | None, tolerance: float | 
         raise ShapeError(f'solver: {solver!r} with training.method = "admm", whose blocks have closed forms')
     if tolerance is None:
         return problem
-    return problem.with_settings(admm=replace(problem.admm, tolerance=positive("tolerance", tolerance)))
+    return replace(problem, admm=replace(problem.admm, tolerance=positive("tolerance", tolerance)))
 
 
 def confirm_folder(folder: str | os.PathLike[str], *, exact: bool = False) -> ConfirmedClaim | ConfirmedAdmm:

@@ -134,13 +134,7 @@ class AdmmResult:
         ProblemFileError
             The folder exists (without `force`) or cannot be written; then nothing is.
         """
-
-        def write(made: Path) -> None:
-            self.write(made)
-            if also is not None:
-                also(made)
-
-        write_folder(Path(folder), write, force)
+        write_folder(Path(folder), self.write, force, also)
 
     def write(self, folder: Path) -> None:
         """Write the files of `save` into an existing folder."""

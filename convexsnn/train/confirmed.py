@@ -68,6 +68,8 @@ def confirm_claim(folder: Path, exact: bool = False) -> ConfirmedClaim:
         claim, evidence = load_claim(folder)
         network = load_network(folder / "network.npz")
         dictionary = load_dictionary(folder / "dictionary.npz")
-        return ConfirmedClaim(folder, claim, check(problem, network, dictionary, claim, evidence, exact), exact)
+        return ConfirmedClaim(
+            folder, claim, check(problem, network, dictionary, claim, evidence, exact), exact
+        )
     except (ProblemFileError, ShapeError, LoweringError) as error:
         raise VerificationError(str(error)) from error  # what cannot be read is not proved

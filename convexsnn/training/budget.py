@@ -76,7 +76,7 @@ class Budget:
     def part(self, k: int, count: int, name: str) -> Budget:
         """Return the budget of the k-th of `count` equal parts, with a checkpoint of its own.
 
-        The deadline is that of the whole; the checkpoint run.npz of three parts becomes run-1.npz to run-3.npz.
+        The deadline is that of the whole; the checkpoint run.npz becomes run-1.npz, run-2.npz and so on.
         """
         if count == 1:
             return self

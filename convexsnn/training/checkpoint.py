@@ -1,8 +1,8 @@
 """The file of a training that goes on later: plain arrays with a format, an identity and a digest.
 
-    format     number of the layout; a file of another number is refused with what to do
-    identity   JSON of all that must be the same for a run to go on: problem, data, settings
-    digest     SHA-256 of every other array with its shape: a file that was altered or damaged is refused
+format     number of the layout; a file of another number is refused with what to do
+identity   JSON of all that must be the same for a run to go on: problem, data, settings
+digest     SHA-256 of every other array with its shape: a file that was altered or damaged is refused
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class CheckpointFile:
         try:
             if int(arrays["format"]) != self.format:
                 raise ProblemFileError(
-                    f"{self.path}: checkpoint format {arrays['format']}, this version reads {self.format}; finish "
-                    "it with the version that wrote it, or choose another file to begin anew"
+                    f"{self.path}: checkpoint format {arrays['format']}, this version reads {self.format}; "
+                    "finish it with the version that wrote it, or choose another file to begin anew"
                 )
             if str(arrays["identity"]) != self._identity():
                 raise ProblemFileError(f"{self.path}: a checkpoint of {self.of}; choose another file")

@@ -1,4 +1,4 @@
-"""The history of a training: one row a round, the best round on held-out samples, and the rules that stop it."""
+"""The history of a training: a row a round, the best round on held-out samples, and what stops it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ def read_rows(kind: type[Row], tables: Sequence[dict[str, Any]]) -> tuple[Row, .
 
     Raises
     ------
-    TypeError, KeyError
+    TypeError
         A table that is none of a row.
     """
+    if not all(isinstance(table, dict) for table in tables):
+        raise TypeError("history: expected a table a round")
     lists = {f.name for f in fields(kind) if str(f.type).startswith("tuple")}  # type: ignore[arg-type]
     return tuple(kind(**{k: tuple(v) if k in lists else v for k, v in table.items()}) for table in tables)
 

@@ -1,4 +1,4 @@
-"""What every road gives back: a result that says itself what it is, and a folder that can be confirmed again."""
+"""What every road gives back: a result that speaks for itself, and a folder that can be confirmed again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from convexsnn.problem import Problem
 class TrainingResult(Protocol):
     """A trained network with what was shown of it."""
 
-    problem: Problem
+    @property
+    def problem(self) -> Problem:
+        """The problem, as it was trained."""
 
     @property
     def network(self) -> Network:

@@ -1,6 +1,6 @@
 """The score of a network: loss and accuracy of what the simulator says, alike in every training.
 
-    loss = mean over supervised rows r of  a_r ℓ(z_r, y_r)        a: sample weights, ones on a test set
+The loss is the mean over supervised rows r of a_r ℓ(z_r, y_r); a are sample weights, ones on a test set.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ def score_of_outputs(
     return Score(float(np.mean(weights * losses)), None if shares is None else float(np.mean(shares)))
 
 
-def outputs_of(
-    network: Network, inputs: FloatArray, dtype: npt.DTypeLike = np.float64
-) -> FloatArray:
+def outputs_of(network: Network, inputs: FloatArray, dtype: npt.DTypeLike = np.float64) -> FloatArray:
     """Return the simulated outputs, (n, C) or (n, T, C) in float64, some samples at a time."""
     starts = range(0, max(len(inputs), 1), SAMPLES_AT_A_TIME)
     parts = [simulate(network, inputs[k : k + SAMPLES_AT_A_TIME], dtype=dtype).outputs for k in starts]
