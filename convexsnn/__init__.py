@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from convexsnn.problem import Problem, load_problem
     from convexsnn.programs import L1, Certificate, Group, L1Program, Point, presolve
+    from convexsnn.roads import train, verify_folder
     from convexsnn.solvers import Capabilities, Solution, Solver, Status, get_solver, solve
     from convexsnn.train import (
         AdmmResult,
@@ -56,9 +57,7 @@ if TYPE_CHECKING:
         lower,
         path,
         reconstruct,
-        train,
         train_admm,
-        verify_folder,
     )
 
 __version__ = "0.1.0"
@@ -105,8 +104,8 @@ _HOME = {
         "path",
         "reconstruct",
         "train_admm",
-        "verify_folder",
     ),
+    "roads": ("verify_folder",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convexsnn.bench import command as benchmark
 from convexsnn.errors import ConvexSNNError
 from convexsnn.terminal import Progress, hear_ctrl_c, interruption, keeping
+
+if TYPE_CHECKING:
+    from convexsnn.training.result import TrainingResult
 
 app = typer.Typer(
     add_completion=False,
@@ -168,10 +171,9 @@ def solve(
     """Solve a problem: dictionary, program, solver, network, the simulator's verdict; or train by ADMM."""
     from convexsnn.errors import SolverFailed, VerificationError
     from convexsnn.problem import load_problem
-    from convexsnn.report.summary import admm_text, summary_text
-    from convexsnn.train import train
+    from convexsnn.roads import train
     from convexsnn.train.distributed import cluster
-    from convexsnn.train.folder import check_writable
+    from convexsnn.training.folder import check_writable
 
     if out is not None:
         check_writable(out, force)
@@ -187,22 +189,20 @@ def solve(
         if as_json:
             _print_json(_failed(loaded.name, str(error)))
         raise
-    summary = {**result.summary(), "out": None if out is None else str(out)}
+    written = None if out is None else str(out)
     if out is not None:
         _save(result, out, force)
     if as_json:
-        return _print_json(summary)
-    print((admm_text if loaded.training.method == "admm" else summary_text)(summary))
+        return _print_json({**result.summary(), "out": written})
+    print(result.text(written))
 
 
-def _save(result: Any, out: Path, force: bool) -> None:
+def _save(result: TrainingResult, out: Path, force: bool) -> None:
     """Write a result to its folder, with curves where there are any."""
     from convexsnn.report.plots import CURVES, draw_curves
 
-    if not hasattr(result, "run"):
-        return result.save(out, force=force)
-    rows = result.summary()["iterations"]
-    result.save(out, force=force, also=lambda made: draw_curves(rows, made / CURVES))
+    rows = result.curves
+    result.save(out, force=force, also=(lambda made: draw_curves(rows, made / CURVES)) if rows else None)
 
 
 def _failed(name: str, reason: str) -> dict[str, Any]:
@@ -246,9 +246,9 @@ def path(
     from convexsnn.errors import SolverFailed, VerificationError
     from convexsnn.problem import load_problem
     from convexsnn.report.plots import check_plot, plot_path
-    from convexsnn.report.summary import path_text
     from convexsnn.train import path as walk
-    from convexsnn.train.folder import check_writable
+    from convexsnn.train.words import path_text
+    from convexsnn.training.folder import check_writable
 
     if out is not None:
         check_writable(out, force)
@@ -278,7 +278,9 @@ def path(
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder written by `solve --out`.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder written by `solve --out` or `path --out`.")
+    ],
     exact: Annotated[
         bool, typer.Option("--exact", help="Decide every spike in rational arithmetic; slower.")
     ] = False,
@@ -286,46 +288,10 @@ def verify(
 ) -> None:
     """Prove a certificate again from data and weights alone; exit status 1 if it is refused."""
     from convexsnn.errors import VerificationError
-    from convexsnn.train import verify_folder
-    from convexsnn.train.folder import ADMM
+    from convexsnn.roads import confirm_folder
 
-    if (folder / ADMM).is_file():
-        return _verify_admm(folder, exact, as_json)
     try:
-        claim, checked = verify_folder(folder, exact=exact)
-    except VerificationError as error:
-        if as_json:
-            _print_json({"folder": str(folder), "accepted": False, "reason": str(error)})
-        else:
-            print(f"refused: {error}")
-        raise typer.Exit(1) from error
-    numbers = {
-        "tolerance": claim.tolerance, "objective": checked.objective, "lower_bound": checked.lower_bound,
-        "gap": checked.gap,
-        "max_output_error": checked.verification.max_output_error,
-        "min_margin": checked.verification.min_margin,
-    }  # fmt: skip
-    if as_json:
-        words = {"status": claim.status, "scope": claim.scope, "proved_by": checked.oracle or None}
-        return _print_json({"folder": str(folder), "accepted": True, **words, "exact": exact, **numbers})
-    print(f"accepted: {claim.problem}, {claim.status}")
-    print(f"  scope       {claim.scope}: {claim.patterns} patterns, {claim.definition}")
-    if checked.oracle:
-        print(f"  proved by   {checked.oracle}; stated as proved by {claim.oracle}")
-    for name, value in numbers.items():
-        print(f"  {name:<17} {value:.10g}")
-
-
-def _verify_admm(folder: Path, exact: bool, as_json: bool) -> None:
-    """Simulate a network that ADMM trained again."""
-    from convexsnn.errors import ShapeError, VerificationError
-    from convexsnn.report.summary import confirmed_text
-    from convexsnn.train.admm_result import verify_admm_folder
-
-    if exact:
-        raise ShapeError("exact: a claim of ADMM has no proof to do in rational arithmetic")
-    try:
-        claim = verify_admm_folder(folder)
+        confirmed = confirm_folder(folder, exact=exact)
     except VerificationError as error:
         if as_json:
             _print_json({"folder": str(folder), "accepted": False, "reason": str(error)})
@@ -333,9 +299,8 @@ def _verify_admm(folder: Path, exact: bool, as_json: bool) -> None:
             print(f"refused: {error}")
         raise typer.Exit(1) from error
     if as_json:
-        keys = ("status", "scope", "objective", "lower_bound", "gap", "train_accuracy", "test_accuracy")
-        return _print_json({"folder": str(folder), "accepted": True, **{key: claim[key] for key in keys}})
-    print(confirmed_text(claim))
+        return _print_json(confirmed.summary())
+    print(confirmed.text())
 
 
 @app.command()
@@ -351,7 +316,6 @@ def gap(
     """Say how far a trained network is from the proven optimum of its problem."""
     from convexsnn.networks import load_network
     from convexsnn.problem import load_problem
-    from convexsnn.report.summary import distance_text
     from convexsnn.train.gap import distance
 
     loaded, network = load_problem(problem), load_network(weights)
@@ -359,7 +323,7 @@ def gap(
         found = distance(loaded, network, tolerance=tolerance, time_limit=time_limit, progress=progress)
     if as_json:
         return _print_json(found.summary())
-    print(distance_text(found.summary()))
+    print(found.text())
 
 
 @app.command()

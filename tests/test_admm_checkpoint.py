@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_splittings import TWO_LAYERS, problem
 
-from convexsnn.arrays import read_npz, write_npz
+from convexsnn.arrays import digest, read_npz, write_npz
 from convexsnn.errors import ConvexSNNError, ProblemFileError, SolverFailed
 from convexsnn.problem import Problem
 from convexsnn.train.admm_result import train_admm
@@ -199,26 +199,30 @@ def test_pickled_files_are_refused(file):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"format": np.asarray(99)}, "checkpoint format 99, this version reads 2"),
-        ({"format": None}, "damaged checkpoint"),
-        ({"identity": None}, "damaged checkpoint"),
-        ({"weights1": None}, "damaged checkpoint"),
-        ({"best0": np.full((4, 6), np.nan)}, "damaged checkpoint"),
-        ({"numbers": np.zeros(2)}, "damaged checkpoint"),
-        ({"history": np.asarray("[1]")}, "damaged checkpoint"),
-        ({"history": np.asarray("[{}]")}, "damaged checkpoint"),
-        ({"history": np.asarray('[{"rates": [], "iterations": 1}]')}, "damaged checkpoint"),
-        ({"history": np.asarray("{")}, "damaged checkpoint"),
-        ({"steps_velocity0": None}, "damaged checkpoint"),
+        ({"format": np.asarray(99)}, "checkpoint format 99, this version reads 3; finish it with the version that wrote it"),
+        ({"format": None}, "damaged"),
+        ({"identity": None}, "damaged"),
+        ({"weights1": None}, "damaged"),
+        ({"best0": np.full((4, 6), np.nan)}, "damaged"),
+        ({"numbers": np.zeros(2)}, "damaged"),
+        ({"history": np.asarray("[1]")}, "damaged"),
+        ({"history": np.asarray("[{}]")}, "damaged"),
+        ({"history": np.asarray('[{"rates": [], "iterations": 1}]')}, "damaged"),
+        ({"history": np.asarray("{")}, "damaged"),
+        ({"steps_velocity0": None}, "damaged"),
         ({"shard0_outputs": None}, "has variables of 0 shards"),
-        ({"shard0_spikes1": None}, "damaged checkpoint"),
+        ({"shard0_spikes1": None}, "damaged"),
         ({"shard0_outputs": np.zeros((3, 3))}, "of [3] samples; here are 1, of [21]"),
     ],
 )
 def test_what_is_missing_or_wrong_is_refused(file, change, told):
     arrays = read_npz(file)
     assert all(name in arrays for name in change)
-    write_npz(file, {k: change.get(k, v) for k, v in arrays.items() if change.get(k, v) is not None})
+    kept = {k: change.get(k, v) for k, v in arrays.items() if change.get(k, v) is not None}
+    write_npz(file, kept)
+    assert "damaged" in refused(file, small(variant="proximal")) or "format" in change
+    del kept["digest"]
+    write_npz(file, {**kept, "digest": np.asarray(digest(**kept))})
     assert told in refused(file, small(variant="proximal"))
 
 

@@ -11,7 +11,8 @@ from convexsnn.lowering.admm import initial_weights
 from convexsnn.problem import Problem
 from convexsnn.simulate import simulate
 from convexsnn.tasks import generate
-from convexsnn.train.admm import FAR, AdmmTraining, history_rows
+from convexsnn.train.admm import FAR, AdmmTraining
+from convexsnn.training.history import plain
 from convexsnn.train.admm_result import train_admm
 from convexsnn.train.shards import Batch
 
@@ -91,7 +92,7 @@ def test_labels_of_held_out_samples_train_nothing():
     )
     other.run()
     assert len(first.held_out) == 12 and same(first.state.weights, other.state.weights)
-    for one, two in zip(first.state.history, other.state.history, strict=True):
+    for one, two in zip(first.state.history.rows, other.state.history.rows, strict=True):
         assert (one.loss, one.train_accuracy, one.lagrangian) == (
             two.loss,
             two.train_accuracy,
@@ -215,7 +216,7 @@ def test_what_is_reported_is_what_the_simulator_says(variant):
 def test_histories_are_finite(variant, layers):
     spec = {"variant": variant, "iterations": 10, "block_tolerance": 1e-3, "decay": 3e-2}
     run = train_admm(problem(layers, samples=21, admm=spec)).run
-    told = history_rows(run.history)
+    told = plain(run.history)
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     for row in told:
         numbers = [v for k, v in row.items() if isinstance(v, float)] + row["rates"]

@@ -12,9 +12,10 @@ from command_line import files_in
 
 import convexsnn
 from convexsnn.arrays import read_npz
-from convexsnn.errors import ConvexSNNError, LoweringError, ProblemFileError, VerificationError
+from convexsnn.errors import ConvexSNNError, LoweringError, ProblemFileError, ShapeError, VerificationError
 from convexsnn.networks import architecture_mismatch
 from convexsnn.problem import Problem, load_problem
+from convexsnn.roads import verify_folder
 from convexsnn.simulate import simulate
 from convexsnn.tasks import generate
 from convexsnn.train.admm_result import admm_problem, train_admm, verify_admm_folder
@@ -127,9 +128,10 @@ def test_what_is_told_is_what_the_simulator_says(trained):
 
 def test_a_folder_holds_problem_data_network_and_claim(trained, saved):
     assert files_in(saved) == ["admm.json", "data.npz", "network.npz", "problem.toml"]
-    claim = verify_admm_folder(saved)
+    claim = json.loads((saved / "admm.json").read_text(encoding="utf-8"))
     stated = {k: v for k, v in trained.summary().items() if k != "out"}
     assert {k: claim[k] for k in stated} == json.loads(json.dumps(stated))
+    assert verify_folder(saved) == (verify_admm_folder(saved).claim, trained.judged)
     assert (
         claim["fingerprint"]
         == trained.problem.fingerprint()
@@ -145,11 +147,20 @@ def test_a_folder_is_not_written_over_another(trained, copy):
     with pytest.raises(ProblemFileError, match="copy: exists"):
         trained.save(copy)
     trained.save(copy, force=True)
-    assert verify_admm_folder(copy)["units"] == 17
+    assert verify_admm_folder(copy).claim.units == 17
 
 
 def test_an_admm_folder_proves_no_optimum(copy):
-    assert "certificate.json" in refused(copy)
+    told = verify_admm_folder(copy).summary()
+    assert told["lower_bound"] is None and told["gap"] is None and "no lower bound" in told["scope"]
+    with pytest.raises(ShapeError, match="exact: a claim of ADMM has no proof"):
+        verify_folder(copy, exact=True)
+
+
+def test_a_folder_has_one_claim(copy):
+    (copy / "certificate.json").write_text("{}")
+    with pytest.raises(VerificationError, match="holds certificate.json and admm.json; .* one claim"):
+        verify_folder(copy)
 
 
 def set_admm(folder, **values):

@@ -76,7 +76,7 @@ def no_work(*_, **__):
 )
 def test_what_is_not_ours_stays_and_nothing_is_solved(cli, monkeypatch, tmp_path, make, told, force):
     make(tmp_path / "there")
-    monkeypatch.setattr("convexsnn.train.train", no_work)
+    monkeypatch.setattr("convexsnn.roads.train", no_work)
     status, out, err = cli("solve", "xor", "--out", "there", *force)
     assert (status, out) == (2, "") and one_line(err).startswith(told)
     assert files_in(tmp_path) == ["there"]
@@ -87,7 +87,7 @@ def test_a_folder_of_ours_is_replaced_with_force_alone(cli, monkeypatch, tmp_pat
     assert cli("solve", "xor", "--out", "there")[0] == 0
     (tmp_path / "there" / "extra").touch()
     with monkeypatch.context() as patched:
-        patched.setattr("convexsnn.train.train", no_work)
+        patched.setattr("convexsnn.roads.train", no_work)
         status, _, err = cli("solve", "xor", "--out", "there")
     assert status == 2 and "--force" in one_line(err)
     assert cli("solve", "xor", "--out", "there", "--force")[0] == 0
@@ -102,13 +102,13 @@ def test_an_empty_folder_is_taken_with_force(cli, tmp_path):
 
 
 def test_a_missing_parent_is_named_before_any_work(cli, monkeypatch):
-    monkeypatch.setattr("convexsnn.train.train", no_work)
+    monkeypatch.setattr("convexsnn.roads.train", no_work)
     status, _, err = cli("solve", "xor", "--out", "no/such/place")
     assert status == 2 and one_line(err).startswith("out: no/such/place: no such folder ")
 
 
 def test_a_parent_that_cannot_be_written_is_named_before_any_work(cli, monkeypatch):
-    monkeypatch.setattr("convexsnn.train.train", no_work)
+    monkeypatch.setattr("convexsnn.roads.train", no_work)
     monkeypatch.setattr(os, "access", lambda *_: False)  # as root every folder can be written
     status, _, err = cli("solve", "xor", "--out", "there")
     assert status == 2 and one_line(err).startswith("out: there: ") and "cannot be written" in err

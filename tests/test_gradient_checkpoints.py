@@ -15,6 +15,7 @@ from convexsnn.arrays import read_npz, write_npz  # noqa: E402
 from convexsnn.errors import ProblemFileError  # noqa: E402
 from convexsnn.gradient.training import GradientTraining, train_gradient  # noqa: E402
 from convexsnn.problem import Problem  # noqa: E402
+from convexsnn.training.budget import Budget  # noqa: E402
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -23,7 +24,7 @@ def test_a_checkpoint_goes_on_with_the_same_trajectory(tmp_path, optimizer, vali
     made = problem(epochs=9, checkpoint_every=4, optimizer=optimizer, validation=validation, dropout=0.1)
     whole = train_gradient(made)
     file = tmp_path / "run.npz"
-    training = GradientTraining(made, checkpoint=file)
+    training = GradientTraining(made, Budget.of(checkpoint=file))
     stop = iter([None] * 7 + ["time"])
     training._stopped = lambda: next(stop)
     assert training.run().stopped_by == "time" and len(training.history) == 7
@@ -106,7 +107,7 @@ def test_every_network_has_its_own_checkpoint(cli, tmp_path):
     status, _, err = cli("solve", "xor", "--checkpoint", "run.npz")
     assert status == 2 and 'checkpoint: is for training.method = "admm" or dictionary.source' in err
     status, _, err = cli("solve", "problem.toml", "--checkpoint", "no/run.npz")
-    assert status == 2 and "checkpoint: no/run-1.npz: no such folder no" in err and err.count("\n") == 1
+    assert status == 2 and "checkpoint: no/run.npz: no such folder no" in err and err.count("\n") == 1
 
 
 def test_the_same_numbers_in_another_shape_are_other_data(tmp_path):
@@ -127,7 +128,7 @@ def test_the_same_numbers_in_another_shape_are_other_data(tmp_path):
 def test_more_epochs_than_asked_for_are_refused(tmp_path):
     file = tmp_path / "run.npz"
     train_gradient(problem(epochs=3, schedule="constant"), checkpoint=file)
-    with pytest.raises(ProblemFileError, match="run.npz: of 3 epochs, more than gradient.epochs, 2; choose"):
+    with pytest.raises(ProblemFileError, match="run.npz: a checkpoint of 3 epochs, more than gradient.epochs, 2; choose"):
         train_gradient(problem(epochs=2, schedule="constant"), checkpoint=file)
     more = train_gradient(problem(epochs=4, schedule="constant"), checkpoint=file)
     assert same(more.network, train_gradient(problem(epochs=4, schedule="constant")).network)

@@ -12,7 +12,9 @@ from small_gradients import YIN_YANG, accuracy, problem, same  # noqa: E402
 
 import convexsnn  # noqa: E402
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, SolverFailed  # noqa: E402
-from convexsnn.gradient.loop import batches, history_rows  # noqa: E402
+from convexsnn.gradient.loop import batches  # noqa: E402
+from convexsnn.training.budget import Budget  # noqa: E402
+from convexsnn.training.history import plain  # noqa: E402
 from convexsnn.gradient.losses import LOSSES, penalty  # noqa: E402
 from convexsnn.gradient.training import GradientTraining, starting_network, train_gradient  # noqa: E402
 from convexsnn.programs.losses import LOSSES as OURS  # noqa: E402
@@ -27,7 +29,7 @@ def test_it_learns(method):
     assert run.stopped_by == "epochs" and [one.epoch for one in run.history] == list(range(1, 21))
     assert run.history[-1].loss < 0.75 * run.history[0].loss
     assert accuracy(made, run.network) > accuracy(made, starting_network(made)) + 0.25
-    assert json.loads(json.dumps(history_rows(run.history), allow_nan=False)) == history_rows(run.history)
+    assert json.loads(json.dumps(plain(run.history), allow_nan=False)) == plain(run.history)
 
 
 @pytest.mark.parametrize("readout", ["spike", "membrane", "rate", "output_membrane"])
@@ -217,7 +219,7 @@ def test_held_out_samples_are_judged_with_their_weights():
 def test_a_loss_that_is_not_finite_stops(tmp_path):
     file = tmp_path / "run.npz"
     made = problem(epochs=4, checkpoint_every=1, loss="softmax")
-    training = GradientTraining(made, checkpoint=file)
+    training = GradientTraining(made, Budget.of(checkpoint=file))
     objective = training.loss
     training.loss = lambda rows: objective(rows) * (torch.nan if len(training.history) == 2 else 1.0)
     with pytest.raises(
@@ -230,11 +232,11 @@ def test_a_loss_that_is_not_finite_stops(tmp_path):
 def test_gradients_and_weights_that_are_not_finite_stop(tmp_path):
     """Units with weights that are NaN never fire, so that the loss is finite."""
     file = tmp_path / "run.npz"
-    training = GradientTraining(problem(epochs=1, batch=240), checkpoint=file)
+    training = GradientTraining(problem(epochs=1, batch=240), Budget.of(checkpoint=file))
     training.module.output_weights.register_hook(lambda grad: grad * torch.inf)
     with pytest.raises(SolverFailed, match="a gradient is not finite in epoch 1; .* a larger gradient.width"):
         training.run()
-    training = GradientTraining(problem(epochs=1, batch=240), checkpoint=file)
+    training = GradientTraining(problem(epochs=1, batch=240), Budget.of(checkpoint=file))
     (layer,) = training.module.layers
     training.optimizer.register_step_post_hook(lambda *_: layer.weights.data.fill_(np.nan))
     with pytest.raises(SolverFailed, match="a weight is not finite in epoch 1"):

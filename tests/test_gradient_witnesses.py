@@ -13,7 +13,7 @@ from small_gradients import accuracy, problem, same, witnesses  # noqa: E402
 import convexsnn  # noqa: E402
 from convexsnn.gradient.training import starting_network, train_gradient  # noqa: E402
 from convexsnn.programs.losses import LOSSES as OURS  # noqa: E402
-from convexsnn.report.summary import summary_text  # noqa: E402
+from convexsnn.train.words import summary_text  # noqa: E402
 from convexsnn.simulate import simulate  # noqa: E402
 
 
@@ -51,8 +51,7 @@ def test_several_networks_have_seeds_one_apart_and_all_give_witnesses():
 
 def test_a_time_limit_that_cuts_training_short_is_told(monkeypatch):
     clock = [0.0]
-    for module in ("gradient.loop", "train.trained"):
-        monkeypatch.setattr(f"convexsnn.{module}.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr("convexsnn.training.budget.time", SimpleNamespace(perf_counter=lambda: clock[0]))
 
     def tick(what, share):
         clock[0] += 2.0 * ("epoch" in what)

@@ -16,8 +16,7 @@ from convexsnn.networks.files import layer_arrays
 from convexsnn.problem import Problem, library, load_problem
 from convexsnn.programs import Point, presolve
 from convexsnn.solvers import Capabilities, Solution, Solver, Status
-from convexsnn.train import train
-from convexsnn.train.admm_result import verify_admm_folder
+from convexsnn.roads import train
 
 SHIPPED = {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in library().glob("*.toml")}
 BY_ADMM = [name for name, tables in SHIPPED.items() if tables["training"].get("method") == "admm"]
@@ -339,5 +338,5 @@ def test_every_problem_for_admm_is_trained_and_verified(name, tmp_path):
     result = train(problem)
     assert result.judged.train_accuracy > 0.9 and result.judged.test_accuracy > 0.8
     result.save(tmp_path / "out")
-    claim = verify_admm_folder(tmp_path / "out")
-    assert claim["test_accuracy"] == result.judged.test_accuracy and claim["gap"] is None
+    claim, judged = convexsnn.verify_folder(tmp_path / "out")
+    assert claim.test_accuracy == judged.test_accuracy == result.judged.test_accuracy and claim.gap is None

@@ -10,7 +10,7 @@ import numpy as np
 from convexsnn.arrays import write_npz
 from convexsnn.bench.problems import BenchProblem, BitProducts
 from convexsnn.programs import Group, L1Program
-from convexsnn.train.folder import write_folder
+from convexsnn.training.folder import write_folder
 
 DATASET = '''"""Sparse programs on binary dictionaries.
 

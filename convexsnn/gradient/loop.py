@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convexsnn.arrays import FloatArray, IntArray, choice, positive
+from convexsnn.arrays import FloatArray, IntArray, choice
 from convexsnn.errors import ConvexSNNError, ShapeError, SolverFailed
-from convexsnn.files import with_folder
 from convexsnn.gradient.checkpoint import load_checkpoint, save_checkpoint
 from convexsnn.schema import read_section
 from convexsnn.specs import GradientSpec
 from convexsnn.tasks.split import held_out_rows
+from convexsnn.training.budget import Budget
+from convexsnn.training.history import History
+from convexsnn.training.score import Score
 
 MOMENTUM = 0.9
-Progress = Callable[[str, float], object]
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,6 @@ class Epoch:
     gradient_norms: tuple[float, ...]
     learning_rate: float
     seconds: float
-
-
-def history_rows(history: tuple[Epoch, ...]) -> list[dict[str, Any]]:
-    """Return epochs as plain numbers, ready for JSON."""
-    return [{**asdict(one), "gradient_norms": list(one.gradient_norms)} for one in history]
 
 
 def device_of(name: str) -> torch.device:
@@ -100,25 +95,14 @@ class Loop(ABC):
         On its device.
     samples : int
         How many there are to draw batches from.
-    time_limit : float, optional
-        Seconds, after which no epoch begins.
-    progress : callable, optional
-        Called with what is being done and the finished share of it.
-    checkpoint : path, optional
-        File to keep the training in, and to go on from if it is there.
+    budget : Budget
+        After its deadline no epoch begins; its checkpoint is written, and gone on from if it is there.
     """
 
-    def __init__(
-        self, spec: GradientSpec, module: nn.Module, samples: int, *, time_limit: float | None = None,
-        progress: Progress | None = None, checkpoint: str | Path | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, spec: GradientSpec, module: nn.Module, samples: int, budget: Budget) -> None:
         """Put module and optimizer in place; raises ProblemFileError, ShapeError for what may not be."""
         read_section("gradient", asdict(spec))
-        if time_limit is not None:
-            positive("time_limit", time_limit)
-        self.spec, self.module, self.progress = spec, module, progress
-        self.checkpoint = None if checkpoint is None else with_folder("checkpoint", checkpoint)
-        self.deadline = None if time_limit is None else time.perf_counter() + time_limit
+        self.spec, self.module, self.budget = spec, module, budget
         self.held_out = held_out_rows(samples, spec.validation, spec.seed)
         self.rows = np.setdiff1d(np.arange(samples), self.held_out)
         parameters = module.parameters()
@@ -128,16 +112,16 @@ class Loop(ABC):
             else torch.optim.AdamW(parameters, spec.learning_rate, weight_decay=spec.weight_decay)
         )
         self._masks = torch.Generator()
-        self.history: tuple[Epoch, ...] = ()
-        self.best: tuple[float, int, dict[str, Tensor]] = (-np.inf, 0, {})
+        self.history: History[Epoch] = History()
+        self.best: dict[str, Tensor] = {}
 
     @abstractmethod
     def loss(self, rows: IntArray) -> Tensor:
         """Return what is trained on, of some samples; `go` calls it under `precision`."""
 
     @abstractmethod
-    def scores(self, rows: IntArray) -> tuple[float, float | None]:
-        """Return loss, and accuracy where there is one, on samples held out."""
+    def score(self, rows: IntArray) -> Score:
+        """Return loss, and accuracy where there is one, on held-out samples."""
 
     @abstractmethod
     def weights(self) -> list[nn.Parameter]:
@@ -173,31 +157,23 @@ class Loop(ABC):
             return self._go()
 
     def _go(self) -> str:
-        if self.checkpoint is not None and self.checkpoint.exists():
-            rows = load_checkpoint(self.checkpoint, self)
-            self.history = tuple(
-                Epoch(**{**row, "gradient_norms": tuple(row["gradient_norms"])}) for row in rows
-            )
+        file = self.budget.checkpoint
+        if file is not None and file.exists():
+            self.history = load_checkpoint(file, self, Epoch)
         stopped = self._stopped()
         while stopped is None:
             self._epoch(len(self.history))
             stopped = self._stopped()
             due = len(self.history) % self.spec.checkpoint_every == 0 or stopped is not None
-            if self.checkpoint is not None and due:
-                save_checkpoint(self.checkpoint, self)
-        if len(self.held_out) and self.best[2]:
-            self.module.load_state_dict(self.best[2])
+            if file is not None and due:
+                save_checkpoint(file, self)
+        if self.best:
+            self.module.load_state_dict(self.best)
         return stopped
 
     def _stopped(self) -> str | None:
-        spec, done = self.spec, len(self.history)
-        if spec.patience and len(self.held_out) and done - self.best[1] >= spec.patience:
-            return "validation"
-        if done >= spec.epochs:
-            return "epochs"
-        if self.deadline is not None and time.perf_counter() > self.deadline:
-            return "time"
-        return None
+        patience = self.spec.patience if len(self.held_out) else None
+        return self.history.stopped(self.spec.epochs, "epochs", patience, self.budget)
 
     def _rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch: half a cosine from the first to 0."""
@@ -252,13 +228,18 @@ class Loop(ABC):
 
     def _record(self, epoch: int, loss: float, norms: FloatArray, rate: float, begun: float) -> None:
         self.module.eval()
-        held_loss, accuracy = self.scores(self.held_out) if len(self.held_out) else (None, None)
+        held_out = self.score(self.held_out) if len(self.held_out) else None
         seconds = time.perf_counter() - begun
-        each = tuple(float(x) for x in norms)
-        self.history = (*self.history, Epoch(epoch + 1, loss, held_loss, accuracy, each, rate, seconds))
-        value = -(held_loss or 0.0) if accuracy is None else accuracy
-        if len(self.held_out) and value > self.best[0]:
-            kept = {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
-            self.best = value, epoch + 1, kept
-        if self.progress is not None:
-            self.progress(f"epoch {epoch + 1}, objective {loss:.4g}", (epoch + 1) / self.spec.epochs)
+        row = Epoch(
+            epoch + 1,
+            loss,
+            None if held_out is None else held_out.loss,
+            None if held_out is None else held_out.accuracy,
+            tuple(float(x) for x in norms),
+            rate,
+            seconds,
+        )
+        self.history = self.history.after(row, held_out)
+        if self.history.improved:
+            self.best = {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
+        self.budget.report(f"epoch {epoch + 1}, objective {loss:.4g}", (epoch + 1) / self.spec.epochs)

@@ -25,9 +25,11 @@ from torch import Tensor, nn
 from convexsnn.arrays import IntArray, choice, digest, real_array, whole
 from convexsnn.errors import ShapeError
 from convexsnn.gradient.lif import GRADIENTS, lif
-from convexsnn.gradient.loop import Epoch, Loop, Progress, batches, device_of, float_type
+from convexsnn.gradient.loop import Epoch, Loop, batches, device_of, float_type
 from convexsnn.gradient.surrogate import Surrogate
 from convexsnn.specs import GradientSpec
+from convexsnn.training.budget import Budget, Progress
+from convexsnn.training.score import Score
 
 # layers: (blocks of each of four stages, whether a block is a bottleneck of 1 × 1, 3 × 3, 1 × 1)
 SHAPES = {
@@ -235,7 +237,7 @@ class ImageTraining(Loop):
         images: np.ndarray,
         labels: np.ndarray,
         spec: GradientSpec,
-        **around: Any,
+        budget: Budget,
     ) -> None:
         """Put module and images on the device; raises ShapeError for what does not fit."""
         if not isinstance(module, ResidualNetwork):
@@ -250,7 +252,7 @@ class ImageTraining(Loop):
         if labels.min() < 0 or labels.max() >= classes:
             raise ShapeError(f"labels: expected 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
         device, dtype = device_of(spec.device), float_type(spec.precision)
-        super().__init__(spec, module.to(device, dtype), len(images), **around)
+        super().__init__(spec, module.to(device, dtype), len(images), budget)
         self.images = torch.tensor(images, dtype=dtype, device=device)
         self.labels = torch.tensor(labels, dtype=torch.int64, device=device)
         self.start = digest(**{name: value.cpu().numpy() for name, value in module.state_dict().items()})
@@ -264,7 +266,7 @@ class ImageTraining(Loop):
         return self.module(self.dropped(self.images[at])).to(self.images.dtype), self.labels[at]
 
     @torch.no_grad()
-    def scores(self, rows: IntArray) -> tuple[float, float]:
+    def score(self, rows: IntArray) -> Score:
         """Return mean loss and accuracy of the module, its normalisation frozen."""
         losses, right = 0.0, 0
         for part in batches(rows, self.spec.batch):
@@ -272,7 +274,7 @@ class ImageTraining(Loop):
                 outputs, labels = self._outputs(part)
             losses += float(nn.functional.cross_entropy(outputs, labels, reduction="sum"))
             right += int((outputs.argmax(dim=1) == labels).sum())
-        return losses / len(rows), right / len(rows)
+        return Score(losses / len(rows), right / len(rows))
 
     def weights(self) -> list[nn.Parameter]:
         """Return the weights of every layer, and the readout's."""
@@ -307,14 +309,14 @@ def train_images(
     spec : GradientSpec, optional
         Epochs, batches, optimizer and the like; what concerns neurons is the module's own.
     time_limit, progress, checkpoint
-        As in `Loop`.
+        As in `Budget.of`.
 
     Raises
     ------
     ShapeError, SolverFailed, ProblemFileError
         Arrays that do not fit, a loss that is not finite, a checkpoint that cannot be read or written.
     """
-    around = {"time_limit": time_limit, "progress": progress, "checkpoint": checkpoint}
-    training = ImageTraining(module, images, labels, spec or GradientSpec(), **around)
+    budget = Budget.of(time_limit, progress, checkpoint)
+    training = ImageTraining(module, images, labels, spec or GradientSpec(), budget)
     stopped = training.go()
-    return ImageRun(module, stopped, training.history)
+    return ImageRun(module, stopped, training.history.rows)

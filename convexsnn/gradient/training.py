@@ -19,15 +19,15 @@ from torch import Tensor, nn
 
 from convexsnn.arrays import IntArray, digest
 from convexsnn.errors import LoweringError
-from convexsnn.gradient.loop import Epoch, Loop, Progress, device_of, float_type
+from convexsnn.gradient.loop import Epoch, Loop, device_of, float_type
 from convexsnn.gradient.losses import LOSSES, penalty
 from convexsnn.gradient.module import NetworkModule
 from convexsnn.gradient.surrogate import Surrogate
-from convexsnn.lowering.admm import initial_weights
 from convexsnn.networks import Network
 from convexsnn.problem import Problem
-from convexsnn.simulate import simulate
-from convexsnn.specs import AdmmSpec
+from convexsnn.training.budget import Budget, Progress
+from convexsnn.training.score import Score, score
+from convexsnn.training.start import starting_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +62,10 @@ def starting_network(problem: Problem) -> Network:
         )
     if any(layer.looks for layer in problem.network.layers):
         raise LoweringError("network.layers: gradients train dense layers; take kernel and pool out")
-    spec = AdmmSpec(seed=problem.gradient.seed, rate=problem.gradient.rate, precision="float64")
-    network = initial_weights(replace(problem, admm=spec)).network(problem.network)
-    box = problem.dictionary.weight_box
-    layers = tuple(replace(layer, weights=np.clip(layer.weights, -box, box)) for layer in network.layers)
-    return replace(network, layers=layers)
+    drawn, output = starting_layers(problem, problem.gradient)
+    spec, box = problem.network, problem.dictionary.weight_box
+    layers = tuple(replace(layer, weights=np.clip(layer.weights, -box, box)) for layer in drawn)
+    return Network(layers, output, spec.readout, spec.supervise, spec.readout_leak)
 
 
 class GradientTraining(Loop):
@@ -74,7 +73,7 @@ class GradientTraining(Loop):
 
     module: NetworkModule
 
-    def __init__(self, problem: Problem, **around: Any) -> None:
+    def __init__(self, problem: Problem, budget: Budget = Budget()) -> None:  # noqa: B008 (frozen)
         """Put network and data in place; raises LoweringError and ShapeError for what cannot be trained."""
         spec, self.problem = problem.gradient, problem
         device, dtype = device_of(spec.device), float_type(spec.precision)
@@ -82,7 +81,7 @@ class GradientTraining(Loop):
         settings = surrogate, spec.method, spec.scale, dtype
         made = NetworkModule(starting_network(problem), *settings, normalize=spec.normalize)
         n, steps, _ = problem.inputs.shape
-        super().__init__(spec, made.to(device), n, **around)
+        super().__init__(spec, made.to(device), n, budget)
         self.optimizer.register_step_post_hook(self._into_box)
         each = steps if problem.network.supervise == "all" else 1
         given = problem.inputs, problem.encoded_targets(), problem.row_weights()
@@ -101,7 +100,7 @@ class GradientTraining(Loop):
             A loss that is not finite; the last checkpoint stays.
         """
         stopped = self.go()
-        return GradientRun(self.problem, self.module.network(), stopped, self.history)
+        return GradientRun(self.problem, self.module.network(), stopped, self.history.rows)
 
     def loss(self, rows: IntArray) -> Tensor:
         """Return the objective on some samples, scaled to all."""
@@ -128,16 +127,9 @@ class GradientTraining(Loop):
             if name != "output_weights":
                 parameter.clamp_(-float(box), float(box))
 
-    def scores(self, rows: IntArray) -> tuple[float, float | None]:
-        """Return the loss as the objective has it, and the accuracy, of the simulated network."""
-        problem = self.problem
-        outputs = simulate(self.module.network(), problem.inputs[rows]).outputs
-        table = torch.from_numpy(outputs.reshape(len(rows), self.targets.shape[1], -1))
-        wanted = self.targets[torch.from_numpy(rows)].double().cpu()
-        weights = self.row_weights[torch.from_numpy(rows)].double().cpu()
-        loss = (weights * LOSSES[problem.training.loss](table, wanted)).mean()
-        shares = problem.target_code.accuracies(outputs, "targets", np.asarray(problem.targets)[rows])
-        return float(loss), None if shares is None else float(np.mean(shares))
+    def score(self, rows: IntArray) -> Score:
+        """Return the score of the simulated network."""
+        return score(self.problem, self.module.network(), rows)
 
     def identity(self) -> dict[str, Any]:
         """Return network, training, box and data."""
@@ -159,12 +151,11 @@ def train_gradient(
     Parameters
     ----------
     time_limit, progress, checkpoint
-        As in `Loop`.
+        As in `Budget.of`.
 
     Raises
     ------
     LoweringError, ShapeError, SolverFailed, ProblemFileError
         What cannot be trained, a loss that is not finite, a checkpoint that cannot be read or written.
     """
-    around = {"time_limit": time_limit, "progress": progress, "checkpoint": checkpoint}
-    return GradientTraining(problem, **around).run()
+    return GradientTraining(problem, Budget.of(time_limit, progress, checkpoint)).run()

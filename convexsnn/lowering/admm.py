@@ -23,7 +23,7 @@ of how much it was wanted to: it learns less (README).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,19 +32,14 @@ from convexsnn.arrays import FloatArray
 from convexsnn.errors import LoweringError
 from convexsnn.lowering.split import HiddenLayer, Split, Splitting
 from convexsnn.lowering.weights import Sums, Weights
-from convexsnn.networks import LIF, Layer, LayerSpec, Network, readout_kernel
-from convexsnn.networks.network import windows
+from convexsnn.networks import LIF, Network, readout_kernel
 from convexsnn.problem import Problem
 from convexsnn.programs.box_qp import STEPS
 from convexsnn.programs.losses import LOSSES
 from convexsnn.programs.quadratic import Quadratic, QuadraticBlock
-from convexsnn.simulate import run_layer
 from convexsnn.specs import AdmmSpec
+from convexsnn.training.start import starting_layers
 
-CALIBRATED = 500  # samples on which the firing rates of a start are set
-DOUBLINGS, BISECTIONS = 40, 30
-SLACK = 1.1  # on the scale: the last spikes of the rate must not hang on rounding
-ENOUGH = 0.9  # share of the highest rate that a scale reaches, where that is below the rate asked for
 LIFTED = 30.0  # σ over ρ of the variant, where nothing else is asked for
 RAMP = 1.0  # width of the ramp of a linearized spike, likewise
 
@@ -150,74 +145,9 @@ def _ramp_width(spec: AdmmSpec, variant: Variant, membranes: str) -> float:
 
 
 def initial_weights(problem: Problem) -> Weights:
-    """Draw the weights that training starts from, uniform in ±1/√fan-in; biases 0.
-
-    ``admm.initialization = "balanced"`` then scales each layer so that its units fire in a share
-    ``admm.rate`` of all steps on the first training samples.
-
-    Raises
-    ------
-    LoweringError
-        A layer that never fires; the message says what to do.
-    """
-    spec, rng = problem.admm, np.random.default_rng(problem.admm.seed)
-    dtype = np.dtype(spec.precision)
-    signal = problem.inputs[:CALIBRATED].astype(dtype)
-    layers: list[Layer] = []
-    for k, (plan, window) in enumerate(
-        zip(problem.network.layers, windows(problem.network, problem.inputs.shape[2]), strict=True), start=1
-    ):
-        layer = _drawn(plan, window, signal.shape[2], rng, dtype)
-        if spec.initialization == "balanced":
-            layer = _balanced(layer, signal, spec.rate)
-        _, spikes = run_layer(layer, signal, dtype, record_membranes=False)
-        if not spikes.any():
-            raise LoweringError(f"network.layers[{k}]: {_why_dead(spec, len(signal))}")
-        layers.append(layer)
-        signal = spikes.astype(dtype)
-    units, outputs = layers[-1].units, problem.encoded_targets().shape[1]
-    output = rng.uniform(-1.0, 1.0, (units, outputs)) / np.sqrt(units)
-    return Weights(tuple(layers), output.astype(dtype))
-
-
-def _drawn(plan: LayerSpec, window: Any, inputs: int, rng: np.random.Generator, dtype: np.dtype) -> Layer:
-    fan_in = inputs if window is None else window.patch
-    weights = rng.uniform(-1.0, 1.0, (plan.width, fan_in)) / np.sqrt(fan_in)
-    units = plan.width if window is None else plan.width * window.positions
-    leak = plan.leak[0] if len(plan.leak) == 1 else rng.choice(np.asarray(plan.leak), units)
-    recurrent = rng.uniform(-1.0, 1.0, (units, units)) / np.sqrt(units) if plan.recurrent else None
-    bias = np.zeros(plan.width) if plan.bias else None
-    neuron = plan.make_neuron(leak, 0.0)
-    return Layer(weights, neuron, bias, recurrent, window).astype(dtype)
-
-
-def _why_dead(spec: AdmmSpec, samples: int) -> str:
-    silent = f"a dead layer, no unit fires on the first {samples} samples"
-    if spec.initialization == "balanced":
-        return f"{silent} whatever the scale of its weights; are its inputs 0?"
-    return f'{silent}; admm.initialization = "balanced" avoids it (got {spec.initialization!r})'
-
-
-def _balanced(layer: Layer, signal: FloatArray, rate: float) -> Layer:
-    """Scale a layer's weights so that its units fire in a share `rate` of all steps, or nearly the most."""
-
-    def at(gain: float) -> tuple[Layer, float]:
-        table = Weights((layer,), np.zeros((1, 1), layer.weights.dtype)).table(0)
-        scaled = Weights((layer,), np.zeros((1, 1))).with_tables({0: table * layer.weights.dtype.type(gain)})
-        return scaled.layers[0], float(run_layer(scaled.layers[0], signal, signal.dtype, False)[1].mean())
-
-    if not at(2.0**DOUBLINGS)[1]:  # all samples hold all units down: the opposite weights drive them
-        layer = replace(layer, weights=-layer.weights)
-    reached = [at(1.0)[1]]
-    while reached[-1] < rate and len(reached) < DOUBLINGS:
-        reached.append(at(2.0 ** len(reached))[1])
-    rate = min(rate, ENOUGH * max(reached))  # units that all samples hold down fire at no scale
-    first = int(np.argmax(np.asarray(reached) >= rate))
-    low, high = 2.0 ** (first - 1) if first else 0.0, 2.0**first
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if at(middle)[1] >= rate else (middle, high)
-    return at(SLACK * high)[0]
+    """Return the weights that ADMM starts from; raises LoweringError for a layer that never fires."""
+    spec = problem.admm
+    return Weights(*starting_layers(problem, spec, spec.precision, spec.initialization))
 
 
 def weight_block(

@@ -1,6 +1,5 @@
 """The road in one call."""
 
-import inspect
 import sys
 from types import ModuleType
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from convexsnn.train.admm_result import AdmmResult, train_admm
 from convexsnn.train.gap import Distance, distance
 from convexsnn.train.path import PathRow, RegularizationPath, path
-from convexsnn.train.pipeline import Result, lower, reconstruct, train, verify_folder
+from convexsnn.train.pipeline import Result, lower, reconstruct
 
 __all__ = [
     "AdmmResult",
@@ -20,9 +19,7 @@ __all__ = [
     "lower",
     "path",
     "reconstruct",
-    "train",
     "train_admm",
-    "verify_folder",
 ]
 
 
@@ -30,8 +27,9 @@ class _CallablePackage(ModuleType):
     """Lets ``convexsnn.train`` be both this package and, called, the function `train`."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Result | AdmmResult:
+        from convexsnn.roads import train
+
         return train(*args, **kwargs)
 
 
 sys.modules[__name__].__class__ = _CallablePackage
-sys.modules[__name__].__dict__["__signature__"] = inspect.signature(train)

@@ -8,28 +8,27 @@ constraints.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from convexsnn.arrays import IntArray
-from convexsnn.errors import ProblemFileError, SolverFailed
+from convexsnn.errors import SolverFailed
 from convexsnn.lowering.admm import VARIANTS, AdmmSplitting, SplitProblem
 from convexsnn.lowering.weights import Weights
 from convexsnn.networks import Network
 from convexsnn.problem import Problem
-from convexsnn.simulate import simulate
 from convexsnn.tasks.split import held_out_rows
 from convexsnn.train.checkpoint import load_checkpoint, save_checkpoint
 from convexsnn.train.places import LocalShards, Shards, shards_of
 from convexsnn.train.shards import Batch, Order, Reply
 from convexsnn.train.weight_steps import WeightSteps
+from convexsnn.training.budget import Budget
+from convexsnn.training.history import History
+from convexsnn.training.score import Score, score
 
 FAR = 10.0  # how many times one residual is the other before the penalties change
-Progress = Callable[[str, float], object]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class AdmmIteration:
     spike_violation : float
         Root mean square of a − 1{z >= θ}.
     loss, train_accuracy, validation_loss, validation_accuracy
-        Of the simulated network after the iteration; losses are means over samples.
+        Of the simulated network after the iteration; losses are means of a ℓ over samples, a their weights.
     rates : tuple of float
         Share of steps in which the units of each layer fire.
     products : int
@@ -78,9 +77,7 @@ class _State:
     weights: Weights
     best: Weights
     penalty: float = 1.0
-    best_value: float = -np.inf
-    best_iteration: int = 0
-    history: tuple[AdmmIteration, ...] = ()
+    history: History[AdmmIteration] = field(default_factory=History)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,16 +107,11 @@ class AdmmTraining:
     def __init__(
         self,
         problem: Problem,
-        *,
-        time_limit: float | None = None,
-        progress: Progress | None = None,
-        checkpoint: Path | None = None,
+        budget: Budget = Budget(),  # noqa: B008 (frozen)
         place: Callable[[SplitProblem, IntArray], Shards] | None = None,
     ) -> None:
-        """Lower a problem; `place` puts its samples on a cluster, `checkpoint` is a file to go on from."""
-        self.problem, self.spec = problem, problem.admm
-        self.deadline = None if time_limit is None else time.perf_counter() + time_limit
-        self.progress, self.checkpoint = progress, checkpoint
+        """Lower a problem; `place` puts its samples on a cluster."""
+        self.problem, self.spec, self.budget = problem, problem.admm, budget
         self.lowered = AdmmSplitting().lower(problem)
         self.variant = VARIANTS[self.spec.variant]
         count = len(problem.inputs)
@@ -152,8 +144,12 @@ class AdmmTraining:
             self.shards.close()
 
     def _run(self) -> AdmmRun:
-        if self.checkpoint is not None and self.checkpoint.exists():
-            self._resume(self.checkpoint)
+        file = self.budget.checkpoint
+        if file is not None and file.exists():
+            restores = None if self.variant.restarts else self.shards.restore
+            self.state = _State(
+                *load_checkpoint(file, self.problem, AdmmIteration, self.state.weights, self.steps, restores)
+            )
         elif self.steps.is_constant[0]:
             self.steps.learn_inputs(self.shards.inputs_sums(self.state.weights), self.samples)
         stopped = self._stopped()
@@ -163,33 +159,22 @@ class AdmmTraining:
             due = len(self.state.history) % self.spec.checkpoint_every == 0 or stopped is not None
             if due:
                 self.shards.settle()
-            if self.checkpoint is not None and due:
-                save_checkpoint(
-                    self.checkpoint, self.problem, self.state, self.steps, self.shards.variables()
-                )
+            if file is not None and due:
+                save_checkpoint(file, self.problem, self.state, self.steps, self.shards.variables())
         weights = self.state.best if len(self.held_out) else self.state.weights
         network = AdmmSplitting().reconstruct(self.lowered, weights)
         status = "stationary" if stopped == "residuals" else "limit"
-        return AdmmRun(self.lowered, network, weights, status, stopped, self.state.history)
+        return AdmmRun(self.lowered, network, weights, status, stopped, self.state.history.rows)
 
     def _stopped(self) -> str | None:
         """Return the rule that says stop, None to go on."""
         spec, history = self.spec, self.state.history
-        if history:
-            last = history[-1]
+        if history.rows:
+            last = history.rows[-1]
             if max(last.primal_residual, last.dual_residual) <= spec.tolerance:
                 return "residuals"
-            if (
-                spec.patience
-                and len(history) - self.state.best_iteration >= spec.patience
-                and len(self.held_out)
-            ):
-                return "validation"
-        if len(history) >= spec.iterations:
-            return "iterations"
-        if self.deadline is not None and time.perf_counter() > self.deadline:
-            return "time"
-        return None
+        patience = spec.patience if len(self.held_out) else None
+        return history.stopped(spec.iterations, "iterations", patience, self.budget)
 
     def _order(self, iteration: int) -> Order:
         layers = len(self.state.weights.layers)
@@ -223,15 +208,15 @@ class AdmmTraining:
 
     def _record(self, iteration: int, weights: Weights, reply: Reply, change: float, begun: float) -> None:
         """Let the simulator judge new weights; keep them, and what the iteration was like."""
-        state, score = self.state, self.shards.score(weights)
-        silent = np.flatnonzero(score.spikes == 0)
+        state, trained = self.state, self.shards.score(weights)
+        silent = np.flatnonzero(trained.spikes == 0)
         if len(silent):
             raise SolverFailed(
                 f"admm: network.layers[{silent[0] + 1}]: a dead layer after iteration {iteration + 1}, no "
                 "unit fires on any sample; take smaller steps (admm.step), or a start with a higher admm.rate"
             )
         classifies = self.problem.training.task == "classification"
-        held_out = self._held_out_loss_and_accuracy(weights)
+        held_out = self._held_out_score(weights)
         sent, received = self.shards.traffic()
         primal = np.sqrt((reply.dynamics + reply.missed) / (2 * reply.entries))
         one = AdmmIteration(
@@ -241,41 +226,32 @@ class AdmmTraining:
             float(np.sqrt(change)),
             float(np.sqrt(reply.missed / reply.entries)),
             float(np.sqrt(reply.readout / reply.samples)),
-            score.loss / score.samples,
-            score.accuracy if classifies else None,
-            *held_out,
-            tuple((score.spikes / score.entries).tolist()),
+            trained.loss / trained.samples,
+            trained.accuracy if classifies else None,
+            None if held_out is None else held_out.loss,
+            None if held_out is None else held_out.accuracy,
+            tuple((trained.spikes / trained.entries).tolist()),
             state.penalty,
             reply.products,
             time.perf_counter() - begun,
             sent,
             received,
         )
-        state.weights, state.history = weights, (*state.history, one)
-        value = -(one.validation_loss or 0.0) if one.validation_accuracy is None else one.validation_accuracy
-        if value > state.best_value:
-            state.best, state.best_value, state.best_iteration = weights, value, iteration + 1
+        state.weights, state.history = weights, state.history.after(one, held_out)
+        if state.history.improved:
+            state.best = weights
         self._balance(one)
-        if self.progress is not None:
-            words = (
-                f"iteration {one.iteration}, primal {one.primal_residual:.2g}, dual {one.dual_residual:.2g}"
-            )
-            if classifies:
-                words += f", accuracy {one.train_accuracy:.3f}"
-            self.progress(words, one.iteration / self.spec.iterations)
+        words = f"iteration {one.iteration}, primal {one.primal_residual:.2g}, dual {one.dual_residual:.2g}"
+        if classifies:
+            words += f", accuracy {one.train_accuracy:.3f}"
+        self.budget.report(words, one.iteration / self.spec.iterations)
 
-    def _held_out_loss_and_accuracy(self, weights: Weights) -> tuple[float | None, float | None]:
-        """Return the simulated network's mean loss and accuracy on held out samples."""
+    def _held_out_score(self, weights: Weights) -> Score | None:
+        """Return what the simulator says of weights on held-out samples; None where there are none."""
         if not len(self.held_out):
-            return None, None
-        problem, rows = self.problem, self.held_out
-        network = weights.network(problem.network)
-        outputs = simulate(network, problem.inputs[rows], dtype=self.spec.precision).outputs.astype(
-            np.float64
-        )
-        loss = self.lowered.splitting.loss.value(outputs, problem.encoded_targets()[rows])
-        shares = problem.target_code.accuracies(outputs, "targets", np.asarray(problem.targets)[rows])
-        return float(loss.mean()), None if shares is None else float(np.mean(shares))
+            return None
+        network = weights.network(self.problem.network)
+        return score(self.problem, network, self.held_out, self.spec.precision)
 
     def _balance(self, last: AdmmIteration) -> None:
         """Double or halve the penalties where one residual is far above the other."""
@@ -285,27 +261,3 @@ class AdmmTraining:
             self.state.penalty *= 2.0
         elif last.dual_residual > FAR * last.primal_residual:
             self.state.penalty /= 2.0
-
-    def _resume(self, path: Path) -> None:
-        """Go on from a checkpoint of the same problem.
-
-        Raises
-        ------
-        ProblemFileError
-            Damaged, or of another problem.
-        """
-        found = load_checkpoint(path, self.problem, self.state.weights)
-        numbers = (found.penalty, found.best_value, found.best_iteration)
-        try:
-            history = tuple(AdmmIteration(**{**row, "rates": tuple(row["rates"])}) for row in found.history)
-            self.steps.restore(found.steps)
-            if not self.variant.restarts:
-                self.shards.restore(found.variables)
-        except (KeyError, TypeError, ProblemFileError) as error:
-            raise ProblemFileError(f"{path}: damaged checkpoint, or of other shards: {error}") from error
-        self.state = _State(found.weights, found.best, *numbers, history)
-
-
-def history_rows(history: Sequence[AdmmIteration]) -> list[dict[str, Any]]:
-    """Return iterations as plain numbers, ready for JSON."""
-    return [{**asdict(one), "rates": list(one.rates)} for one in history]

@@ -13,26 +13,24 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from convexsnn.errors import ProblemFileError, ShapeError, VerificationError
-from convexsnn.files import with_folder
 from convexsnn.lowering.convexify import definition_of
 from convexsnn.networks import Network, architecture_mismatch, load_network, save_network
 from convexsnn.problem import Problem, load_problem
-from convexsnn.programs.losses import LOSSES
-from convexsnn.simulate import simulate
-from convexsnn.train.admm import AdmmRun, AdmmTraining, Progress, history_rows
-from convexsnn.train.folder import ADMM, write_folder
+from convexsnn.train.admm import AdmmRun, AdmmTraining
+from convexsnn.train.admm_words import admm_text, confirmed_text
+from convexsnn.training.budget import Budget, Progress
+from convexsnn.training.folder import ADMM, write_folder
+from convexsnn.training.history import plain
+from convexsnn.training.score import score, score_on_test_set
 
 SCOPE = "this network alone: a splitting is not convex as a whole, so there is no lower bound and no gap"
 STATUSES = ("stationary", "limit")
 RELATIVE = 1e-9
-SAMPLES_AT_A_TIME = 4096  # in the simulator, so that its spikes fit in memory
 
 
 @dataclass(frozen=True)
@@ -47,23 +45,13 @@ class Judged:
 
 def judge(problem: Problem, network: Network) -> Judged:
     """Simulate a network on a problem's data: mean loss and accuracy."""
-    loss, code = LOSSES[problem.training.loss], problem.target_code
-
-    def on(name: str, inputs: Any, targets: Any) -> tuple[float, float | None]:
-        parts = range(0, len(inputs), SAMPLES_AT_A_TIME)
-        outputs = np.concatenate(
-            [simulate(network, inputs[k : k + SAMPLES_AT_A_TIME]).outputs for k in parts]
-        )
-        values = loss.value(outputs, code.values(name, targets, len(inputs)))
-        shares = code.accuracies(outputs, name, targets)
-        weights = problem.row_weights() if name == "targets" else np.ones(len(inputs))
-        return float(weights @ values / len(inputs)), None if shares is None else float(np.mean(shares))
-
-    objective, accuracy = on("targets", problem.inputs, problem.targets)
-    test: tuple[float | None, float | None] = (None, None)
-    if problem.test_inputs is not None:
-        test = on("test_targets", problem.test_inputs, problem.test_targets)
-    return Judged(objective, accuracy, test[1], test[0])
+    fit, test = score(problem, network), score_on_test_set(problem, network)
+    return Judged(
+        fit.loss,
+        fit.accuracy,
+        None if test is None else test.accuracy,
+        None if test is None else test.loss,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +81,18 @@ class AdmmResult:
         """Return "stationary" or "limit"."""
         return self.run.status
 
+    @property
+    def curves(self) -> list[dict[str, Any]]:
+        """Return the iterations as plain numbers, for plots."""
+        return plain(self.run.history)
+
+    def text(self, out: str | None = None) -> str:
+        """Return the lines that ``convexsnn solve`` prints; `out` is the folder that was written."""
+        return admm_text({**self.summary(), "out": out})
+
     def summary(self) -> dict[str, Any]:
         """Return the training as plain numbers and words, the object that ``solve --json`` prints."""
-        problem, history = self.problem, history_rows(self.run.history)
+        problem, history = self.problem, self.curves
         best = [row["validation_accuracy"] for row in history if row["validation_accuracy"] is not None]
         return {
             "problem": problem.name,
@@ -137,13 +134,7 @@ class AdmmResult:
         ProblemFileError
             The folder exists (without `force`) or cannot be written; then nothing is.
         """
-
-        def write(made: Path) -> None:
-            self.write(made)
-            if also is not None:
-                also(made)
-
-        write_folder(Path(folder), write, force)
+        write_folder(Path(folder), self.write, force, also)
 
     def write(self, folder: Path) -> None:
         """Write the files of `save` into an existing folder."""
@@ -185,13 +176,15 @@ def train_admm(
     VerificationError
         The network read back from its file does something else.
     """
+    return run_admm(problem, Budget.of(time_limit, progress, checkpoint), place)
+
+
+def run_admm(problem: Problem, budget: Budget, place: Callable[..., Any] | None = None) -> AdmmResult:
+    """Train by ADMM within a budget; errors as `train_admm`."""
     begun = time.perf_counter()
-    file = None if checkpoint is None else with_folder("checkpoint", checkpoint)
-    training = AdmmTraining(problem, time_limit=time_limit, progress=progress, checkpoint=file, place=place)
-    run = training.run()
+    run = AdmmTraining(problem, budget, place).run()
     trained = time.perf_counter()
-    if progress is not None:
-        progress("simulation", 1.0)
+    budget.report("simulation", 1.0)
     with tempfile.TemporaryDirectory() as folder:
         save_network(Path(folder) / "network.npz", run.network)
         saved = load_network(Path(folder) / "network.npz")
@@ -215,55 +208,112 @@ def _mismatch(problem: Problem, network: Network) -> str | None:
     return architecture_mismatch(problem.network, network.layers, problem.inputs.shape[2])
 
 
-def verify_admm_folder(folder: Path) -> dict[str, Any]:
-    """Simulate the network of a folder that `AdmmResult.save` wrote again, and compare with its claim.
+@dataclass(frozen=True)
+class AdmmClaim:
+    """What ``admm.json`` states of one network; `network` is the SHA-256 of its file.
 
-    Returns
-    -------
-    dict
-        The claim.
-
-    Raises
-    ------
-    VerificationError
-        Something is missing or damaged, or the simulator does not say what the claim does.
+    There is no bound over other networks: `lower_bound` and `gap` are None in every true claim.
     """
+
+    problem: str
+    status: str
+    scope: str
+    fingerprint: str
+    network: str
+    units: int
+    objective: float
+    lower_bound: None
+    gap: None
+    train_accuracy: float | None
+    test_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class ConfirmedAdmm:
+    """A claim of ADMM, and what the simulator says of the network."""
+
+    folder: Path
+    claim: AdmmClaim
+    checked: Judged
+
+    def summary(self) -> dict[str, Any]:
+        """Return the object that ``verify --json`` prints; numbers are the simulator's."""
+        said = {
+            "status": self.claim.status,
+            "scope": SCOPE,
+            "objective": self.checked.objective,
+            "lower_bound": None,
+            "gap": None,
+            "train_accuracy": self.checked.train_accuracy,
+            "test_accuracy": self.checked.test_accuracy,
+        }
+        return {"folder": str(self.folder), "accepted": True, **said}
+
+    def text(self) -> str:
+        """Return the lines that ``convexsnn verify`` prints."""
+        return confirmed_text({**self.summary(), "problem": self.claim.problem})
+
+
+def _read_claim(folder: Path) -> AdmmClaim:
     try:
-        problem = load_problem(folder / "problem.toml")
-        network = load_network(folder / "network.npz")
-        claim = json.loads((folder / ADMM).read_text(encoding="utf-8"))
-        if not isinstance(claim, dict):
-            raise ProblemFileError(f"{ADMM}: expected an object, got {type(claim).__name__}")
-        status, fingerprint = claim["status"], claim["fingerprint"]
-        stated = {k: claim[k] for k in ("objective", "train_accuracy", "test_accuracy")}
-        units, digest = claim["units"], claim["network"]
-        bounds = (claim["lower_bound"], claim["gap"])
+        values = json.loads((folder / ADMM).read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ProblemFileError(f"{ADMM}: expected an object, got {type(values).__name__}")
+        return AdmmClaim(**{field.name: values[field.name] for field in fields(AdmmClaim)})
     except KeyError as error:
         raise VerificationError(f"{ADMM}: no key {error}") from error
-    except (ProblemFileError, ShapeError, OSError) as error:
+    except (ProblemFileError, OSError) as error:
         raise VerificationError(str(error)) from error
     except (ValueError, RecursionError) as error:
         raise VerificationError(f"{ADMM}: {error}") from error
-    if fingerprint != problem.fingerprint():
+
+
+def verify_admm_folder(folder: Path, exact: bool = False) -> ConfirmedAdmm:
+    """Simulate the network of a folder that `AdmmResult.save` wrote again, and compare with its claim.
+
+    Raises
+    ------
+    ShapeError
+        `exact`: a claim about one network has no proof to do in rational arithmetic.
+    VerificationError
+        Something is missing or damaged, or the simulator does not say what the claim does.
+    """
+    if exact:
+        raise ShapeError("exact: a claim of ADMM has no proof to do in rational arithmetic")
+    claim = _read_claim(folder)
+    try:
+        problem = load_problem(folder / "problem.toml")
+        network = load_network(folder / "network.npz")
+    except (ProblemFileError, ShapeError, OSError) as error:
+        raise VerificationError(str(error)) from error
+    if claim.fingerprint != problem.fingerprint():
         raise VerificationError("fingerprint: data, network or training are not those of the claim")
-    if status not in STATUSES or bounds != (None, None):
-        raise VerificationError(f"status: {status!r} with bound and gap {bounds}; ADMM proves no bound")
+    bounds = (claim.lower_bound, claim.gap)
+    if claim.status not in STATUSES or bounds != (None, None):
+        raise VerificationError(f"status: {claim.status!r} with bound and gap {bounds}; ADMM proves no bound")
+    for name, value, wanted in (("scope", claim.scope, SCOPE), ("problem", claim.problem, problem.name)):
+        if value != wanted:
+            raise VerificationError(f"{name}: the claim states {value!r}, expected {wanted!r}")
     reason = _mismatch(problem, network)
-    if reason is None and digest != hashlib.sha256((folder / "network.npz").read_bytes()).hexdigest():
+    if reason is None and claim.network != hashlib.sha256((folder / "network.npz").read_bytes()).hexdigest():
         reason = "network.npz is not the file that the claim was made for"
-    if reason is None and units != network.units:
-        reason = f"{network.units} units, the claim states {units!r}"
+    if reason is None and claim.units != network.units:
+        reason = f"{network.units} units, the claim states {claim.units!r}"
     if reason is not None:
         raise VerificationError(f"network: {reason}")
     judged = judge(problem, network)
-    for name, value in stated.items():
-        found = getattr(judged, name)
-        same = value == found
-        if not same and isinstance(value, (int, float)) and isinstance(found, float) and name == "objective":
-            same = abs(value - found) <= RELATIVE * max(abs(found), 1e-12)
-        if not same:
-            raise VerificationError(f"{name}: the claim states {value!r}, the simulator says {found!r}")
-    return claim
+    for name in ("objective", "train_accuracy", "test_accuracy"):
+        _compare(name, getattr(claim, name), getattr(judged, name))
+    return ConfirmedAdmm(folder, claim, judged)
+
+
+def _compare(name: str, stated: Any, simulated: float | None) -> None:
+    """Raise a VerificationError unless a stated number is the simulator's; objectives, to rounding."""
+    same = stated == simulated
+    if not same and name == "objective" and isinstance(stated, (int, float)) and simulated is not None:
+        same = abs(stated - simulated) <= RELATIVE * max(abs(simulated), 1e-12)
+    if not same:
+        raise VerificationError(f"{name}: the claim states {stated!r}, the simulator says {simulated!r}")
 
 
 def admm_problem(problem: Problem) -> Problem:

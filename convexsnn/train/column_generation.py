@@ -9,7 +9,7 @@ a lower bound over all patterns, from every round and valid wherever the time ru
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,11 +34,11 @@ from convexsnn.problem import Problem
 from convexsnn.programs import Certificate, L1Program, Point
 from convexsnn.solvers import Solution, Solver, Status, failure, solve
 from convexsnn.train.closed_form import closed_form
+from convexsnn.training.budget import Progress
 
 CUTOFFS = (1.3, 1.05, 1.005)  # times λ; the last cutoff is λ and a little
 STEPS = 200
 ANY = "any pattern"  # the bound that every 0/1 vector obeys
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)

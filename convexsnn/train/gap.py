@@ -17,8 +17,11 @@ from convexsnn.problem import Problem
 from convexsnn.programs import relative_gap
 from convexsnn.simulate import simulate
 from convexsnn.solvers import solve
-from convexsnn.train.pipeline import Progress, Result, train_convex
-from convexsnn.train.trained import accuracy, network_objective
+from convexsnn.train.pipeline import Result, train_convex
+from convexsnn.train.trained import network_objective
+from convexsnn.train.words import distance_text
+from convexsnn.training.budget import Progress
+from convexsnn.training.score import score_of_outputs
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,10 @@ class Distance:
     no_readout: str | None
     result: Result
 
+    def text(self) -> str:
+        """Return the lines that ``convexsnn gap`` prints."""
+        return distance_text(self.summary())
+
     def summary(self) -> dict[str, Any]:
         """Return the comparison as plain numbers and words, the object that ``gap --json`` prints."""
         claim = self.result.claim
@@ -122,14 +129,14 @@ def distance(
         The network is of another architecture than the problem's.
     """
     if reason := architecture_mismatch(problem.network, network.layers, problem.inputs.shape[2]):
-        raise ShapeError(f"WEIGHTS: {reason}")
+        raise ShapeError(f"network: {reason}")
     for name in ("readout", "supervise"):
         have, want = getattr(network, name), getattr(problem.network, name)
         if have != want:
-            raise ShapeError(f"WEIGHTS: {name} {have!r}, the problem has {want!r}")
+            raise ShapeError(f"network: {name} {have!r}, the problem has {want!r}")
     outputs = problem.encoded_targets().shape[1]
     if network.output_weights.shape[1] != outputs:
-        raise ShapeError(f"WEIGHTS: {network.output_weights.shape[1]} outputs, the problem has {outputs}")
+        raise ShapeError(f"network: {network.output_weights.shape[1]} outputs, the problem has {outputs}")
     if not get_source(problem.dictionary.source).covers_all_patterns:
         problem = replace(problem, dictionary=replace(problem.dictionary, source="column_generation"))
     own: SpikeDictionary | None = None
@@ -161,7 +168,7 @@ def distance(
         None if not_covered else relative_gap(objective, bound),
         margin,
         not_covered,
-        accuracy(problem, trace.outputs, "targets"),
+        score_of_outputs(problem, trace.outputs, problem.targets, problem.row_weights()).accuracy,
         network.units,
         readout,
         no_readout,

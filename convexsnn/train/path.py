@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,13 @@ from convexsnn.lowering import Lowered
 from convexsnn.problem import Problem
 from convexsnn.programs import Point
 from convexsnn.programs.prune import prune
-from convexsnn.simulate import simulate
 from convexsnn.solvers import Solver, Status, check_limits, failure, get_solver, solve
-from convexsnn.train.folder import PLOT_DATA, write_folder
-from convexsnn.train.hold_out import hold_out
 from convexsnn.train.pipeline import Result, lower, reconstruct, train_convex
-
-Progress = Callable[[str, float], None]
+from convexsnn.train.words import path_text
+from convexsnn.training.budget import Progress
+from convexsnn.training.folder import PLOT_DATA, write_folder
+from convexsnn.training.hold_out import hold_out
+from convexsnn.training.score import Score, score, score_of_outputs
 
 
 @dataclass(frozen=True)
@@ -128,6 +127,10 @@ class RegularizationPath:
             "result": None if self.result is None else self.result.summary(),
             "seconds": round(self.seconds, 4),
         }
+
+    def text(self, out: str | None = None) -> str:
+        """Return the table that ``convexsnn path`` prints; `out` is the folder that was written."""
+        return path_text({**self.summary(), "out": out})
 
     def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write ``path.json`` into a new folder, beside what `Result.save` writes of the chosen λ.
@@ -295,9 +298,8 @@ class _Walk:
         point = prune(program, solution.point, self.tolerance)
         certificate = program.certify(point)
         seconds = time.perf_counter() - begun
-        outputs = program.outputs(point.weights)
-        loss = program.row_scale[:, 0] @ program.loss.value(outputs, program.targets)
-        validation = self._validated(point)
+        fit = self._fit(program.outputs(point.weights))
+        held_out = self._held_out(point)
         self.points.append(point)
         self.rows.append(
             PathRow(
@@ -307,33 +309,27 @@ class _Walk:
                 certificate.lower_bound,
                 certificate.gap,
                 int(np.count_nonzero(point.weights.any(axis=1))),
-                float(loss),
-                self._accuracy(outputs, self.lowered.problem.targets),
-                *validation,
+                fit.loss,
+                fit.accuracy,
+                None if held_out is None else held_out.loss,
+                None if held_out is None else held_out.accuracy,
                 seconds,
                 solution.start_used and last is not None,
             )
         )
         return True
 
-    def _accuracy(self, outputs: FloatArray, targets: Any) -> float | None:
-        flat = outputs.reshape(len(targets), -1, outputs.shape[-1])
-        shares = self.problem.target_code.accuracies(flat, "targets", targets)
-        return None if shares is None else float(np.mean(shares))
+    def _fit(self, outputs: FloatArray) -> Score:
+        """Return the score of outputs D W on the samples that the point was trained on."""
+        problem = self.lowered.problem
+        shape = (*np.shape(problem.targets)[: 2 if problem.network.supervise == "all" else 1], -1)
+        return score_of_outputs(problem, outputs.reshape(shape), problem.targets, problem.row_weights())
 
-    def _validated(self, point: Point) -> tuple[float | None, float | None]:
-        """Return loss and accuracy of the point's network on the samples held out."""
+    def _held_out(self, point: Point) -> Score | None:
+        """Return the score of the point's network on held-out samples; None where there are none."""
         if not len(self.held_out):
-            return None, None
-        problem, loss = self.problem, self.lowered.program.loss
-        network = reconstruct(self.lowered, point)
-        outputs = simulate(network, problem.inputs[self.held_out]).outputs
-        rows = np.zeros(len(problem.inputs), bool)
-        rows[self.held_out] = True
-        rows = np.repeat(rows, problem.rows // len(rows))
-        values = loss.value(outputs.reshape(rows.sum(), -1), problem.encoded_targets()[rows])
-        targets = np.asarray(problem.targets)[self.held_out]
-        return float(np.mean(problem.row_weights()[rows] * values)), self._accuracy(outputs, targets)
+            return None
+        return score(self.problem, reconstruct(self.lowered, point), self.held_out)
 
     def best(self) -> int | None:
         """Return the row that does best on the samples held out, the first of equal ones."""

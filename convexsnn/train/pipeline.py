@@ -12,31 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from convexsnn.arrays import positive
-from convexsnn.certify import Checked, Claim, Evidence, Verification, check, load_claim, save_claim, verify
+from convexsnn.certify import Claim, Evidence, Verification, save_claim, verify
 from convexsnn.certify.certificate import status_of
-from convexsnn.dictionary import SpikeDictionary, load_dictionary
-from convexsnn.dictionary.sources import SOURCES, get_source
-from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, VerificationError
+from convexsnn.dictionary import SpikeDictionary
+from convexsnn.dictionary.sources import get_source
 from convexsnn.lowering import Convexification, Lowered, witnesses_of
-from convexsnn.networks import Network, load_network, save_network
-from convexsnn.problem import Problem, load_problem
+from convexsnn.networks import Network, save_network
+from convexsnn.problem import Problem
 from convexsnn.programs import Certificate, Point
 from convexsnn.programs.prune import prune
 from convexsnn.solvers import Solution, Solver, Status, check_limits, failure, get_solver, solve
-from convexsnn.train.admm_result import AdmmResult, train_admm
 from convexsnn.train.baseline import ridge_baseline
 from convexsnn.train.column_generation import ColumnGeneration, Generated, Iteration, Proof, certified
-from convexsnn.train.folder import write_folder
-from convexsnn.train.trained import (
-    Progress,
-    Trained,
-    accuracy,
-    accuracy_on_test_set,
-    trained_networks,
-    trained_rows,
-    trainer_of,
-)
+from convexsnn.train.trained import Trained, trained_networks, trained_rows, trainer_of
+from convexsnn.train.words import summary_text
+from convexsnn.training.budget import Budget, Progress
+from convexsnn.training.folder import write_folder
+from convexsnn.training.score import score_of_outputs, score_on_test_set
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,15 +144,32 @@ class Result:
             }
         return summary
 
-    def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:
+    @property
+    def curves(self) -> list[dict[str, Any]]:
+        """Return nothing to draw: a convex program has its certificate."""
+        return []
+
+    def text(self, out: str | None = None) -> str:
+        """Return the lines that ``convexsnn solve`` prints; `out` is the folder that was written."""
+        return summary_text({**self.summary(), "out": out})
+
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        also: Callable[[Path], None] | None = None,
+    ) -> None:
         """Write problem, data, network, dictionary and certificate into a new folder.
+
+        `also` is handed the folder before it takes its place, to add files.
 
         Raises
         ------
         ProblemFileError
             The folder exists (without `force`) or cannot be written; then nothing is.
         """
-        write_folder(Path(folder), self.write, force)
+        write_folder(Path(folder), self.write, force, also)
 
     def write(self, folder: Path) -> None:
         """Write the files of `save` into an existing folder."""
@@ -191,7 +200,7 @@ def lower(problem: Problem, *, time_limit: float | None = None, progress: Progre
     NotInstalled
         The source is "surrogate_gradient", and torch is not there.
     """
-    return _lower(problem, trained_networks(problem, time_limit=time_limit, progress=progress))
+    return _lower(problem, trained_networks(problem, Budget.of(time_limit, progress)))
 
 
 def _lower(problem: Problem, trained: list[Trained]) -> Lowered:
@@ -219,62 +228,6 @@ def _with_solver(
     return replace(problem, solver=replace(problem.solver, **asked)) if asked else problem
 
 
-def _for_admm(problem: Problem, solver: str | Solver | None, tolerance: float | None) -> Problem:
-    if solver is not None:
-        raise ShapeError(f'solver: {solver!r} with training.method = "admm", whose blocks have closed forms')
-    if tolerance is None:
-        return problem
-    return replace(problem, admm=replace(problem.admm, tolerance=positive("tolerance", tolerance)))
-
-
-def train(
-    problem: Problem,
-    *,
-    solver: str | Solver | None = None,
-    tolerance: float | None = None,
-    time_limit: float | None = None,
-    progress: Progress | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    place: Callable[..., Any] | None = None,
-) -> Result | AdmmResult:
-    """Go the whole road and keep every station; with ``training.method = "admm"`` train by ADMM.
-
-    Parameters
-    ----------
-    solver, tolerance, time_limit : optional
-        In place of the problem's own. `time_limit`, in seconds, is for the solver, and before it for the
-        training of networks whose hidden layers are the witnesses: what is trained until then is taken.
-    progress : callable, optional
-        Called with what is being done and the finished share of it.
-    checkpoint : path, optional
-        For training by ADMM or gradients: file to keep, and to go on from if it is there; as in `train_admm`
-        and `trained_networks`.
-    place : optional
-        For ADMM, as in `convexsnn.train.admm_result.train_admm`.
-
-    Raises
-    ------
-    LoweringError, UnsupportedError, SolverNotInstalled, SolverFailed
-        Where the road ends early.
-    VerificationError
-        The simulator does not confirm the network.
-    """
-    if problem.training.method == "admm":
-        problem = _for_admm(problem, solver, tolerance)
-        limit = time_limit if time_limit is not None else problem.solver.time_limit
-        return train_admm(problem, time_limit=limit, progress=progress, checkpoint=checkpoint, place=place)
-    if place is not None:
-        raise ShapeError('place: is for training.method = "admm", this problem has "convex"')
-    if checkpoint is not None and not get_source(problem.dictionary.source).takes_checkpoint:
-        those = " or ".join(name for name, source in SOURCES.items() if source.takes_checkpoint)
-        raise ShapeError(
-            f'checkpoint: is for training.method = "admm" or dictionary.source {those}; '
-            f'this problem has "convex" and "{problem.dictionary.source}"'
-        )
-    around: dict[str, Any] = {"time_limit": time_limit, "progress": progress, "checkpoint": checkpoint}
-    return train_convex(problem, solver=solver, tolerance=tolerance, **around)
-
-
 def train_convex(
     problem: Problem,
     *,
@@ -285,41 +238,37 @@ def train_convex(
     checkpoint: str | os.PathLike[str] | None = None,
     start: SpikeDictionary | None = None,
 ) -> Result:
-    """Go the road of the convex program; arguments and errors as `train`.
+    """Go the road of the convex program; arguments and errors as `convexsnn.train`.
 
     `start` is a dictionary that column generation begins with, in place of the problem's own.
     """
     problem = _with_solver(problem, solver, tolerance, time_limit)
-
-    def report(what: str, share: float = 0.0) -> None:
-        if progress:
-            progress(what, share)
-
     clock = [time.perf_counter()]
     spec, source = problem.solver, get_source(problem.dictionary.source)
     check_limits(spec.tolerance, spec.time_limit)
     if not isinstance(solver, Solver) and spec.name != "auto":
         get_solver(spec.name)
-    report("dictionary")
-    around: dict[str, Any] = {"progress": progress, "checkpoint": checkpoint}
-    trained = trained_networks(problem, time_limit=spec.time_limit, **around)
+    budget = Budget.of(spec.time_limit, progress, checkpoint)
+    budget.report("dictionary")
+    trained = trained_networks(problem, budget)
     chosen = solver if isinstance(solver, Solver) else spec.name
     given = None if source.covers_all_patterns else _lower(problem, trained)
     trained_as = trained_rows(problem, given.program, trained) if given else []
     clock.append(time.perf_counter())
     problem, generated = _solved(problem, given, chosen, start, progress)
     lowered, solution, proof = generated.lowered, generated.solution, generated.proof
-    report("pruning")
+    budget.report("pruning")
     point = prune(lowered.program, solution.point, spec.tolerance)
     certificate = certified(lowered.program, point, proof) if proof else lowered.program.certify(point)
     clock.append(time.perf_counter())
-    report("reconstruction")
+    budget.report("reconstruction")
     network = reconstruct(lowered, point)
     columns = Convexification().columns_of_units(lowered, point)
     clock.append(time.perf_counter())
-    report("simulation")
+    budget.report("simulation")
     verification = verify(network, lowered, point, columns)
-    shares = accuracy(problem, verification.outputs, "targets"), accuracy_on_test_set(problem, network)
+    fit = score_of_outputs(problem, verification.outputs, problem.targets, problem.row_weights())
+    test = score_on_test_set(problem, network)
     baseline = ridge_baseline(lowered) if source.has_baseline else None
     clock.append(time.perf_counter())
     stages = ("dictionary", "solve", "reconstruct", "verify")
@@ -333,7 +282,8 @@ def train_convex(
         network,
         columns,
         verification,
-        *shares,
+        fit.accuracy,
+        None if test is None else test.accuracy,
         baseline,
         {**seconds, "total": clock[-1] - clock[0]},
         proof,
@@ -360,31 +310,3 @@ def _solved(
     if generated.solution.status not in (Status.OPTIMAL, Status.LIMIT):
         raise failure(generated.lowered.program, generated.solution)
     return problem, generated
-
-
-def verify_folder(folder: str | os.PathLike[str], *, exact: bool = False) -> tuple[Claim, Checked]:
-    """Prove what a folder of `Result.save` claims again, from its data and weights alone.
-
-    Parameters
-    ----------
-    exact : bool
-        Decide every spike in rational arithmetic, so that no rounding is involved.
-
-    Raises
-    ------
-    ProblemFileError
-        There is no such folder.
-    VerificationError
-        Something in it is missing or damaged, or something it claims does not hold.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ProblemFileError(f"{folder}: no such folder")
-    try:
-        problem = load_problem(folder / "problem.toml")
-        claim, evidence = load_claim(folder)
-        network = load_network(folder / "network.npz")
-        dictionary = load_dictionary(folder / "dictionary.npz")
-        return claim, check(problem, network, dictionary, claim, evidence, exact)
-    except (ProblemFileError, ShapeError, LoweringError) as error:
-        raise VerificationError(str(error)) from error  # what cannot be read is not proved

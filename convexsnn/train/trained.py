@@ -5,11 +5,8 @@ The trainers are registered here, by the name of the dictionary source that they
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +18,9 @@ from convexsnn.networks import Network
 from convexsnn.problem import Problem
 from convexsnn.programs import L1, Group, L1Program
 from convexsnn.simulate import Trace, simulate
-from convexsnn.train.admm_result import admm_problem, train_admm
-
-Progress = Callable[[str, float], None]
+from convexsnn.train.admm_result import admm_problem, run_admm
+from convexsnn.training.budget import Budget
+from convexsnn.training.score import score_of_outputs, score_on_test_set
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +32,7 @@ class Trained:
     rounds: int
 
 
-# of a problem, seconds, what to report to and a checkpoint: returns networks in the order they were trained
-Train = Callable[[Problem, float | None, Progress | None, Path | None], list[Trained]]
+Train = Callable[[Problem, Budget], list[Trained]]  # returns networks in the order of their training
 
 
 @dataclass(frozen=True)
@@ -98,16 +94,10 @@ def trainer_of(problem: Problem) -> Trainer | None:
     return TRAINERS[source.name]
 
 
-def trained_networks(
-    problem: Problem,
-    *,
-    time_limit: float | None = None,
-    progress: Progress | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-) -> list[Trained]:
+def trained_networks(problem: Problem, budget: Budget = Budget()) -> list[Trained]:  # noqa: B008 (frozen)
     """Return the networks that the dictionary's source asks for; none where it trains nothing.
 
-    After `time_limit` seconds no epoch or iteration begins; what is trained until then is returned. Each of
+    After the budget's deadline no epoch or iteration begins; what is trained until then is returned. Each of
     several networks has a checkpoint of its own: run-1.npz, run-2.npz and so on for run.npz.
 
     Raises
@@ -120,44 +110,28 @@ def trained_networks(
     trainer = trainer_of(problem)
     if trainer is None:
         return []
-    return trainer.train(problem, time_limit, progress, Path(checkpoint) if checkpoint else None)
+    return trainer.train(problem, budget)
 
 
 @register_trainer("admm")
-def _by_admm(
-    problem: Problem, time_limit: float | None, progress: Progress | None, checkpoint: Path | None
-) -> list[Trained]:
-    limited: dict[str, Any] = {"time_limit": time_limit, "progress": progress}
-    run = train_admm(admm_problem(problem), **limited, checkpoint=checkpoint).run
+def _by_admm(problem: Problem, budget: Budget) -> list[Trained]:
+    run = run_admm(admm_problem(problem), budget).run
     return [Trained(run.network, run.stopped_by, len(run.history))]
 
 
 @register_trainer("surrogate_gradient", networks=lambda problem: problem.gradient.networks)
-def _by_gradients(
-    problem: Problem, time_limit: float | None, progress: Progress | None, checkpoint: Path | None
-) -> list[Trained]:
+def _by_gradients(problem: Problem, budget: Budget) -> list[Trained]:
     definition_of(problem)  # refuses what has no patterns, before any work
-    from convexsnn.gradient.training import train_gradient
+    from convexsnn.gradient.training import GradientTraining
 
-    begun, found, count = time.perf_counter(), list[Trained](), problem.gradient.networks
-    for k in range(count):
-        left = time_limit
-        if found and time_limit is not None:
-            left = time_limit - (time.perf_counter() - begun)
-            if left <= 0:
-                break
-
-        def report(what: str, share: float, k: int = k) -> None:
-            if progress is not None:
-                progress(f"network {k + 1} of {count}, {what}" if count > 1 else what, (k + share) / count)
-
-        own = checkpoint
-        if own is not None and count > 1:
-            own = own.with_name(f"{own.stem}-{k + 1}{own.suffix}")
+    networks: list[Trained] = []
+    for k in range(problem.gradient.networks):
+        if networks and budget.is_over:
+            break
         one = replace(problem, gradient=replace(problem.gradient, seed=problem.gradient.seed + k))
-        run = train_gradient(one, time_limit=left, progress=report, checkpoint=own)
-        found.append(Trained(run.network, run.stopped_by, len(run.history)))
-    return found
+        run = GradientTraining(one, budget.part(k, problem.gradient.networks, "network")).run()
+        networks.append(Trained(run.network, run.stopped_by, len(run.history)))
+    return networks
 
 
 def network_objective(program: L1Program, network: Network, trace: Trace) -> float:
@@ -168,30 +142,18 @@ def network_objective(program: L1Program, network: Network, trace: Trace) -> flo
     return float(losses + program.regularization * penalty.value(network.output_weights))
 
 
-def accuracy(problem: Problem, outputs: np.ndarray, name: str) -> float | None:
-    """Return the mean accuracy over heads of a problem's "targets" or "test_targets"; None in regression."""
-    shares = problem.target_code.accuracies(outputs, name, getattr(problem, name))
-    return None if shares is None else float(np.mean(shares))
-
-
-def accuracy_on_test_set(problem: Problem, network: Network) -> float | None:
-    """Return the accuracy of a simulated network on the test set; None where there is none."""
-    if problem.test_inputs is None:
-        return None
-    return accuracy(problem, simulate(network, problem.test_inputs).outputs, "test_targets")
-
-
 def trained_rows(problem: Problem, program: L1Program, trained: list[Trained]) -> list[dict[str, Any]]:
     """Return objective, with the program's λ, units, accuracies and end of every trained network."""
     rows = []
     for one in trained:
         network = one.network
-        trace = simulate(network, problem.inputs)
+        trace, test = simulate(network, problem.inputs), score_on_test_set(problem, network)
+        fit = score_of_outputs(problem, trace.outputs, problem.targets, problem.row_weights())
         rows.append({
             "objective": network_objective(program, network, trace),
             "units": network.units,
-            "train_accuracy": accuracy(problem, trace.outputs, "targets"),
-            "test_accuracy": accuracy_on_test_set(problem, network),
+            "train_accuracy": fit.accuracy,
+            "test_accuracy": None if test is None else test.accuracy,
             "stopped_by": one.stopped_by,
             "rounds": one.rounds,
         })  # fmt: skip

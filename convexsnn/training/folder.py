@@ -34,8 +34,13 @@ def check_writable(folder: Path, force: bool) -> None:
         raise ProblemFileError(f"out: {folder}: {parent} cannot be written")
 
 
-def write_folder(folder: Path, write: Callable[[Path], None], force: bool = False) -> None:
-    """Let `write` fill a new folder beside `folder`, then put it in its place.
+def write_folder(
+    folder: Path,
+    write: Callable[[Path], None],
+    force: bool = False,
+    also: Callable[[Path], None] | None = None,
+) -> None:
+    """Let `write`, and `also` after it, fill a new folder beside `folder`, then put it in its place.
 
     Raises
     ------
@@ -49,6 +54,8 @@ def write_folder(folder: Path, write: Callable[[Path], None], force: bool = Fals
         raise ProblemFileError(f"out: {folder}: {error.strerror or error}") from error
     try:
         write(made)
+        if also is not None:
+            also(made)
         made.chmod(0o755)
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.absolute().parent))

@@ -1,4 +1,4 @@
-"""A solved problem in words: what ``convexsnn solve`` prints."""
+"""Results of the convex road in words: what ``convexsnn solve``, ``path`` and ``gap`` print."""
 
 from __future__ import annotations
 
@@ -94,51 +94,6 @@ def _trained_line(number: int, row: Mapping[str, Any]) -> str:
     ended = f"; stopped by time after {row['rounds']} rounds" if row["stopped_by"] == "time" else ""
     what = f"{row['units']} hidden units, before the program{ended}"
     return f"  {f'trained {number}':13} {', '.join(parts)}; {what}"
-
-
-def admm_text(summary: Mapping[str, Any]) -> str:
-    """Return the lines for a summary as `AdmmResult.summary` makes it."""
-    iterations = summary["iterations"]
-    first, last = (iterations[k] if iterations else None for k in (0, -1))
-    lines = [
-        f"{summary['problem']}: {summary['status']} (stopped by {summary['stopped_by']} after "
-        f"{len(iterations)} iterations)",
-        f"  bound, gap    none: {summary['scope']}",
-        f"  objective     {summary['objective']:.10g}, mean loss of the simulated network on training data",
-    ]
-    if summary["train_accuracy"] is not None:
-        parts = [f"{summary['train_accuracy']:.4f} on training data"]
-        if summary["validation_accuracy"] is not None:
-            parts.append(f"{summary['validation_accuracy']:.4f} at best on samples held out")
-        test = summary["test_accuracy"]
-        parts.append("no test set" if test is None else f"{test:.4f} on test data")
-        lines.append(f"  accuracy      {', '.join(parts)}")
-    if first is not None and last is not None:
-        rates = ", ".join(f"{rate:.3f}" for rate in last["rates"])
-        lines += [
-            f"  residuals     primal {first['primal_residual']:.3g} -> {last['primal_residual']:.3g}, "
-            f"dual {first['dual_residual']:.3g} -> {last['dual_residual']:.3g}",
-            f"  network       {summary['units']} hidden units, firing in {rates} of all steps, by layer",
-        ]
-        if last["bytes_sent"]:
-            lines.append(
-                f"  traffic       {last['bytes_sent']} bytes to workers, {last['bytes_received']} back"
-            )
-    lines.append("  simulation    confirms accuracy and loss of the saved network")
-    seconds = summary["seconds"]
-    parts = [f"{name} {value:.2f}" for name, value in seconds.items() if name != "total"]
-    lines.append(f"  seconds       {seconds['total']:.2f} ({', '.join(parts)})")
-    if summary["out"]:
-        lines.append(f"  written to    {summary['out']}; check it with: convexsnn verify {summary['out']}")
-    return "\n".join(lines)
-
-
-def confirmed_text(claim: Mapping[str, Any]) -> str:
-    """Return the lines for a claim of ADMM that the simulator confirmed."""
-    lines = [f"accepted: {claim['problem']}, {claim['status']}", f"  scope             {claim['scope']}"]
-    for name in ("objective", "train_accuracy", "test_accuracy"):
-        lines.append(f"  {name:<17} {'none' if claim[name] is None else format(claim[name], '.10g')}")
-    return "\n".join(lines)
 
 
 def path_text(summary: Mapping[str, Any]) -> str:

@@ -1,0 +1,78 @@
+"""The score of a network: loss and accuracy of what the simulator says, alike in every training.
+
+The loss is the mean over supervised rows r of a_r ℓ(z_r, y_r); a are sample weights, ones on a test set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convexsnn.arrays import FloatArray, IntArray
+from convexsnn.networks import Network
+from convexsnn.problem import Problem
+from convexsnn.programs.losses import LOSSES
+from convexsnn.simulate import simulate
+
+SAMPLES_AT_A_TIME = 4096  # in the simulator, so that its spikes fit in memory
+
+
+@dataclass(frozen=True)
+class Score:
+    """Loss of simulated outputs, and the mean accuracy over heads; None in regression."""
+
+    loss: float
+    accuracy: float | None
+
+    @property
+    def value(self) -> float:
+        """What a choice among networks takes the largest of: the accuracy, in regression minus the loss."""
+        return -self.loss if self.accuracy is None else self.accuracy
+
+
+def score_of_outputs(
+    problem: Problem, outputs: FloatArray, targets: Any, weights: FloatArray, name: str = "targets"
+) -> Score:
+    """Return the score of outputs (n, C) or (n, T, C) against targets of the problem's kind.
+
+    Parameters
+    ----------
+    weights : (R,) array
+        a of every supervised row.
+    name : str
+        What an error calls the targets.
+    """
+    code = problem.target_code
+    wanted = code.values(name, targets, len(outputs))
+    losses = LOSSES[problem.training.loss].value(outputs.reshape(wanted.shape), wanted)
+    shares = code.accuracies(outputs, name, targets)
+    return Score(float(np.mean(weights * losses)), None if shares is None else float(np.mean(shares)))
+
+
+def outputs_of(network: Network, inputs: FloatArray, dtype: npt.DTypeLike = np.float64) -> FloatArray:
+    """Return the simulated outputs, (n, C) or (n, T, C) in float64, some samples at a time."""
+    starts = range(0, max(len(inputs), 1), SAMPLES_AT_A_TIME)
+    parts = [simulate(network, inputs[k : k + SAMPLES_AT_A_TIME], dtype=dtype).outputs for k in starts]
+    return np.concatenate(parts).astype(np.float64, copy=False)
+
+
+def score(
+    problem: Problem, network: Network, rows: IntArray | None = None, dtype: npt.DTypeLike = np.float64
+) -> Score:
+    """Simulate a network on training samples, all or those of `rows`, and return its score."""
+    at: Any = slice(None) if rows is None else rows
+    inputs, targets = problem.inputs[at], np.asarray(problem.targets)[at]
+    weights = problem.row_weights().reshape(len(problem.inputs), -1)[at].ravel()
+    return score_of_outputs(problem, outputs_of(network, inputs, dtype), targets, weights)
+
+
+def score_on_test_set(problem: Problem, network: Network) -> Score | None:
+    """Simulate a network on the test set and return its score; None where there is none."""
+    if problem.test_inputs is None:
+        return None
+    outputs = outputs_of(network, problem.test_inputs)
+    rows = len(outputs) * (problem.rows // len(problem.inputs))
+    return score_of_outputs(problem, outputs, problem.test_targets, np.ones(rows), "test_targets")

@@ -1,0 +1,113 @@
+"""The start of a training: layers drawn by a seed, scaled so that their units fire."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray
+from convexsnn.errors import LoweringError
+from convexsnn.networks import Layer, LayerSpec
+from convexsnn.networks.network import windows
+from convexsnn.problem import Problem
+from convexsnn.simulate import run_layer
+
+CALIBRATED = 500  # samples on which the firing rates of a start are set
+DOUBLINGS, BISECTIONS = 40, 30
+SLACK = 1.1  # on the scale: the last spikes of the rate must not hang on rounding
+ENOUGH = 0.9  # share of the highest rate that a scale reaches, where that is below the rate asked for
+
+
+class Start(Protocol):
+    """Settings of a start, which the tables ``[admm]`` and ``[gradient]`` have."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the draw."""
+
+    @property
+    def rate(self) -> float:
+        """Share of all steps in which the units of a balanced start fire."""
+
+
+def starting_layers(
+    problem: Problem, start: Start, precision: str = "float64", initialization: str = "balanced"
+) -> tuple[tuple[Layer, ...], FloatArray]:
+    """Draw hidden layers and output weights (m, C), uniform in ±1/√fan-in; biases 0.
+
+    With ``initialization = "balanced"`` each layer is then scaled so that its units fire in a share
+    ``start.rate`` of all steps on the first training samples.
+
+    Raises
+    ------
+    LoweringError
+        A layer that never fires; the message says what to do.
+    """
+    rng, dtype = np.random.default_rng(start.seed), np.dtype(precision)
+    signal = problem.inputs[:CALIBRATED].astype(dtype)
+    layers: list[Layer] = []
+    looks = windows(problem.network, problem.inputs.shape[2])
+    for k, (plan, window) in enumerate(zip(problem.network.layers, looks, strict=True), start=1):
+        layer = _drawn(plan, window, signal.shape[2], rng, dtype)
+        if initialization == "balanced":
+            layer = _balanced(layer, signal, start.rate)
+        _, spikes = run_layer(layer, signal, dtype, record_membranes=False)
+        if not spikes.any():
+            raise LoweringError(f"network.layers[{k}]: {_why_dead(initialization, len(signal))}")
+        layers.append(layer)
+        signal = spikes.astype(dtype)
+    units, outputs = layers[-1].units, problem.encoded_targets().shape[1]
+    output = rng.uniform(-1.0, 1.0, (units, outputs)) / np.sqrt(units)
+    return tuple(layers), output.astype(dtype)
+
+
+def _drawn(plan: LayerSpec, window: Any, inputs: int, rng: np.random.Generator, dtype: np.dtype) -> Layer:
+    fan_in = inputs if window is None else window.patch
+    weights = rng.uniform(-1.0, 1.0, (plan.width, fan_in)) / np.sqrt(fan_in)
+    units = plan.width if window is None else plan.width * window.positions
+    leak = plan.leak[0] if len(plan.leak) == 1 else rng.choice(np.asarray(plan.leak), units)
+    recurrent = rng.uniform(-1.0, 1.0, (units, units)) / np.sqrt(units) if plan.recurrent else None
+    bias = np.zeros(plan.width) if plan.bias else None
+    neuron = plan.make_neuron(leak, 0.0)
+    return Layer(weights, neuron, bias, recurrent, window).astype(dtype)
+
+
+def _why_dead(initialization: str, samples: int) -> str:
+    silent = f"a dead layer, no unit fires on the first {samples} samples"
+    if initialization == "balanced":
+        return f"{silent} whatever the scale of its weights; are its inputs 0?"
+    return f'{silent}; admm.initialization = "balanced" avoids it (got {initialization!r})'
+
+
+def _scaled(layer: Layer, gain: float) -> Layer:
+    """Return the layer with all its trained weights times a number."""
+    factor = layer.weights.dtype.type(gain)
+    return replace(
+        layer,
+        weights=layer.weights * factor,
+        recurrent=None if layer.recurrent is None else layer.recurrent * factor,
+        bias=None if layer.bias is None else layer.bias * factor,
+    )
+
+
+def _balanced(layer: Layer, signal: FloatArray, rate: float) -> Layer:
+    """Scale a layer's weights so that its units fire in a share `rate` of all steps, or nearly the most."""
+
+    def at(gain: float) -> tuple[Layer, float]:
+        scaled = _scaled(layer, gain)
+        return scaled, float(run_layer(scaled, signal, signal.dtype, False)[1].mean())
+
+    if not at(2.0**DOUBLINGS)[1]:  # all samples hold all units down: the opposite weights drive them
+        layer = replace(layer, weights=-layer.weights)
+    reached = [at(1.0)[1]]
+    while reached[-1] < rate and len(reached) < DOUBLINGS:
+        reached.append(at(2.0 ** len(reached))[1])
+    rate = min(rate, ENOUGH * max(reached))  # units that all samples hold down fire at no scale
+    first = int(np.argmax(np.asarray(reached) >= rate))
+    low, high = 2.0 ** (first - 1) if first else 0.0, 2.0**first
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if at(middle)[1] >= rate else (middle, high)
+    return at(SLACK * high)[0]
