@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,9 +12,10 @@ import numpy.typing as npt
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.bit_kernels import add_columns, column_sums, reversed_by_eights
 from convexsnn.errors import ShapeError
+from convexsnn.threads import in_parts
 
 BLOCK = 1 << 22  # entries unpacked at a time
-BOTH_CORES = 1 << 24  # entries of a product that two threads share
+WORTH = 1 << 23  # entries of a product that pay for a thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +98,7 @@ class PackedBits:
             used = np.flatnonzero(table[:, c])  # few, at a sparse point
             sums = np.zeros(8 * self.packed.shape[1])
             work = partial(add_columns, self.packed, used, table[used, c], sums)
-            _in_parts(work, self.packed.shape[1], len(used) * self.rows, 8)
+            in_parts(work, self.packed.shape[1], len(used) * self.rows, WORTH, 8)
             out[:, c] = reversed_by_eights(sums)[: self.rows]
         return out.reshape(self.rows, *weights.shape[1:])
 
@@ -113,7 +112,7 @@ class PackedBits:
             padded = np.zeros(8 * self.packed.shape[1])
             padded[: self.rows] = table[:, c]
             work = partial(column_sums, self.packed, reversed_by_eights(padded), out[c])
-            _in_parts(work, len(self.packed), len(self.packed) * self.rows, 4)
+            in_parts(work, len(self.packed), len(self.packed) * self.rows, WORTH, 4)
         return np.ascontiguousarray(out.T).reshape(len(self.packed), *rows.shape[1:])
 
     def unique_columns(self) -> tuple[IntArray, IntArray]:
@@ -131,16 +130,6 @@ class PackedBits:
         blocks = [self.toarray(slice(k, k + 4096)) for k in range(0, len(self.packed), 4096)]
         packed = [np.packbits(b, axis=1) for b in blocks]
         return np.concatenate(packed, axis=1) if packed else np.zeros((self.rows, 0), np.uint8)
-
-
-def _in_parts(work: Callable[[int, int], None], size: int, entries: int, multiple: int) -> None:
-    """Do `work(low, high)` for 0..size, in two parts at once if there are entries enough to pay for it."""
-    middle = size // 2 // multiple * multiple
-    if entries < BOTH_CORES or not 0 < middle < size:
-        work(0, size)
-        return
-    with ThreadPoolExecutor(2) as pool:  # the kernels hold no lock
-        list(pool.map(work, (0, middle), (middle, size)))
 
 
 def unique_rows(table: npt.NDArray[Any]) -> tuple[IntArray, IntArray]:

@@ -15,7 +15,7 @@ import typer
 
 from convexsnn.bench import command as benchmark
 from convexsnn.errors import ConvexSNNError
-from convexsnn.terminal import Progress, hear_ctrl_c, interruption, keeping
+from convexsnn.terminal import Progress, ThreadsOption, hear_ctrl_c, interruption, keeping
 
 if TYPE_CHECKING:
     from convexsnn.training.result import TrainingResult
@@ -109,6 +109,7 @@ def inspect(
     splitting: Annotated[
         bool, typer.Option("--splitting", help="Show the blocks that ADMM would train the network by.")
     ] = False,
+    _threads: ThreadsOption = None,
 ) -> None:
     """Show a problem's formulation with its own numbers, without solving it."""
     from convexsnn.errors import ShapeError
@@ -167,6 +168,7 @@ def solve(
         str | None, typer.Option("--scheduler", help="ADMM: address of a Dask cluster to share them.")
     ] = None,
     as_json: JsonOption = False,
+    _threads: ThreadsOption = None,
 ) -> None:
     """Solve a problem: dictionary, program, solver, network, the simulator's verdict; or train by ADMM."""
     from convexsnn.errors import SolverFailed, VerificationError
@@ -241,6 +243,7 @@ def path(
         bool, typer.Option("--force", help="Replace --out and --plot of an earlier run.")
     ] = False,
     as_json: JsonOption = False,
+    _threads: ThreadsOption = None,
 ) -> None:
     """Solve at falling λ, each from the last and certified; choose λ on samples held out."""
     from convexsnn.errors import SolverFailed, VerificationError
@@ -285,6 +288,7 @@ def verify(
         bool, typer.Option("--exact", help="Decide every spike in rational arithmetic; slower.")
     ] = False,
     as_json: JsonOption = False,
+    _threads: ThreadsOption = None,
 ) -> None:
     """Prove a certificate again from data and weights alone; exit status 1 if it is refused."""
     from convexsnn.errors import VerificationError
@@ -312,6 +316,7 @@ def gap(
     tolerance: ToleranceOption = None,
     time_limit: TimeLimitOption = None,
     as_json: JsonOption = False,
+    _threads: ThreadsOption = None,
 ) -> None:
     """Say how far a trained network is from the proven optimum of its problem."""
     from convexsnn.networks import load_network
@@ -331,6 +336,7 @@ def export(
     problem: ProblemArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="To write; ends in .mps or .lp.")],
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    _threads: ThreadsOption = None,
 ) -> None:
     """Write a problem's program as MPS or LP, for any other solver."""
     from convexsnn.errors import ProblemFileError

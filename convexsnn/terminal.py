@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 
 class Progress:
@@ -32,6 +35,41 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self.shown:
             self.bar.stop()
+
+
+def take_threads(context: typer.Context, value: str | None) -> str | None:
+    """Use as many threads as ``--threads`` says, here and in processes that the command starts."""
+    from convexsnn.threads import VARIABLE, checked, threads
+
+    if value is None:
+        threads()  # refuses a variable that is no number before any work
+        return None
+    from threadpoolctl import threadpool_limits
+
+    before, count = os.environ.get(VARIABLE), checked("threads", value)
+    limits = threadpool_limits(count)
+
+    def as_before() -> None:
+        limits.restore_original_limits()
+        del os.environ[VARIABLE]
+        if before is not None:
+            os.environ[VARIABLE] = before
+
+    os.environ[VARIABLE] = str(count)
+    context.call_on_close(as_before)
+    return value
+
+
+ThreadsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        callback=take_threads,
+        expose_value=False,
+        help="Threads to use; else CONVEXSNN_THREADS, OMP_NUM_THREADS, or all that the process may use.",
+    ),
+]
 
 
 class Interrupted(BaseException):

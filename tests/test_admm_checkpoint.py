@@ -199,7 +199,7 @@ def test_pickled_files_are_refused(file):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"format": np.asarray(99)}, "checkpoint format 99, this version reads 3; finish it with the version that wrote it"),
+        ({"format": np.asarray(99)}, "checkpoint format 99, this version reads 3; finish it with"),
         ({"format": None}, "damaged"),
         ({"identity": None}, "damaged"),
         ({"weights1": None}, "damaged"),

@@ -12,9 +12,9 @@ from convexsnn.problem import Problem
 from convexsnn.simulate import simulate
 from convexsnn.tasks import generate
 from convexsnn.train.admm import FAR, AdmmTraining
-from convexsnn.training.history import plain
 from convexsnn.train.admm_result import train_admm
 from convexsnn.train.shards import Batch
+from convexsnn.training.history import plain
 
 STEPS = {"damping": 0.3, "trust": 0.05, "decay": 0.03, "spike_penalty": 1.0, "inertia": 0.0}
 YIN_YANG = generate("yin_yang", {"steps": 3, "train": 200, "test": 10})

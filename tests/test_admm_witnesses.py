@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from altered_folders import add, put, refused, set_array, set_problem
+from altered_folders import add, put, set_array, set_problem
 from command_line import files_in
 
 import convexsnn

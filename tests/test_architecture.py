@@ -13,9 +13,10 @@ NAMES = [
 ]
 MODULES = dict(zip(NAMES, FILES, strict=True))
 
-EVERYONE = {"errors", "files", "arrays"}
+EVERYONE = {"errors", "files", "arrays", "threads"}
 MAY_IMPORT = {
     "errors": set(),
+    "threads": {"errors"},
     "files": {"errors"},
     "arrays": {"errors", "files"},
     "bit_kernels": set(),
@@ -41,7 +42,7 @@ MAY_IMPORT["gradient"] = MAY_IMPORT["lowering"] - {"dictionary", "programs"} | {
 MAY_IMPORT["train"] = set(MAY_IMPORT)
 MAY_IMPORT["report"] = set(MAY_IMPORT)
 MAY_IMPORT["bench"] = set(MAY_IMPORT)
-MAY_IMPORT["terminal"] = set()
+MAY_IMPORT["terminal"] = {"errors", "threads"}
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__main__"] = {"cli"}
 SECTIONS = sorted({name.split(".")[1] for name in NAMES if "." in name})

@@ -47,9 +47,10 @@ def test_the_packed_matrix_does_not_follow_the_array_it_came_from():
 
 
 @pytest.mark.parametrize("outputs", [(), (1,), (3,)], ids=str)
-@pytest.mark.parametrize("both_cores", [False, True])
-def test_products_are_those_of_the_dense_matrix(dense, outputs, both_cores, monkeypatch):
-    monkeypatch.setattr(bits, "BOTH_CORES", 0 if both_cores else 10**9)
+@pytest.mark.parametrize("worth", [1, 10**9])
+def test_products_are_those_of_the_dense_matrix(dense, outputs, worth, monkeypatch):
+    monkeypatch.setattr(bits, "WORTH", worth)
+    monkeypatch.setenv("CONVEXSNN_THREADS", "2")
     rng, packed = np.random.default_rng(0), PackedBits.from_array(dense)
     weights = rng.standard_normal((dense.shape[1], *outputs))
     weights[rng.random(dense.shape[1]) < 0.3] = 0.0

@@ -91,7 +91,7 @@ def test_the_neighbours_of_a_row_do_not_matter(monkeypatch):
     assert len({steps for _, steps in alone}) > 3
     assert taken == max(steps for _, steps in alone)
     np.testing.assert_allclose(whole, [x[0] for x, _ in alone], rtol=0, atol=1e-13)  # products round by shape
-    monkeypatch.setattr(module, "BOTH_CORES", 1)
+    monkeypatch.setattr(module, "WORTH", 1)
     np.testing.assert_array_equal(whole, box_qp(quadratic, linear, 0.0, 1.0)[0])
 
 

@@ -13,12 +13,12 @@ from small_gradients import YIN_YANG, accuracy, problem, same  # noqa: E402
 import convexsnn  # noqa: E402
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, SolverFailed  # noqa: E402
 from convexsnn.gradient.loop import batches  # noqa: E402
-from convexsnn.training.budget import Budget  # noqa: E402
-from convexsnn.training.history import plain  # noqa: E402
 from convexsnn.gradient.losses import LOSSES, penalty  # noqa: E402
 from convexsnn.gradient.training import GradientTraining, starting_network, train_gradient  # noqa: E402
 from convexsnn.programs.losses import LOSSES as OURS  # noqa: E402
 from convexsnn.simulate import simulate  # noqa: E402
+from convexsnn.training.budget import Budget  # noqa: E402
+from convexsnn.training.history import plain  # noqa: E402
 
 
 @pytest.mark.parametrize("method", ["exodus", "bptt", "slayer"])

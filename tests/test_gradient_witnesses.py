@@ -13,8 +13,8 @@ from small_gradients import accuracy, problem, same, witnesses  # noqa: E402
 import convexsnn  # noqa: E402
 from convexsnn.gradient.training import starting_network, train_gradient  # noqa: E402
 from convexsnn.programs.losses import LOSSES as OURS  # noqa: E402
-from convexsnn.train.words import summary_text  # noqa: E402
 from convexsnn.simulate import simulate  # noqa: E402
+from convexsnn.train.words import summary_text  # noqa: E402
 
 
 def test_its_hidden_layers_are_witnesses():

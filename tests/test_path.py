@@ -10,11 +10,11 @@ from convexsnn.errors import LoweringError, ShapeError, SolverFailed, Unsupporte
 from convexsnn.problem import Problem, load_problem
 from convexsnn.programs import Point
 from convexsnn.report.plots import plot_path
-from convexsnn.train.words import path_text
+from convexsnn.roads import train
 from convexsnn.simulate import simulate
 from convexsnn.solvers import Capabilities, Solution, Solver, Status, get_solver, solve
-from convexsnn.roads import train
 from convexsnn.train import lower, path, reconstruct
+from convexsnn.train.words import path_text
 
 KINDS = [
     ("squared", "l1", NUMBERS), ("squared", "group", np.stack([NUMBERS, SIGNS], axis=1)),

@@ -15,8 +15,8 @@ from convexsnn.errors import ProblemFileError, ShapeError, SolverFailed, Unsuppo
 from convexsnn.networks.files import layer_arrays
 from convexsnn.problem import Problem, library, load_problem
 from convexsnn.programs import Point, presolve
-from convexsnn.solvers import Capabilities, Solution, Solver, Status
 from convexsnn.roads import train
+from convexsnn.solvers import Capabilities, Solution, Solver, Status
 
 SHIPPED = {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in library().glob("*.toml")}
 BY_ADMM = [name for name, tables in SHIPPED.items() if tables["training"].get("method") == "admm"]

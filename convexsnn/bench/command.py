@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from convexsnn.terminal import ThreadsOption
+
 app = typer.Typer(no_args_is_help=True, help="Benchmarks: solvers, gradients.")
 
 
@@ -40,6 +42,7 @@ def solvers(
         typer.Option("--data", help="Write the problems to this new folder, benchopt-style; solve nothing."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    _threads: ThreadsOption = None,
 ) -> None:
     """Run solvers on problems: certified gap against time, targets met and missed. Can be resumed."""
     from convexsnn.arrays import whole
@@ -140,6 +143,7 @@ def gradients(
     ] = False,
     out: Annotated[Path, typer.Option("--out", help="New folder of results.")] = Path("bench-gradients"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    _threads: ThreadsOption = None,
 ) -> None:
     """Time EXODUS and SLAYER beside backpropagation through time, on one LIF layer."""
     from convexsnn.arrays import choice, whole

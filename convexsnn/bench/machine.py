@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from convexsnn.threads import threads
+
 PACKAGES = (
     "convexsnn", "numpy", "scipy", "numba", "highspy", "cvxpy", "clarabel", "osqp", "scs", "celer", "skglm",
     "scikit-learn", "mlxtend", "torch", "triton",
@@ -67,7 +69,7 @@ def conditions(tolerance: float, time_limit: float, repeat: int) -> dict[str, An
             "memory_gb": None if memory is None else round(memory / 1e9, 1),
             "system": f"{platform.system()} {platform.machine()}",
         },
-        "threads": {name: os.environ.get(name) for name in THREADS},
+        "threads": {"convexsnn": str(threads()), **{name: os.environ.get(name) for name in THREADS}},
         "python": platform.python_version(),
         "versions": versions(),
         "code": code_digest(),

@@ -69,7 +69,7 @@ def described(conditions: Mapping[str, Any]) -> list[str]:
         f"Median of up to {conditions['repeat']} runs (fewer if they take longer than the limit together), "
         f"each pair in a process of its own, after a warm-up; time limit {conditions['time_limit']:g} s. The "
         "gap is the program's own certificate, the same for all; shown where it is above "
-        f"{conditions['tolerance']:g}. Large products with packed bits take two threads, whatever is set.",
+        f"{conditions['tolerance']:g}.",
         "`alone:` is a solver without our presolve and without our choice of columns. – means not run: not "
         "installed, or a kind of program that the solver does not take.",
     ]

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from convexsnn.bench.problems import ALONE, FULL, QUICK, BenchProblem, BitProduc
 from convexsnn.bits import PackedBits
 from convexsnn.programs import L1Program
 from convexsnn.solvers import Solution, get_solver, solve
+from convexsnn.threads import on_threads, threads
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -70,17 +70,16 @@ def measure_products(problem: BitProducts, asked: dict[str, Any], tell: Tell) ->
     packed = np.frombuffer(rng.bytes(problem.columns * problem.rows // 8), np.uint8)
     bits = PackedBits(packed.reshape(problem.columns, -1), problem.rows)
     w, u = rng.standard_normal(problem.columns), rng.standard_normal(problem.rows)
-    halves = np.array_split(bits.packed.reshape(-1).view(np.uint64), 2)
-    with ThreadPoolExecutor(2) as pool:
-        actions: dict[str, Callable[[], object]] = {
-            "read": lambda: list(pool.map(np.bitwise_xor.reduce, halves)),
-            "product": lambda: bits @ w,
-            "transposed": lambda: bits.transpose_times(u),
-        }
-        for action in actions.values():
-            action()
-        tell({"event": "ready"})
-        seconds = {name: min(_timed(action) for _ in range(7)) for name, action in actions.items()}
+    shares = np.array_split(bits.packed.reshape(-1).view(np.uint64), threads())
+    actions: dict[str, Callable[[], object]] = {
+        "read": lambda: on_threads(np.bitwise_xor.reduce, shares),
+        "product": lambda: bits @ w,
+        "transposed": lambda: bits.transpose_times(u),
+    }
+    for action in actions.values():
+        action()
+    tell({"event": "ready"})
+    seconds = {name: min(_timed(action) for _ in range(7)) for name, action in actions.items()}
     ratios = {name: seconds[name] / seconds["read"] for name in ("product", "transposed")}
     whole = seconds["product"] + seconds["transposed"]
     tell({"event": "run", "seconds": whole, "parts": seconds, "ratios": ratios, "memory_gb": peak_memory()})

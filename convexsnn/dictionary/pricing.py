@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -24,6 +23,7 @@ from convexsnn.dictionary.faces import on_faces
 from convexsnn.dictionary.patterns import Patterns
 from convexsnn.dictionary.spikes import patterns_of, simulated
 from convexsnn.networks import LIF, Layer, Subnetwork
+from convexsnn.threads import on_threads
 
 AT_ONCE = 20_000  # levels between two looks at the clock
 ROUNDING = 1e-12  # of the largest sum in a membrane: a margin above it does not hang on the sum's order
@@ -307,8 +307,7 @@ class BranchAndBound(Oracle):
             [prices] if group else [s * prices[:, [c]] for c in range(prices.shape[1]) for s in (1.0, -1.0)]
         )
         jobs = [(k, side) for k in range(len(self.units)) for side in sides]
-        with ThreadPoolExecutor(2) as pool:  # the kernels hold no lock
-            found = list(pool.map(lambda job: self.search(job[0], job[1], cutoff, group, deadline), jobs))
+        found = on_threads(lambda job: self.search(job[0], job[1], cutoff, group, deadline), jobs)
         bound = max([cutoff, *(s.bound for s in found)])
         candidates = found[0].candidates.joined(*(s.candidates for s in found[1:]))
         complete, nodes = all(s.complete for s in found), sum(s.nodes for s in found)

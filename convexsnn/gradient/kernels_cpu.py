@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
+
+from convexsnn.threads import in_parts
 
 BLOCK = 1 << 15  # neurons at a time
 WORTH = 1 << 13  # neurons that pay for a thread
@@ -160,17 +161,6 @@ def _backward(  # type: ignore[no-untyped-def]
             _back(wanted[a:b], u[a:b], slope, beta, theta, reset, through, later, d[a:b])
 
 
-def _on_threads(task: Any, neurons: int) -> None:
-    """Call task(start, stop) on as many threads as torch uses, each with a share of the neurons."""
-    threads = max(1, min(torch.get_num_threads(), neurons // WORTH))
-    if threads == 1:
-        return task(0, neurons)
-    edges = [neurons * k // threads for k in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(task, *pair) for pair in zip(edges, edges[1:], strict=False)]:
-            done.result()
-
-
 def _references(pool: list[np.ndarray], index: int) -> int:
     return sys.getrefcount(pool[index])
 
@@ -218,7 +208,8 @@ def forward(current: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> tup
     membranes, spikes = _room(current), _room(current)
     arrays = [x.detach().numpy() for x in (current, leak, threshold)]
     out, run = (membranes.numpy(), spikes.numpy()), cast(Any, _forward)
-    _on_threads(lambda a, b: run(*arrays, reset, *out, a, b), current.shape[1])
+    neurons = current.shape[1]
+    in_parts(lambda a, b: run(*arrays, reset, *out, a, b), neurons, neurons, WORTH)
     return membranes, spikes
 
 
@@ -234,5 +225,6 @@ def backward(
     settings = reset, kind(through), surrogate.code, kind(surrogate.width), kind(scale), parameters
     sums = [x.detach().numpy() for x in (out, by_leak, by_threshold)]
     run = cast(Any, _backward)
-    _on_threads(lambda a, b: run(*arrays, *settings, *sums, a, b), grad.shape[1])
+    neurons = grad.shape[1]
+    in_parts(lambda a, b: run(*arrays, *settings, *sums, a, b), neurons, neurons, WORTH)
     return (out, by_leak, by_threshold) if parameters else (out, None, None)

@@ -9,16 +9,17 @@ rows. A row is done when a projected step of length 1/L moves none of its entrie
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numba import njit
 
 from convexsnn.arrays import FloatArray
+from convexsnn.threads import Team
 
 STEPS = 20_000
-BOTH_CORES = 100_000  # entries that pay for a second thread
+WORTH = 50_000  # entries that pay for a thread
 
 
 class Matrix(Protocol):
@@ -56,11 +57,6 @@ def _step(product, linear, low, high, rate, ahead, x, momentum, moved, tolerance
         moved[i] = largest
 
 
-def _rows(count: int, work: int) -> list[tuple[int, int]]:
-    """Return the parts that two threads take, or the whole."""
-    return [(0, count)] if work < BOTH_CORES else [(0, count // 2), (count // 2, count)]
-
-
 def box_qp(
     quadratic: Matrix,
     linear: FloatArray,
@@ -94,16 +90,12 @@ def box_qp(
     ahead, b = x.copy(), linear
     momentum: FloatArray = np.ones(n)
     moved: FloatArray = np.full(n, np.inf)
-    with ThreadPoolExecutor(2) as pool:
+    with Team() as team:
         while taken < steps:
             product = quadratic.times(ahead)
             taken += 1
-            parts = [
-                pool.submit(_step, product, b, low, high, rate, ahead, x, momentum, moved, tolerance, *part)
-                for part in _rows(len(x), x.size)
-            ]
-            for part in parts:
-                part.result()
+            step = partial(_step, product, b, low, high, rate, ahead, x, momentum, moved, tolerance)
+            team.in_parts(step, len(x), x.size, WORTH)
             left = np.flatnonzero(moved > tolerance)
             if len(left) > 0.7 * len(x):
                 continue

@@ -19,8 +19,7 @@ spike is open; its infimum is attained there, as far as numbers of that type go.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,8 +27,9 @@ from numba import njit
 
 from convexsnn.arrays import FloatArray, positive, real_array
 from convexsnn.errors import ShapeError
+from convexsnn.threads import in_parts
 
-BOTH_CORES = 20_000  # entries of the drive that pay for a second thread
+WORTH = 10_000  # entries of the drive that pay for a thread
 LARGEST = 1e300  # of β^{2T}: S must not overflow
 
 
@@ -51,7 +51,7 @@ class _Chain(NamedTuple):
 @njit(cache=True, nogil=True)
 def _empty(steps):  # type: ignore[no-untyped-def]
     """Return a chain of T steps, all 0."""
-    k = steps + 1  # made in the kernel: two threads' chains must not share cache lines
+    k = steps + 1  # made in the kernel: chains of other threads must not share cache lines
     c, price, posts, rolled, path = np.zeros(k), np.zeros(k), np.zeros(k), np.zeros(k), np.zeros(k)
     cost, inverse, gain = np.zeros(k), np.zeros(k), np.zeros(k)
     wanted, before = np.zeros(k, np.bool_), np.zeros(k, np.int64)
@@ -194,14 +194,6 @@ def _finite(name: str, value: Any, axes: tuple[Any, ...], dtype: Any) -> FloatAr
     return value if fits and np.isfinite(value.sum()) else real_array(name, value, axes, dtype=dtype)
 
 
-def on_both_cores(work: Callable[[int, int], None], rows: int, entries: int) -> None:
-    """Let `work(low, high)` do rows 0..rows, in two threads where that pays; it must hold no lock."""
-    if entries < BOTH_CORES or rows < 2:
-        return work(0, rows)
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(work, (0, rows // 2), (rows // 2, rows)))
-
-
 def _solved(given: Chains) -> tuple[FloatArray, FloatArray]:
     """Return membranes (n, T, m) and what each chain costs above Σ_t min over spikes of σ/2 (a_t − s)²."""
     drive, spikes, leak, theta, coupling, penalty = given
@@ -209,9 +201,7 @@ def _solved(given: Chains) -> tuple[FloatArray, FloatArray]:
     out, least = np.empty(drive.shape, drive.dtype), np.empty((n, units))
     below = float(np.nextafter(drive.dtype.type(theta), drive.dtype.type(-np.inf)))
     numbers = (theta, below, coupling / 2, penalty / 2)
-    on_both_cores(
-        lambda low, high: _solve(drive, spikes, leak, numbers, out, least, low, high), n, drive.size
-    )
+    in_parts(partial(_solve, drive, spikes, leak, numbers, out, least), n, drive.size, WORTH)
     return out, least
 
 

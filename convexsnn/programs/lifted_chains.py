@@ -12,13 +12,15 @@ their own spikes are left alone: p = a at once.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numba import njit
 
 from convexsnn.arrays import FloatArray
-from convexsnn.programs.chains import checked_chains, on_both_cores
+from convexsnn.programs.chains import WORTH, checked_chains
+from convexsnn.threads import in_parts
 
 SWEEPS = 10_000
 EXACT = 1e-14  # largest change of p in a sweep at the end
@@ -83,5 +85,5 @@ def lifted_membranes(
     """Return the minimisers z, in the type of `drive`; arguments and errors as `chain_membranes`."""
     c, a, beta, theta, rho, sigma = checked_chains(drive, spikes, leak, threshold, coupling, spike_penalty)
     out = np.empty(c.shape, c.dtype)
-    on_both_cores(lambda low, high: _solve(c, a, beta, theta, sigma / rho, out, low, high), len(c), c.size)
+    in_parts(partial(_solve, c, a, beta, theta, sigma / rho, out), len(c), c.size, WORTH)
     return out.reshape(np.shape(drive))
