@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.bit_kernels import add_columns, column_sums, reversed_by_eights
+from convexsnn.distinct import unique_rows
 from convexsnn.errors import ShapeError
 
 BLOCK = 1 << 22  # entries unpacked at a time
@@ -141,16 +142,3 @@ def _in_parts(work: Callable[[int, int], None], size: int, entries: int, multipl
         return
     with ThreadPoolExecutor(2) as pool:  # the kernels hold no lock
         list(pool.map(work, (0, middle), (middle, size)))
-
-
-def unique_rows(table: npt.NDArray[Any]) -> tuple[IntArray, IntArray]:
-    """Return indices of the first of each distinct row, in order of appearance, and the inverse."""
-    if table.shape[1] == 0:
-        return np.arange(min(1, len(table))), np.zeros(len(table), int)
-    flat = np.ascontiguousarray(table)
-    void = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1]))).ravel()
-    _, first, inverse = np.unique(void, return_index=True, return_inverse=True)
-    order = np.argsort(first, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[inverse.ravel()]

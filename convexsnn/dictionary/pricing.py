@@ -18,10 +18,10 @@ from typing import ClassVar
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
-from convexsnn.bits import unique_rows
 from convexsnn.dictionary.decisions import Decisions
 from convexsnn.dictionary.faces import on_faces
 from convexsnn.dictionary.spikes import patterns_of
+from convexsnn.distinct import unique_rows
 from convexsnn.networks import LIF, Layer, Subnetwork
 
 AT_ONCE = 20_000  # levels between two looks at the clock

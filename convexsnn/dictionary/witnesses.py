@@ -15,7 +15,8 @@ import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, read_npz
 from convexsnn.dictionary.reservoir import tune_to_criticality
-from convexsnn.dictionary.spikes import Definition, distinct_samples, spike_margins
+from convexsnn.dictionary.spikes import Definition, spike_margins
+from convexsnn.distinct import DistinctSamples, distinct_samples
 from convexsnn.errors import LoweringError, ProblemFileError
 from convexsnn.networks import Layer, LayerSpec, NetworkSpec, Subnetwork, architecture_mismatch
 from convexsnn.networks.files import layers_from_arrays
@@ -134,7 +135,7 @@ def _settled(
 
 
 def draw_subnetworks(
-    inputs: FloatArray,
+    inputs: FloatArray | DistinctSamples,
     labels: FloatArray,
     network: NetworkSpec,
     definition: Definition,
@@ -168,8 +169,8 @@ def draw_subnetworks(
     """
     scales = tuple(float(s) for s in np.atleast_1d(np.asarray(scale, dtype=float)))
     draw = Draw(source, np.random.default_rng(seed), variant, scales)
-    first = np.unique(distinct_samples(inputs)[1], return_index=True)[1]
-    samples, labels = inputs[first], labels[first]
+    distinct = distinct_samples(inputs)
+    samples, labels = distinct.samples, labels[distinct.first]
     last = network.layers[-1]
     own = network.subnetworks * last.width
     wanted = count or (own if source == "reservoir" else max(own, DEFAULT_COUNT))

@@ -22,8 +22,7 @@ from convexsnn.arrays import FloatArray, IntArray, choice, positive
 from convexsnn.errors import ConvexSNNError, ShapeError, SolverFailed
 from convexsnn.files import with_folder
 from convexsnn.gradient.checkpoint import load_checkpoint, save_checkpoint
-from convexsnn.schema import read_section
-from convexsnn.specs import GradientSpec
+from convexsnn.problem.specs import GradientSpec
 from convexsnn.tasks.split import held_out_rows
 
 MOMENTUM = 0.9
@@ -112,8 +111,7 @@ class Loop(ABC):
         self, spec: GradientSpec, module: nn.Module, samples: int, *, time_limit: float | None = None,
         progress: Progress | None = None, checkpoint: str | Path | None = None,
     ) -> None:  # fmt: skip
-        """Put module and optimizer in place; raises ProblemFileError, ShapeError for what may not be."""
-        read_section("gradient", asdict(spec))
+        """Put module and optimizer in place; raises ShapeError for what may not be."""
         if time_limit is not None:
             positive("time_limit", time_limit)
         self.spec, self.module, self.progress = spec, module, progress

@@ -27,7 +27,7 @@ from convexsnn.errors import ShapeError
 from convexsnn.gradient.lif import GRADIENTS, lif
 from convexsnn.gradient.loop import Epoch, Loop, Progress, batches, device_of, float_type
 from convexsnn.gradient.surrogate import Surrogate
-from convexsnn.specs import GradientSpec
+from convexsnn.problem.specs import GradientSpec
 
 # layers: (blocks of each of four stages, whether a block is a bottleneck of 1 × 1, 3 × 3, 1 × 1)
 SHAPES = {

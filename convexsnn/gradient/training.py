@@ -26,8 +26,8 @@ from convexsnn.gradient.surrogate import Surrogate
 from convexsnn.lowering.admm import initial_weights
 from convexsnn.networks import Network
 from convexsnn.problem import Problem
+from convexsnn.problem.specs import AdmmSpec
 from convexsnn.simulate import simulate
-from convexsnn.specs import AdmmSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ def starting_network(problem: Problem) -> Network:
     if any(layer.looks for layer in problem.network.layers):
         raise LoweringError("network.layers: gradients train dense layers; take kernel and pool out")
     spec = AdmmSpec(seed=problem.gradient.seed, rate=problem.gradient.rate, precision="float64")
-    network = initial_weights(replace(problem, admm=spec)).network(problem.network)
+    network = initial_weights(problem.with_settings(admm=spec)).network(problem.network)
     box = problem.dictionary.weight_box
     layers = tuple(replace(layer, weights=np.clip(layer.weights, -box, box)) for layer in network.layers)
     return replace(network, layers=layers)

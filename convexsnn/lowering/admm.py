@@ -35,11 +35,11 @@ from convexsnn.lowering.weights import Sums, Weights
 from convexsnn.networks import LIF, Layer, LayerSpec, Network, readout_kernel
 from convexsnn.networks.network import windows
 from convexsnn.problem import Problem
+from convexsnn.problem.specs import AdmmSpec
 from convexsnn.programs.box_qp import STEPS
 from convexsnn.programs.losses import LOSSES
 from convexsnn.programs.quadratic import Quadratic, QuadraticBlock
 from convexsnn.simulate import run_layer
-from convexsnn.specs import AdmmSpec
 
 CALIBRATED = 500  # samples on which the firing rates of a start are set
 DOUBLINGS, BISECTIONS = 40, 30

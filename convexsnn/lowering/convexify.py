@@ -19,7 +19,6 @@ from scipy.linalg import block_diag
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary import Definition, SpikeDictionary, collect, draw_subnetworks, subnetworks_from_file
 from convexsnn.dictionary.cells import exact_dictionary
-from convexsnn.dictionary.spikes import distinct_samples
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError
 from convexsnn.lowering.lowering import Lowered, Lowering
 from convexsnn.networks import (
@@ -93,14 +92,14 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
         path = (problem.folder or Path()) / spec.file
         subnetworks = subnetworks_from_file(path, problem.network, problem.inputs.shape[2], spec.weight_box)
     elif spec.source == "exact":
-        return exact_dictionary(problem.inputs, problem.network, definition, spec.limit)
+        return exact_dictionary(problem.distinct, problem.network, definition, spec.limit)
     else:
         grown = spec.source == "column_generation"  # the draw is only where it starts
         network = problem.network
         if spec.cascade:  # single units leave room for others on top
             network = replace(network, layers=(replace(network.layers[0], width=1),))
         subnetworks = draw_subnetworks(
-            problem.inputs,
+            problem.distinct,
             np.reshape(problem.targets, (len(problem.inputs), -1)),
             network,
             definition,
@@ -110,7 +109,7 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
             variant=spec.variant,
             scale=spec.scale,
         )
-    return collect(problem.inputs, subnetworks, definition)
+    return collect(problem.distinct, subnetworks, definition)
 
 
 def witnesses_of(problem: Problem, *stacks: tuple[Layer, ...]) -> SpikeDictionary:
@@ -128,7 +127,7 @@ def witnesses_of(problem: Problem, *stacks: tuple[Layer, ...]) -> SpikeDictionar
             raise LoweringError(
                 f"dictionary.weight_box: {box:g}, but a weight of layer {k} is {largest:g}; raise it"
             )
-    return collect(problem.inputs, [Subnetwork(layers) for layers in stacks], definition_of(problem))
+    return collect(problem.distinct, [Subnetwork(layers) for layers in stacks], definition_of(problem))
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,6 @@ class Convexification(Lowering):
         problem, dictionary = lowered.problem, lowered.dictionary
         if np.shape(point.weights) != lowered.program.shape:
             raise ShapeError(f"weights: expected {lowered.program.shape}, got {np.shape(point.weights)}")
-        samples, _ = distinct_samples(problem.inputs)
         stacks, outputs = [], []
         for k, columns in _active_by_subnetwork(dictionary, point):
             layers, kept = _without_idle_units(dictionary.subnetworks[k].layers, dictionary.unit_of[columns])
@@ -182,7 +180,7 @@ class Convexification(Lowering):
             weights[np.searchsorted(kept, dictionary.unit_of[columns])] = point.weights[columns]
             if problem.dictionary.max_margin:
                 in_use = np.isin(kept, dictionary.unit_of[columns])
-                layers = _centred(layers, samples, dictionary.definition, in_use)
+                layers = _centred(layers, problem.distinct.samples, dictionary.definition, in_use)
             stacks.append(layers)
             outputs.append(weights)
         merged = tuple(reduce(_side_by_side, level) for level in zip(*stacks, strict=True))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,8 +23,8 @@ from convexsnn.dictionary.deep import DeepSearch
 from convexsnn.dictionary.oracles import another_oracle, get_oracle
 from convexsnn.dictionary.pricing import Oracle, Witnesses, merged_prices, subnetworks, trivial_bound
 from convexsnn.dictionary.search import LocalSearch
-from convexsnn.dictionary.spikes import distinct_rows
 from convexsnn.dictionary.stacks import exact_units
+from convexsnn.distinct import distinct_rows
 from convexsnn.errors import LoweringError, UnsupportedError
 from convexsnn.lowering import Convexification, Lowered, build_dictionary, definition_of, dual_at_zero
 from convexsnn.networks import Layer, Subnetwork
@@ -106,11 +106,11 @@ class ColumnGeneration:
         self.progress = progress
         self.definition = definition_of(problem)
         self.group = problem.training.penalty == "group"
-        self.samples, self.row_of = distinct_rows(problem.inputs, problem.network.supervise)
+        self.samples, self.row_of = distinct_rows(problem.distinct, problem.network.supervise)
         self.oracle: Oracle | None = None
         self.search: LocalSearch | DeepSearch | CascadeSearch
         try:
-            units = exact_units(problem.inputs, problem.network, self.definition, cell_trains)
+            units = exact_units(problem.distinct, problem.network, self.definition, cell_trains)
             self.oracle = get_oracle(problem.dictionary.oracle, units, self.samples)
             self.search = LocalSearch(units, self.samples, problem.dictionary.seed)
         except UnsupportedError:
@@ -195,7 +195,7 @@ class ColumnGeneration:
         return merged_prices(dual, self.row_of)
 
     def _columns(self, found: tuple[Subnetwork, ...]) -> SpikeDictionary:
-        return collect(self.problem.inputs, found, self.definition)
+        return collect(self.problem.distinct, found, self.definition)
 
     def _with_largest(self, dictionary: SpikeDictionary) -> SpikeDictionary:
         """Add the pattern that makes λ_max, where λ is a fraction of it."""
@@ -206,10 +206,8 @@ class ColumnGeneration:
             fresh = self.search.propose(prices, 0.0, self.group)
             dictionary = dictionary.joined(self._columns(fresh)) if fresh else dictionary
             program = Convexification().lower(self.problem, dictionary).program
-            training = replace(
-                self.problem.training, regularization=program.regularization, regularization_fraction=None
-            )
-            self.problem = replace(self.problem, training=training)
+            training = {"regularization": program.regularization, "regularization_fraction": None}
+            self.problem = self.problem.with_settings(training=training)
             return dictionary
         limit = None if np.isinf(self.deadline) else max(self._left(), 0.1)
         priced = self.oracle.price(prices, group=self.group, time_limit=limit)

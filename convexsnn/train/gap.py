@@ -130,7 +130,7 @@ def distance(
     if network.output_weights.shape[1] != outputs:
         raise ShapeError(f"WEIGHTS: {network.output_weights.shape[1]} outputs, the problem has {outputs}")
     if problem.dictionary.source not in OVER_ALL_PATTERNS:
-        problem = replace(problem, dictionary=replace(problem.dictionary, source="column_generation"))
+        problem = problem.with_settings(dictionary={"source": "column_generation"})
     own: SpikeDictionary | None = None
     no_readout = None
     try:

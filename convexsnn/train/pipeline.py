@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,7 @@ def _with_solver(
         "time_limit": time_limit,
     }
     asked: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    return replace(problem, solver=replace(problem.solver, **asked)) if asked else problem
+    return problem.with_settings(solver=asked) if asked else problem
 
 
 def _for_admm(problem: Problem, solver: str | Solver | None, tolerance: float | None) -> Problem:
@@ -226,7 +226,7 @@ def _for_admm(problem: Problem, solver: str | Solver | None, tolerance: float | 
         raise ShapeError(f'solver: {solver!r} with training.method = "admm", whose blocks have closed forms')
     if tolerance is None:
         return problem
-    return replace(problem, admm=replace(problem.admm, tolerance=positive("tolerance", tolerance)))
+    return problem.with_settings(admm={"tolerance": positive("tolerance", tolerance)})
 
 
 def train(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def _by_gradients(
         own = checkpoint
         if own is not None and count > 1:
             own = own.with_name(f"{own.stem}-{k + 1}{own.suffix}")
-        one = replace(problem, gradient=replace(problem.gradient, seed=problem.gradient.seed + k))
+        one = problem.with_settings(gradient={"seed": problem.gradient.seed + k})
         run = train_gradient(one, time_limit=left, progress=report, checkpoint=own)
         found.append(Trained(run.network, run.stopped_by, len(run.history)))
     return found
