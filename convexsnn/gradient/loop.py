@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from convexsnn.arrays import FloatArray, IntArray, choice, positive
 from convexsnn.errors import ConvexSNNError, ShapeError, SolverFailed
+from convexsnn.fields import keys_of
 from convexsnn.files import with_folder
 from convexsnn.gradient.checkpoint import load_checkpoint, save_checkpoint
 from convexsnn.problem.specs import GradientSpec
@@ -65,7 +66,7 @@ def device_of(name: str) -> torch.device:
     ShapeError
         Another name, or "cuda" without a GPU.
     """
-    choice("device", name, ("auto", "cpu", "cuda"))
+    choice("device", name, keys_of(GradientSpec)["device"].choices)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():

@@ -81,8 +81,8 @@ class DictionarySpec:
     max_margin: bool = key(
         "flag",
         True,
-        "move of each unit's weights, in the reconstructed network, to the point of their cell that is "
-        "farthest from all thresholds",
+        "maximization of margins: in the reconstructed network each unit's weights move to the point of "
+        "their cell that is farthest from all thresholds",
     )
 
     def __post_init__(self) -> None:
