@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.bit_kernels import add_columns, column_sums, reversed_by_eights
+from convexsnn.distinct import unique_rows
 from convexsnn.errors import ShapeError
 from convexsnn.threads import in_parts
 
@@ -130,16 +131,3 @@ class PackedBits:
         blocks = [self.toarray(slice(k, k + 4096)) for k in range(0, len(self.packed), 4096)]
         packed = [np.packbits(b, axis=1) for b in blocks]
         return np.concatenate(packed, axis=1) if packed else np.zeros((self.rows, 0), np.uint8)
-
-
-def unique_rows(table: npt.NDArray[Any]) -> tuple[IntArray, IntArray]:
-    """Return indices of the first of each distinct row, in order of appearance, and the inverse."""
-    if table.shape[1] == 0:
-        return np.arange(min(1, len(table))), np.zeros(len(table), int)
-    flat = np.ascontiguousarray(table)
-    void = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1]))).ravel()
-    _, first, inverse = np.unique(void, return_index=True, return_inverse=True)
-    order = np.argsort(first, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[inverse.ravel()]

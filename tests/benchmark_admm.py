@@ -17,7 +17,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from convexsnn.problem import Problem, load_problem
-from convexsnn.specs import GradientSpec
+from convexsnn.problem.specs import GradientSpec
 from convexsnn.train.admm import AdmmTraining
 from convexsnn.train.admm_result import judge, train_admm
 

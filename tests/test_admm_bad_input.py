@@ -9,7 +9,7 @@ from small_splittings import TWO_LAYERS, VARIANTS, problem
 import convexsnn
 from convexsnn.errors import ConvexSNNError, LoweringError, ProblemFileError, SolverFailed
 from convexsnn.problem import Problem
-from convexsnn.specs import AdmmSpec, GradientSpec
+from convexsnn.problem.specs import AdmmSpec, GradientSpec
 from convexsnn.train.admm_result import train_admm
 
 BITS = np.random.default_rng(4).integers(0, 2, (12, 3, 4)).astype(float)

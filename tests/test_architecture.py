@@ -20,28 +20,31 @@ MAY_IMPORT = {
     "files": {"errors"},
     "arrays": {"errors", "files"},
     "bit_kernels": set(),
-    "bits": EVERYONE | {"bit_kernels"},
+    "fields": {"errors"},
+    "distinct": EVERYONE,
+    "bits": EVERYONE | {"bit_kernels", "distinct"},
     "targets": EVERYONE,
-    "keys": {"dictionary"},  # the sources alone, for their names
-    "schema": {"errors", "keys"},
-    "specs": set(),
     "tasks": EVERYONE,
-    "networks": EVERYONE,
-    # of the dictionary the sources alone, which know what a problem asks for
-    "problem": EVERYONE | {"dictionary", "networks", "tasks", "keys", "schema", "specs", "targets"},
+    "networks": EVERYONE | {"fields"},
+    # of programs the names of losses and penalties, which a problem file chooses from; of the dictionary the
+    # sources alone, which know what a problem asks for
+    "problem": EVERYONE | {"dictionary", "distinct", "fields", "networks", "tasks", "targets", "programs"},
     "simulate": EVERYONE | {"networks"},
     "small_lp": EVERYONE,
-    "dictionary": EVERYONE | {"simulate", "networks", "bits", "small_lp"},
-    "programs": EVERYONE | {"bits"},  # knows no neuron
+    "dictionary": EVERYONE | {"simulate", "networks", "bits", "distinct", "small_lp"},
+    "programs": EVERYONE | {"bits", "distinct"},  # knows no neuron
     "solvers": EVERYONE | {"programs"},  # knows no network
     # knows no solver
-    "lowering": EVERYONE | {"dictionary", "networks", "programs", "problem", "simulate", "specs"},
+    "lowering": EVERYONE | {"dictionary", "networks", "programs", "problem", "simulate"},
 }
-MAY_IMPORT["certify"] = MAY_IMPORT["lowering"] | {"lowering"}
-MAY_IMPORT["gradient"] = MAY_IMPORT["lowering"] - {"dictionary", "programs"} | {"lowering", "schema", "tasks"}
+MAY_IMPORT["certify"] = MAY_IMPORT["lowering"] | {"lowering", "distinct"}
+MAY_IMPORT["training"] = EVERYONE | {"networks", "problem", "programs", "simulate", "tasks"}
+MAY_IMPORT["lowering"] |= {"training"}
+MAY_IMPORT["gradient"] = MAY_IMPORT["training"] | {"fields", "lowering", "training"}
 MAY_IMPORT["train"] = set(MAY_IMPORT)
+MAY_IMPORT["roads"] = set(MAY_IMPORT)
 MAY_IMPORT["report"] = set(MAY_IMPORT)
-MAY_IMPORT["bench"] = set(MAY_IMPORT)
+MAY_IMPORT["bench"] = set(MAY_IMPORT) | {"terminal"}
 MAY_IMPORT["terminal"] = {"errors", "threads"}
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__main__"] = {"cli"}

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from convexsnn import bits
-from convexsnn.bits import PackedBits, unique_rows
+from convexsnn.bits import PackedBits
+from convexsnn.distinct import unique_rows
 from convexsnn.errors import ShapeError
 
 # whole words of 64 rows and what is left, whole fours of columns and what is left

@@ -12,8 +12,8 @@ from convexsnn.gradient.depth import gradient_norms, set_surrogate, tuned_surrog
 from convexsnn.gradient.residual import ResidualNetwork, scaled_images, train_images  # noqa: E402
 from convexsnn.gradient.surrogate import Surrogate  # noqa: E402
 from convexsnn.networks import LIF, Layer  # noqa: E402
+from convexsnn.problem.specs import GradientSpec  # noqa: E402
 from convexsnn.simulate import run_layer  # noqa: E402
-from convexsnn.specs import GradientSpec  # noqa: E402
 from convexsnn.tasks.images import shuffled_digits  # noqa: E402
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])

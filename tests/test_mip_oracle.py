@@ -9,7 +9,8 @@ from convexsnn.dictionary.cell_walk import CellWalk
 from convexsnn.dictionary.decisions import unit_decisions
 from convexsnn.dictionary.mip import MipOracle
 from convexsnn.dictionary.pricing import dual_norm, trivial_bound
-from convexsnn.dictionary.spikes import Definition, distinct_samples
+from convexsnn.dictionary.spikes import Definition
+from convexsnn.distinct import distinct_samples
 from convexsnn.errors import UnsupportedError
 from convexsnn.networks import RESETS, LayerSpec
 

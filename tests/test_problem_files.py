@@ -8,8 +8,9 @@ import pytest
 from small_problem_files import DATA, TABLES, changed, data_with, from_arrays, write
 
 from convexsnn.errors import ConvexSNNError, NotInstalled, ProblemFileError, ShapeError
-from convexsnn.keys import REQUIRED, SCHEMA
+from convexsnn.fields import REQUIRED
 from convexsnn.problem import library, load_problem
+from convexsnn.problem.tables import SCHEMA
 from convexsnn.tasks import GENERATORS, event_mnist
 
 KEYS = [(section, key) for section, keys in SCHEMA.items() for key in keys]

@@ -23,7 +23,7 @@ def test_the_example_runs_and_is_about_twenty_lines():
 
 
 def test_every_key_of_a_problem_file_is_documented():
-    assert schema_table() in README, "README.md: the table of keys is not that of convexsnn.keys"
+    assert schema_table() in README, "README.md: the table of keys is not that of convexsnn.problem"
 
 
 def test_what_each_solver_takes_is_documented():

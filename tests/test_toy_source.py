@@ -9,7 +9,7 @@ from small_dictionaries import INPUTS, LABELS
 
 import convexsnn
 from convexsnn.dictionary import Definition
-from convexsnn.dictionary.sources import SOURCES, Source, SourceNames, get_source, register_source
+from convexsnn.dictionary.sources import SOURCES, Source, get_source, register_source
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, UnsupportedError
 from convexsnn.lowering import Convexification
 from convexsnn.problem import Problem, load_problem
@@ -71,7 +71,7 @@ def test_a_toy_source_goes_all_the_way(registered, tmp_path, layers):
 
 def test_a_toy_source_is_taken_by_problem_files_and_commands(registered, cli, tmp_path):
     registered(Lattice)
-    assert "lattice" in SourceNames() and SourceNames()[-1] == "lattice"
+    assert list(SOURCES)[-1] == "lattice"
     problem().save(tmp_path)
     code, out, err = cli("inspect", tmp_path / "problem.toml")
     assert code == 0 and "(lattice, seed 3)" in out, err
@@ -122,7 +122,7 @@ def test_a_source_that_trains_needs_its_trainer(registered):
     hidden = convexsnn.lower(problem("gaussian", count=9, margin=0.0)).dictionary.subnetworks[0].layers
 
     @register_trainer("borrowed")
-    def make(problem, time_limit, progress, checkpoint):
+    def make(problem, budget):
         width = len(hidden[0].weights)
         return [Trained(convexsnn.Network(hidden, np.ones((width, 1)), "spike", "last"), "hand", 1)]
 

@@ -7,8 +7,9 @@ from convexsnn.dictionary.cell_walk import CellWalk
 from convexsnn.dictionary.decisions import unit_decisions
 from convexsnn.dictionary.pricing import Witnesses, confirmed, dual_norm, trivial_bound
 from convexsnn.dictionary.rational import ExactCells
-from convexsnn.dictionary.spikes import Definition, distinct_samples
+from convexsnn.dictionary.spikes import Definition
 from convexsnn.dictionary.tree import TreeOracle
+from convexsnn.distinct import distinct_samples
 from convexsnn.networks import LayerSpec
 
 CLOSED, ROBUST = 0.0, 1e-3

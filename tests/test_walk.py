@@ -12,7 +12,8 @@ from convexsnn.dictionary.cells import enumerate_patterns, exact_dictionary
 from convexsnn.dictionary.decisions import unit_decisions
 from convexsnn.dictionary.faces import on_faces
 from convexsnn.dictionary.pricing import Witnesses, confirmed, trivial_bound
-from convexsnn.dictionary.spikes import Definition, distinct_samples
+from convexsnn.dictionary.spikes import Definition
+from convexsnn.distinct import distinct_samples
 from convexsnn.networks import LayerSpec, NetworkSpec
 
 ROBUST, CLOSED = 1e-3, 0.0

@@ -146,7 +146,7 @@ def gradients(
     _threads: ThreadsOption = None,
 ) -> None:
     """Time EXODUS and SLAYER beside backpropagation through time, on one LIF layer."""
-    from convexsnn.arrays import choice, whole
+    from convexsnn.arrays import whole
     from convexsnn.bench.gradients import run_gradients
     from convexsnn.errors import ProblemFileError
     from convexsnn.gradient.loop import device_of
@@ -155,7 +155,6 @@ def gradients(
     sizes = [("batch", batch), ("units", units), ("repeat", repeat), *(("steps", t) for t in asked)]
     for name, value in sizes:
         whole(name, value)
-    choice("device", device, ("auto", "cpu", "cuda"))
     where = device_of(device).type
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ProblemFileError(f"out: {out}: exists; choose another folder")

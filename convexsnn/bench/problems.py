@@ -148,12 +148,12 @@ def mnist_program(factor: float, penalty: str = "l1") -> L1Program:
 
     With the group penalty λ is the same share of its own λ_max.
     """
-    problem, count = load_problem("sequential-mnist"), 2048
-    training = replace(
-        problem.training, loss="softmax", regularization=factor / count**0.5, regularization_fraction=None
+    count, lam = 2048, factor / 2048**0.5
+    problem = load_problem("sequential-mnist").with_settings(
+        dictionary={"source": "gaussian", "count": count},
+        training={"loss": "softmax", "regularization": lam, "regularization_fraction": None},
     )
-    dictionary = replace(problem.dictionary, source="gaussian", count=count)
-    program = lower(replace(problem, dictionary=dictionary, training=training)).program
+    program = lower(problem).program
     if penalty == "l1":
         return program
     grouped = replace(program, penalty=Group(np.arange(program.shape[0])))

@@ -9,8 +9,8 @@ from convexsnn.certify.certificate import Claim
 from convexsnn.dictionary.histories import program_trains
 from convexsnn.dictionary.oracles import another_oracle
 from convexsnn.dictionary.pricing import Oracle, merged_prices, trivial_bound
-from convexsnn.dictionary.spikes import distinct_rows
 from convexsnn.dictionary.stacks import exact_units
+from convexsnn.distinct import distinct_rows
 from convexsnn.errors import UnsupportedError, VerificationError
 from convexsnn.lowering import Lowered, definition_of
 from convexsnn.problem import Problem
@@ -34,7 +34,7 @@ def prove_bounds(lowered: Lowered, claim: Claim, dual: FloatArray, exact: bool) 
     if problem.training.regularization_fraction is not None:
         points.append(("regularization", program.dual_at_zero, program.regularization_max))
     group = problem.training.penalty == "group"
-    samples, row_of = distinct_rows(problem.inputs, problem.network.supervise)
+    samples, row_of = distinct_rows(problem.distinct, problem.network.supervise)
     oracle: Oracle | None = None
     words = []
     for name, at, bound in points:
@@ -59,7 +59,7 @@ def _oracle(
     """Return another oracle than the claim's; what hidden layers pass on is found another way too."""
     try:
         definition, trains = definition_of(problem), partial(program_trains, exact=exact)
-        units = exact_units(problem.inputs, problem.network, definition, trains)
+        units = exact_units(problem.distinct, problem.network, definition, trains)
         return another_oracle(claim.oracle, units, samples, group, exact)
     except UnsupportedError as error:
         raise VerificationError(f"{name}: {error}") from error

@@ -16,7 +16,8 @@ from convexsnn.certify.exactly import check_spikes_exactly
 from convexsnn.certify.verification import Verification, verify
 from convexsnn.dictionary import SpikeDictionary
 from convexsnn.dictionary.sources import get_source
-from convexsnn.dictionary.spikes import distinct_rows, patterns_of
+from convexsnn.dictionary.spikes import patterns_of
+from convexsnn.distinct import distinct_rows
 from convexsnn.errors import ShapeError, VerificationError
 from convexsnn.lowering import Convexification, Lowered, definition_of
 from convexsnn.networks import Layer, Network, architecture_mismatch
@@ -79,7 +80,7 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
         raise VerificationError("dictionary: called complete, which a list of patterns does not show")
     if dictionary.columns.rows != problem.rows:
         raise VerificationError(f"dictionary: {dictionary.columns.rows} rows, the data have {problem.rows}")
-    samples, rows = distinct_rows(problem.inputs, definition.supervise)
+    samples, rows = distinct_rows(problem.distinct, definition.supervise)
     for k, subnetwork in enumerate(dictionary.subnetworks):
         mine = np.flatnonzero(dictionary.subnetwork_of == k)
         if not len(mine):
@@ -168,7 +169,7 @@ def check(
             f"status: {claim.status!r} is not shown by a gap of {gap:.3g} at tolerance {claim.tolerance:g}"
         )
     if exact:
-        check_spikes_exactly(network, problem.inputs, spec.margin)
+        check_spikes_exactly(network, problem.distinct, spec.margin)
     oracle = ""
     if claim.scope == "all_patterns":  # last: it can take long, and nothing else has to wait for it
         oracle = prove_bounds(lowered, claim, dual, exact)

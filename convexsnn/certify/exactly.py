@@ -8,13 +8,13 @@ import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray
 from convexsnn.dictionary.rational import exact_spikes
-from convexsnn.dictionary.spikes import distinct_samples
+from convexsnn.distinct import DistinctSamples, distinct_samples
 from convexsnn.errors import VerificationError
 from convexsnn.networks import Network
 from convexsnn.simulate import simulate
 
 
-def check_spikes_exactly(network: Network, inputs: FloatArray, margin: float) -> Fraction:
+def check_spikes_exactly(network: Network, inputs: FloatArray | DistinctSamples, margin: float) -> Fraction:
     """Compare each spike and readout of the simulator with exact arithmetic; return the exact margin.
 
     Inputs, weights and parameters are taken as the binary fractions that they are stored as.

@@ -8,7 +8,7 @@ import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary import Definition
-from convexsnn.dictionary.spikes import distinct_samples, readout_margins, spike_margins
+from convexsnn.dictionary.spikes import readout_margins, spike_margins
 from convexsnn.errors import VerificationError
 from convexsnn.lowering import Convexification, Lowered
 from convexsnn.networks import Network
@@ -70,7 +70,7 @@ def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray |
     problem, program = lowered.problem, lowered.program
     if columns is None:
         columns = Convexification().columns_of_units(lowered, point)
-    samples, which = distinct_samples(problem.inputs)
+    samples, which = problem.distinct
     trace = simulate(network, samples)
     outputs, units = trace.outputs[which], network.layers[-1].units
     if trace.features.size != len(samples) * units * (problem.rows // len(problem.inputs)):

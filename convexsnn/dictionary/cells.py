@@ -9,13 +9,13 @@ import numpy as np
 from numba import njit
 
 from convexsnn.arrays import FloatArray
-from convexsnn.bits import unique_rows
 from convexsnn.dictionary.cell_walk import MOST_DIMENSIONS
 from convexsnn.dictionary.decisions import Decisions
 from convexsnn.dictionary.pricing import Witnesses, confirmed, subnetworks, with_faces
 from convexsnn.dictionary.spikes import Definition, SpikeDictionary, collect
 from convexsnn.dictionary.stacks import Trains, exact_units
 from convexsnn.dictionary.walk import DONE, NO_ROOM, grown, new_leaves, new_stack, trees_of, walk
+from convexsnn.distinct import DistinctSamples, distinct_samples, unique_rows
 from convexsnn.errors import UnsupportedError
 from convexsnn.networks import NetworkSpec
 from convexsnn.small_lp import largest_margin
@@ -141,7 +141,7 @@ def _farthest(unit: Decisions, weights: FloatArray) -> FloatArray:
 
 
 def exact_dictionary(
-    inputs: FloatArray,
+    inputs: FloatArray | DistinctSamples,
     network: NetworkSpec,
     definition: Definition,
     limit: int,
@@ -156,6 +156,7 @@ def exact_dictionary(
     LoweringError
         There is no pattern at all.
     """
+    inputs = distinct_samples(inputs)
     units = exact_units(inputs, network, definition, cell_trains)
     _check_dimension(units, "dictionary.source: exact enumerates ")
     found = enumerate_patterns(units, limit, progress)

@@ -19,7 +19,8 @@ from functools import cached_property
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
-from convexsnn.dictionary.spikes import Definition, distinct_samples
+from convexsnn.dictionary.spikes import Definition
+from convexsnn.distinct import distinct_samples
 from convexsnn.errors import UnsupportedError
 from convexsnn.networks import Layer, LayerSpec
 
@@ -193,7 +194,14 @@ def unit_decisions(
 
     With hidden layers `below`, whose spikes on the distinct samples the inputs are, on all of them.
     """
-    samples = inputs if below else distinct_samples(inputs)[0]
-    leaks = sorted(set(spec.leak)) if spec.neuron == "lif" and inputs.shape[1] > 1 else [spec.leak[0]]
-    units = (unit_layer(spec, inputs.shape[2], leak) for leak in leaks)
+    samples = inputs if below else distinct_samples(inputs).samples
+    return decisions_on(samples, spec, definition, below)
+
+
+def decisions_on(
+    samples: FloatArray, spec: LayerSpec, definition: Definition, below: tuple[Layer, ...] = ()
+) -> list[Decisions]:
+    """Return what `unit_decisions` does, on samples that are distinct already."""
+    leaks = sorted(set(spec.leak)) if spec.neuron == "lif" and samples.shape[1] > 1 else [spec.leak[0]]
+    units = (unit_layer(spec, samples.shape[2], leak) for leak in leaks)
     return [decisions(samples, unit, definition, below, spec.width) for unit in units]

@@ -17,11 +17,12 @@ from typing import ClassVar
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
-from convexsnn.bits import PackedBits, unique_rows
+from convexsnn.bits import PackedBits
 from convexsnn.dictionary.decisions import Decisions
 from convexsnn.dictionary.faces import on_faces
 from convexsnn.dictionary.patterns import Patterns
 from convexsnn.dictionary.spikes import patterns_of, simulated
+from convexsnn.distinct import unique_rows
 from convexsnn.networks import LIF, Layer, Subnetwork
 from convexsnn.threads import on_threads
 

@@ -15,16 +15,16 @@ the dictionary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, overload
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from convexsnn.arrays import FloatArray, read_npz
 from convexsnn.dictionary.reservoir import tune_to_criticality
+from convexsnn.distinct import DistinctSamples
 from convexsnn.errors import ProblemFileError, UnsupportedError
 from convexsnn.networks import Layer, NetworkSpec
 from convexsnn.networks.files import layers_from_arrays
@@ -162,27 +162,13 @@ class Source:
         raise UnsupportedError(f"dictionary.source: {self.name!r} {self.kind} and reads no file")
 
     def enumerated(
-        self, inputs: FloatArray, network: NetworkSpec, definition: Definition, limit: int
+        self, inputs: DistinctSamples, network: NetworkSpec, definition: Definition, limit: int
     ) -> SpikeDictionary:
         """Return the dictionary of all patterns, not complete if there are more than `limit`."""
         raise UnsupportedError(f"dictionary.source: {self.name!r} {self.kind} and enumerates nothing")
 
 
 SOURCES: dict[str, Source] = {}
-
-
-class SourceNames(Sequence[str]):
-    """The names of the registered sources, those registered later included."""
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:  # noqa: D105
-        return list(SOURCES)[index]
-
-    def __len__(self) -> int:  # noqa: D105
-        return len(SOURCES)
 
 
 def register_source(kind: type[Source]) -> type[Source]:
@@ -333,7 +319,7 @@ class Exact(Source):
     covers_all_patterns = True
 
     def enumerated(  # noqa: D102
-        self, inputs: FloatArray, network: NetworkSpec, definition: Definition, limit: int
+        self, inputs: DistinctSamples, network: NetworkSpec, definition: Definition, limit: int
     ) -> SpikeDictionary:
         from convexsnn.dictionary.cells import exact_dictionary  # compiles kernels
 

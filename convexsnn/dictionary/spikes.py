@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray, read_npz, real_array, write_npz
-from convexsnn.bits import PackedBits, unique_rows
+from convexsnn.bits import PackedBits
 from convexsnn.dictionary.patterns import Patterns
+from convexsnn.distinct import DistinctSamples, distinct_rows
 from convexsnn.errors import ConvexSNNError, LoweringError, ProblemFileError, ShapeError
 from convexsnn.networks import Layer, Subnetwork
 from convexsnn.networks.files import layer_arrays, layers_from_arrays
@@ -186,19 +187,6 @@ def readout_margins(
     return v.min(axis=(0, 1))
 
 
-def distinct_samples(inputs: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Return the distinct samples of (n, T, d) inputs and, for each sample, which of them it is."""
-    first, which = unique_rows(inputs.reshape(len(inputs), -1))
-    return inputs[first], which
-
-
-def distinct_rows(inputs: FloatArray, supervise: str) -> tuple[FloatArray, IntArray]:
-    """Return the distinct samples of (n, T, d) inputs and, for each supervised row, which of theirs it is."""
-    samples, which = distinct_samples(inputs)
-    steps = inputs.shape[1] if supervise == "all" else 1
-    return samples, (which[:, None] * steps + np.arange(steps)).ravel()
-
-
 def patterns_of(
     subnetwork: Subnetwork, inputs: FloatArray, definition: Definition
 ) -> tuple[PackedBits, FloatArray]:
@@ -268,7 +256,7 @@ def _patterns_by_block(
 
 
 def collect(
-    inputs: FloatArray,
+    inputs: FloatArray | DistinctSamples,
     subnetworks: Sequence[Subnetwork],
     definition: Definition,
     *,
@@ -282,7 +270,7 @@ def collect(
 
     Parameters
     ----------
-    inputs : (n, T, d) array
+    inputs : (n, T, d) array, or its distinct samples where they are worked out
     run : callable, optional
         Maps a function over argument tuples, elsewhere if it likes; here, one after the other, if not given.
     block : int, optional

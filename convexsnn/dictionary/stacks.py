@@ -19,9 +19,10 @@ from math import comb
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray
-from convexsnn.dictionary.decisions import Decisions, events_of, unit_decisions
+from convexsnn.dictionary.decisions import Decisions, decisions_on, events_of
 from convexsnn.dictionary.pricing import Witnesses, layer_of
-from convexsnn.dictionary.spikes import Definition, distinct_samples
+from convexsnn.dictionary.spikes import Definition
+from convexsnn.distinct import DistinctSamples, distinct_samples
 from convexsnn.errors import LoweringError, UnsupportedError
 from convexsnn.networks import Layer, LayerSpec, NetworkSpec
 
@@ -50,7 +51,7 @@ class _Stack:
 
 
 def exact_units(
-    inputs: FloatArray, network: NetworkSpec, definition: Definition, all_trains: AllTrains
+    inputs: FloatArray | DistinctSamples, network: NetworkSpec, definition: Definition, all_trains: AllTrains
 ) -> list[Decisions]:
     """Return the decision trees of a last unit, for each of its leaks on each stack of hidden layers.
 
@@ -75,7 +76,7 @@ def exact_units(
     if len(network.layers) > 1:
         _check_size(stacks[0].signal, definition, len(network.layers))
     last = network.layers[-1]
-    return [unit for s in stacks for unit in unit_decisions(s.signal, last, definition, s.layers)]
+    return [unit for s in stacks for unit in decisions_on(s.signal, last, definition, s.layers)]
 
 
 def _check_size(signal: FloatArray, definition: Definition, k: int) -> None:
@@ -99,7 +100,7 @@ def _one_deeper(
     _check_size(stacks[0].signal, definition, k)
     found: dict[tuple[bytes, ...], _Stack] = {}
     for stack in stacks:
-        units = unit_decisions(stack.signal, spec, definition, stack.layers)
+        units = decisions_on(stack.signal, spec, definition, stack.layers)
         limit = 1
         while comb(limit + spec.width, spec.width) + len(found) <= MOST_STACKS:
             limit += 1

@@ -15,7 +15,8 @@ import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray
 from convexsnn.dictionary.sources import Draw, Source, get_source
-from convexsnn.dictionary.spikes import Definition, distinct_samples, spike_margins
+from convexsnn.dictionary.spikes import Definition, spike_margins
+from convexsnn.distinct import DistinctSamples, distinct_samples
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError
 from convexsnn.networks import Layer, LayerSpec, NetworkSpec, Subnetwork, architecture_mismatch
 from convexsnn.simulate import run_layer
@@ -83,7 +84,7 @@ def _settled(
 
 
 def draw_subnetworks(
-    inputs: FloatArray,
+    inputs: FloatArray | DistinctSamples,
     labels: FloatArray,
     network: NetworkSpec,
     definition: Definition,
@@ -119,9 +120,9 @@ def draw_subnetworks(
     """
     asked = get_source(source) if isinstance(source, str) else source
     scales = tuple(float(s) for s in np.atleast_1d(np.asarray(scale, dtype=float)))
-    first = np.unique(distinct_samples(inputs)[1], return_index=True)[1]
-    samples, rng = inputs[first], np.random.default_rng(seed)
-    draw = Draw(rng, variant, scales, samples, labels[first], 0.0, False, definition.weight_box)
+    distinct, rng = distinct_samples(inputs), np.random.default_rng(seed)
+    samples, drawn_for = distinct.samples, labels[distinct.first]
+    draw = Draw(rng, variant, scales, samples, drawn_for, 0.0, False, definition.weight_box)
     last = network.layers[-1]
     stacks = -(-(count or asked.default_count(network.subnetworks * last.width)) // last.width)
     drawer = asked.drawer

@@ -14,7 +14,7 @@ from convexsnn.gradient.module import NetworkModule
 from convexsnn.gradient.residual import ResidualNetwork, scaled_images, train_images
 from convexsnn.gradient.surrogate import Surrogate
 from convexsnn.networks import LIF, Layer, Network
-from convexsnn.specs import GradientSpec
+from convexsnn.problem.specs import GradientSpec
 from convexsnn.tasks.images import shuffled_digits
 
 LAYERS, UNITS, STEPS, SAMPLES = 50, 128, 10, 16

@@ -28,11 +28,13 @@ from torch.autograd.function import once_differentiable
 
 from convexsnn.arrays import choice, positive
 from convexsnn.errors import ShapeError
+from convexsnn.fields import keys_of
 from convexsnn.gradient import kernels_cpu, kernels_torch
 from convexsnn.gradient.surrogate import Surrogate
 from convexsnn.networks.neurons import RESETS
+from convexsnn.problem.specs import GradientSpec
 
-GRADIENTS = ("exodus", "bptt", "slayer")
+GRADIENTS = tuple(keys_of(GradientSpec)["method"].choices)
 BACKENDS = ("auto", "fused", "torch")
 
 

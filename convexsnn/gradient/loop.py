@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from convexsnn.arrays import FloatArray, IntArray, choice
 from convexsnn.errors import ConvexSNNError, ShapeError, SolverFailed
+from convexsnn.fields import keys_of
 from convexsnn.gradient.checkpoint import load_checkpoint, save_checkpoint
-from convexsnn.schema import read_section
-from convexsnn.specs import GradientSpec
+from convexsnn.problem.specs import GradientSpec
 from convexsnn.tasks.split import held_out_rows
 from convexsnn.training.budget import Budget
 from convexsnn.training.history import History
@@ -61,7 +61,7 @@ def device_of(name: str) -> torch.device:
     ShapeError
         Another name, or "cuda" without a GPU.
     """
-    choice("device", name, ("auto", "cpu", "cuda"))
+    choice("device", name, keys_of(GradientSpec)["device"].choices)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
@@ -100,8 +100,7 @@ class Loop(ABC):
     """
 
     def __init__(self, spec: GradientSpec, module: nn.Module, samples: int, budget: Budget) -> None:
-        """Put module and optimizer in place; raises ProblemFileError, ShapeError for what may not be."""
-        read_section("gradient", asdict(spec))
+        """Put module and optimizer in place; raises ShapeError for what may not be."""
         self.spec, self.module, self.budget = spec, module, budget
         self.held_out = held_out_rows(samples, spec.validation, spec.seed)
         self.rows = np.setdiff1d(np.arange(samples), self.held_out)

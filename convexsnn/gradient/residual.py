@@ -27,7 +27,7 @@ from convexsnn.errors import ShapeError
 from convexsnn.gradient.lif import GRADIENTS, lif
 from convexsnn.gradient.loop import Epoch, Loop, batches, device_of, float_type
 from convexsnn.gradient.surrogate import Surrogate
-from convexsnn.specs import GradientSpec
+from convexsnn.problem.specs import GradientSpec
 from convexsnn.training.budget import Budget, Progress
 from convexsnn.training.score import Score
 

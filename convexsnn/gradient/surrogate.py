@@ -23,9 +23,11 @@ from torch import Tensor
 
 from convexsnn.arrays import choice, positive
 from convexsnn.errors import ShapeError
+from convexsnn.fields import keys_of
+from convexsnn.problem.specs import GradientSpec
 
 SMALLEST, LARGEST = 1e-15, 1e9
-SHAPES = ("fast_sigmoid", "arctangent", "gaussian", "triangle", "rectangle")
+SHAPES = tuple(keys_of(GradientSpec)["surrogate"].choices)
 
 
 @dataclass(frozen=True)

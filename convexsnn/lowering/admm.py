@@ -34,10 +34,10 @@ from convexsnn.lowering.split import HiddenLayer, Split, Splitting
 from convexsnn.lowering.weights import Sums, Weights
 from convexsnn.networks import LIF, Network, readout_kernel
 from convexsnn.problem import Problem
+from convexsnn.problem.specs import AdmmSpec
 from convexsnn.programs.box_qp import STEPS
 from convexsnn.programs.losses import LOSSES
 from convexsnn.programs.quadratic import Quadratic, QuadraticBlock
-from convexsnn.specs import AdmmSpec
 from convexsnn.training.start import starting_layers
 
 LIFTED = 30.0  # σ over ρ of the variant, where nothing else is asked for

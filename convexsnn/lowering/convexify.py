@@ -19,7 +19,6 @@ from scipy.linalg import block_diag
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary import Definition, SpikeDictionary, collect, draw_subnetworks, subnetworks_from_file
 from convexsnn.dictionary.sources import get_source
-from convexsnn.dictionary.spikes import distinct_samples
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError
 from convexsnn.lowering.lowering import Lowered, Lowering
 from convexsnn.networks import (
@@ -92,7 +91,7 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
             "convexsnn.lower(problem) or convexsnn.train(problem)"
         )
     if source.enumerates:
-        return source.enumerated(problem.inputs, problem.network, definition, spec.limit)
+        return source.enumerated(problem.distinct, problem.network, definition, spec.limit)
     if source.reads:
         if spec.file is None:
             raise ProblemFileError(
@@ -105,7 +104,7 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
         if spec.cascade:  # single units leave room for others on top
             network = replace(network, layers=(replace(network.layers[0], width=1),))
         subnetworks = draw_subnetworks(
-            problem.inputs,
+            problem.distinct,
             np.reshape(problem.targets, (len(problem.inputs), -1)),
             network,
             definition,
@@ -115,7 +114,7 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
             variant=spec.variant,
             scale=spec.scale,
         )
-    return collect(problem.inputs, subnetworks, definition)
+    return collect(problem.distinct, subnetworks, definition)
 
 
 def witnesses_of(problem: Problem, *stacks: tuple[Layer, ...]) -> SpikeDictionary:
@@ -133,7 +132,7 @@ def witnesses_of(problem: Problem, *stacks: tuple[Layer, ...]) -> SpikeDictionar
             raise LoweringError(
                 f"dictionary.weight_box: {box:g}, but a weight of layer {k} is {largest:g}; raise it"
             )
-    return collect(problem.inputs, [Subnetwork(layers) for layers in stacks], definition_of(problem))
+    return collect(problem.distinct, [Subnetwork(layers) for layers in stacks], definition_of(problem))
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,6 @@ class Convexification(Lowering):
         problem, dictionary = lowered.problem, lowered.dictionary
         if np.shape(point.weights) != lowered.program.shape:
             raise ShapeError(f"weights: expected {lowered.program.shape}, got {np.shape(point.weights)}")
-        samples, _ = distinct_samples(problem.inputs)
         stacks, outputs = [], []
         for k, columns in _active_by_subnetwork(dictionary, point):
             layers, kept = _without_idle_units(dictionary.subnetworks[k].layers, dictionary.unit_of[columns])
@@ -187,7 +185,7 @@ class Convexification(Lowering):
             weights[np.searchsorted(kept, dictionary.unit_of[columns])] = point.weights[columns]
             if problem.dictionary.max_margin:
                 in_use = np.isin(kept, dictionary.unit_of[columns])
-                layers = _centred(layers, samples, dictionary.definition, in_use)
+                layers = _centred(layers, problem.distinct.samples, dictionary.definition, in_use)
             stacks.append(layers)
             outputs.append(weights)
         merged = tuple(reduce(_side_by_side, level) for level in zip(*stacks, strict=True))

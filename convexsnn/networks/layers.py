@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from convexsnn.arrays import BoolArray, FloatArray, choice, real_array, whole
+from convexsnn.arrays import BoolArray, FloatArray, real_array
 from convexsnn.errors import ShapeError
-from convexsnn.networks.neurons import LIF, NEURONS, Neuron, RecurrentThreshold
+from convexsnn.fields import check_fields, key
+from convexsnn.networks.neurons import LIF, NEURONS, RESETS, Neuron, RecurrentThreshold
 from convexsnn.networks.windows import Window, image_shape
 
 if TYPE_CHECKING:
@@ -27,26 +28,56 @@ class LayerSpec:
     With `kernel` or `pool` the layer looks through a `Window`, and `width` is the number of filters.
     """
 
-    neuron: str = "lif"
-    leak: tuple[float, ...] = (0.9,)
-    threshold: float | None = None
-    reset: str = "subtract"
-    bias: bool = False
-    recurrent: bool = False
-    width: int = 1
-    kernel: int | None = None
-    stride: int = 1
-    pool: int = 1
-    shape: tuple[int, int, int] | None = None
+    neuron: str = key("text", "lif", "kind of the units", lambda: NEURONS)
+    leak: tuple[float, ...] = key(
+        "numbers", 0.9, "leak β of a LIF unit; a list is the grid from which each unit takes its own"
+    )
+    threshold: float | None = key(
+        "number", None, "threshold θ; if not given, 1 for LIF units and 0 for threshold units"
+    )
+    reset: str = key(
+        "text",
+        "subtract",
+        "effect of a spike on the membrane of a LIF unit: θ subtracted before the leak, θ subtracted after "
+        "the leak, membrane set to zero, or none",
+        lambda: RESETS,
+    )
+    bias: bool = key("flag", False, "constant in the drive of each unit, trained like a weight")
+    recurrent: bool = key(
+        "flag", False, "matrix of weights within the layer: units see each other's last spikes"
+    )
+    width: int = key("whole", 1, "number of units in each subnetwork", least=1)
+    kernel: int | None = key(
+        "whole",
+        None,
+        "side of the square patches of a convolution, whose number of filters is then the width",
+        least=1,
+        later=True,
+    )
+    stride: int = key(
+        "whole", 1, "distance between neighbouring patches of a convolution", least=1, later=True
+    )
+    pool: int = key(
+        "whole",
+        1,
+        "side of the squares over which the layer's inputs are averaged before its weights",
+        least=1,
+        later=True,
+    )
+    shape: tuple[int, int, int] | None = key(
+        "wholes",
+        None,
+        "shape (channels, height, width) of the layer's inputs as images; needed by the first layer with "
+        "kernel or pool, later ones take it from the layer below",
+        later=True,
+    )
 
     def __post_init__(self) -> None:
-        choice("neuron", self.neuron, tuple(NEURONS))
+        check_fields(self, error=ShapeError)
+        grid = self.leak if isinstance(self.leak, (list, tuple)) else (self.leak,)
+        object.__setattr__(self, "leak", tuple(grid))
         if self.threshold is None:
             object.__setattr__(self, "threshold", 1.0 if self.neuron == "lif" else 0.0)
-        if not self.leak:
-            raise ShapeError("leak: the grid is empty")
-        if self.width < 1:
-            raise ShapeError(f"width: expected at least 1, got {self.width}")
         if self.recurrent and self.neuron == "recurrent_threshold":
             raise ShapeError(
                 "recurrent: true already holds each unit's weight on its own last spike; "
@@ -56,15 +87,12 @@ class LayerSpec:
         self._check_window()
 
     def _check_window(self) -> None:
-        whole("stride", self.stride)
-        whole("pool", self.pool)
         if self.shape is not None:
             object.__setattr__(self, "shape", image_shape(self.shape))
         if self.kernel is None:
             if self.stride > 1:
                 raise ShapeError(f"stride: expected 1 without kernel, got {self.stride}")
             return
-        whole("kernel", self.kernel)
         if len(self.leak) > 1:
             raise ShapeError(f"leak: expected one for all units of a convolution, got {list(self.leak)}")
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from convexsnn.arrays import FloatArray, choice, real_array
 from convexsnn.errors import ShapeError
+from convexsnn.fields import check_fields, key
 from convexsnn.networks.layers import Layer, LayerSpec
 from convexsnn.networks.windows import Window
 
@@ -55,20 +56,36 @@ class NetworkSpec:
     """Architecture of a network: `subnetworks` parallel copies of the same stack of layers."""
 
     layers: tuple[LayerSpec, ...] = (LayerSpec(),)
-    subnetworks: int = 1
-    readout: str = "spike"
-    supervise: str = "last"
-    readout_leak: float = 0.9
+    subnetworks: int = key("whole", 1, "number K of parallel copies of the stack of layers", least=1)
+    readout: str = key(
+        "text",
+        "spike",
+        "feature of the last layer that the output weights see: its spikes, 1{v >= 0} of its membrane after "
+        "reset, the mean of its spikes over time, or its spikes summed in leaky output membranes",
+        lambda: READOUTS,
+    )
+    supervise: str = key(
+        "text",
+        "last",
+        "steps that have a target: the last one, or every one",
+        lambda: SUPERVISIONS,
+    )
+    readout_leak: float = key(
+        "number",
+        0.9,
+        "leak β of the output membranes when readout = 'output_membrane'",
+        least=0,
+        most=1,
+        later=True,
+    )
 
     def __post_init__(self) -> None:
         if not self.layers:
             raise ShapeError("layers: a network needs at least one hidden layer")
-        if self.subnetworks < 1:
-            raise ShapeError(f"subnetworks: expected at least 1, got {self.subnetworks}")
+        _check_readout(self.readout, self.supervise, self.readout_leak)
+        check_fields(self, error=ShapeError)
         if self.subnetworks > 1 and any(layer.looks for layer in self.layers):
             raise ShapeError(f"subnetworks: expected 1 with kernel or pool, got {self.subnetworks}")
-        leak = _check_readout(self.readout, self.supervise, self.readout_leak)
-        object.__setattr__(self, "readout_leak", leak)
 
 
 def windows(spec: NetworkSpec, inputs: int) -> tuple[Window | None, ...]:

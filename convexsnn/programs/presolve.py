@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from convexsnn.arrays import FloatArray, IntArray
-from convexsnn.bits import unique_rows
+from convexsnn.distinct import unique_rows
 from convexsnn.programs.l1 import L1Program
 from convexsnn.programs.point import Point
 

@@ -31,7 +31,7 @@ from __future__ import annotations
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, positive, real_array
-from convexsnn.bits import unique_rows
+from convexsnn.distinct import unique_rows
 from convexsnn.errors import ShapeError, UnsupportedError
 from convexsnn.programs.losses import LOSSES, Loss
 from convexsnn.programs.penalties import L1, Penalty

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from convexsnn.keys import REQUIRED, SCHEMA
-from convexsnn.schema import EXPECTED
+from convexsnn.fields import EXPECTED, REQUIRED
+from convexsnn.problem.tables import SCHEMA
 
 
 def schema_table() -> str:

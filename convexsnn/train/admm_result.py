@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -328,6 +328,7 @@ def admm_problem(problem: Problem) -> Problem:
         The network has a readout or a layer that is no pattern of bits.
     """
     definition_of(problem)  # refuses what has no patterns, before any work
-    training = replace(problem.training, method="admm", regularization=None, regularization_fraction=None)
-    network = replace(problem.network, readout="spike", supervise="last", subnetworks=1)
-    return replace(problem, training=training, network=network)
+    return problem.with_settings(
+        training={"method": "admm", "regularization": None, "regularization_fraction": None},
+        network={"readout": "spike", "supervise": "last", "subnetworks": 1},
+    )

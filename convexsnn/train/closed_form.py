@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from convexsnn.arrays import FloatArray
-from convexsnn.bits import PackedBits, unique_rows
+from convexsnn.bits import PackedBits
 from convexsnn.dictionary import collect
 from convexsnn.dictionary.pricing import Oracle, subnetworks, trivial_bound
 from convexsnn.dictionary.shattering import realise_all, shatters
+from convexsnn.distinct import unique_rows
 from convexsnn.lowering import Convexification, Lowered, definition_of, dual_at_zero
 from convexsnn.problem import Problem
 from convexsnn.programs import Point
@@ -43,7 +44,7 @@ def closed_form(problem: Problem, oracle: Oracle) -> tuple[Lowered, Point] | Non
     if witnesses is None:
         return None
     units = subnetworks(oracle.units, witnesses)
-    lowered = Convexification().lower(problem, collect(problem.inputs, units, definition_of(problem)))
+    lowered = Convexification().lower(problem, collect(problem.distinct, units, definition_of(problem)))
     return lowered, Point(_placed(lowered.dictionary.columns, layers, weights), dual)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,8 +25,9 @@ from convexsnn.dictionary.patterns import Patterns
 from convexsnn.dictionary.pricing import Oracle, Witnesses, merged_prices, trivial_bound
 from convexsnn.dictionary.search import LocalSearch
 from convexsnn.dictionary.sources import get_source
-from convexsnn.dictionary.spikes import distinct_rows, gathered
+from convexsnn.dictionary.spikes import gathered
 from convexsnn.dictionary.stacks import exact_units
+from convexsnn.distinct import distinct_rows
 from convexsnn.errors import LoweringError, UnsupportedError
 from convexsnn.lowering import Convexification, Lowered, build_dictionary, definition_of, dual_at_zero
 from convexsnn.networks import Layer, Subnetwork
@@ -116,11 +117,11 @@ class ColumnGeneration:
         self.progress = progress
         self.definition = definition_of(problem)
         self.group = problem.training.penalty == "group"
-        self.samples, self.row_of = distinct_rows(problem.inputs, problem.network.supervise)
+        self.samples, self.row_of = distinct_rows(problem.distinct, problem.network.supervise)
         self.oracle: Oracle | None = None
         self.search: LocalSearch | DeepSearch | CascadeSearch
         try:
-            units = exact_units(problem.inputs, problem.network, self.definition, cell_trains)
+            units = exact_units(problem.distinct, problem.network, self.definition, cell_trains)
             self.oracle = get_oracle(problem.dictionary.oracle, units, self.samples)
             self.search = LocalSearch(units, self.samples, problem.dictionary.seed)
         except UnsupportedError:
@@ -215,10 +216,8 @@ class ColumnGeneration:
             fresh = self.search.propose(prices, 0.0, self.group)
             dictionary = dictionary.joined(self._columns(fresh)) if fresh else dictionary
             program = Convexification().lower(self.problem, dictionary).program
-            training = replace(
-                self.problem.training, regularization=program.regularization, regularization_fraction=None
-            )
-            self.problem = replace(self.problem, training=training)
+            training = {"regularization": program.regularization, "regularization_fraction": None}
+            self.problem = self.problem.with_settings(training=training)
             return dictionary
         limit = None if np.isinf(self.deadline) else max(self._left(), 0.1)
         priced = self.oracle.price(prices, group=self.group, time_limit=limit)

@@ -28,6 +28,7 @@ import numpy as np
 from convexsnn.arrays import FloatArray, IntArray, read_npz, whole, write_npz
 from convexsnn.bits import PackedBits
 from convexsnn.dictionary import Definition, SpikeDictionary, collect
+from convexsnn.distinct import DistinctSamples
 from convexsnn.errors import NotInstalled, ProblemFileError, ShapeError, SolverFailed
 from convexsnn.lowering.admm import VARIANTS, SplitProblem
 from convexsnn.lowering.weights import Sums, Weights
@@ -343,7 +344,7 @@ class DaskShards:
 
 def dictionary_on(
     client: Any,
-    inputs: FloatArray,
+    inputs: FloatArray | DistinctSamples,
     subnetworks: Sequence[Subnetwork],
     definition: Definition,
     rows: int = 4000,

@@ -138,7 +138,7 @@ def distance(
     if network.output_weights.shape[1] != outputs:
         raise ShapeError(f"network: {network.output_weights.shape[1]} outputs, the problem has {outputs}")
     if not get_source(problem.dictionary.source).covers_all_patterns:
-        problem = replace(problem, dictionary=replace(problem.dictionary, source="column_generation"))
+        problem = problem.with_settings(dictionary={"source": "column_generation"})
     own: SpikeDictionary | None = None
     no_readout = None
     try:

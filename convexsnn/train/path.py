@@ -209,13 +209,9 @@ def path(
     chosen = walk.best()
     result, left = None, walk.deadline - time.perf_counter()
     if chosen is not None and len(walk.rows) == count and left > 0:
-        training = replace(
-            problem.training,
-            regularization=walk.rows[chosen].regularization,
-            regularization_fraction=None,
-        )
+        training = {"regularization": walk.rows[chosen].regularization, "regularization_fraction": None}
         limit = None if time_limit is None else left
-        full = replace(problem, training=training, expected={})
+        full = problem.with_settings(training=training, expected={})
         result = train_convex(full, solver=solver, tolerance=tolerance, time_limit=limit, progress=progress)
     return RegularizationPath(
         lowered,

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -219,13 +219,15 @@ def _with_solver(
     problem: Problem, solver: str | Solver | None, tolerance: float | None, time_limit: float | None
 ) -> Problem:
     """Return the problem with what the caller asked for in its place, so that it is also what is saved."""
+    spec = problem.solver
+    check_limits(spec.tolerance if tolerance is None else tolerance, time_limit)
     given = {
         "name": solver.name if isinstance(solver, Solver) else solver,
         "tolerance": tolerance,
         "time_limit": time_limit,
     }
     asked: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    return replace(problem, solver=replace(problem.solver, **asked)) if asked else problem
+    return problem.with_settings(solver=asked) if asked else problem
 
 
 def train_convex(
@@ -245,7 +247,6 @@ def train_convex(
     problem = _with_solver(problem, solver, tolerance, time_limit)
     clock = [time.perf_counter()]
     spec, source = problem.solver, get_source(problem.dictionary.source)
-    check_limits(spec.tolerance, spec.time_limit)
     if not isinstance(solver, Solver) and spec.name != "auto":
         get_solver(spec.name)
     budget = Budget.of(spec.time_limit, progress, checkpoint)

@@ -6,7 +6,7 @@ The trainers are registered here, by the name of the dictionary source that they
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -128,7 +128,7 @@ def _by_gradients(problem: Problem, budget: Budget) -> list[Trained]:
     for k in range(problem.gradient.networks):
         if networks and budget.is_over:
             break
-        one = replace(problem, gradient=replace(problem.gradient, seed=problem.gradient.seed + k))
+        one = problem.with_settings(gradient={"seed": problem.gradient.seed + k})
         run = GradientTraining(one, budget.part(k, problem.gradient.networks, "network")).run()
         networks.append(Trained(run.network, run.stopped_by, len(run.history)))
     return networks

@@ -19,7 +19,7 @@ from convexsnn.arrays import FloatArray
 from convexsnn.errors import SolverFailed
 from convexsnn.lowering.admm import damping
 from convexsnn.lowering.weights import Sums, Weights
-from convexsnn.specs import AdmmSpec
+from convexsnn.problem.specs import AdmmSpec
 from convexsnn.train.shards import Reply
 
 FORGET = 0.1  # share of a new batch in the running mean

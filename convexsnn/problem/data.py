@@ -1,0 +1,134 @@
+"""The data of a problem, apart from its settings: checked once, never copied again, never changed.
+
+Everything that follows from the data alone is worked out once and kept with them: the distinct samples, how
+targets are encoded, the digest. Problems that differ in a setting share one `Data`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convexsnn.arrays import FloatArray, real_array
+from convexsnn.distinct import DistinctSamples, distinct_samples
+from convexsnn.errors import ShapeError
+from convexsnn.targets import TargetCode, target_code
+
+DATA_NAMES = ("inputs", "targets", "test_inputs", "test_targets", "sample_weights")
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Arrays of a problem, copied and read-only; an array that is read-only and owns its memory is kept.
+
+    Attributes
+    ----------
+    inputs : (n, T, d) array
+    targets : (n,), (n, C) array; (n, T), (n, T, C) where every step is supervised
+    test_inputs, test_targets : the same for the test set, or None
+    sample_weights : (n,) positive array, or None for all ones
+
+    Raises
+    ------
+    ShapeError
+        An array is not finite or of the wrong shape; the message begins with its name.
+    """
+
+    inputs: FloatArray
+    targets: npt.NDArray[Any]
+    test_inputs: FloatArray | None = None
+    test_targets: npt.NDArray[Any] | None = None
+    sample_weights: FloatArray | None = None
+    _codes: dict[tuple[Any, ...], TargetCode] = field(init=False, repr=False, default_factory=dict)
+    _digests: dict[bytes, str] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._keep("inputs", _reals("inputs", self.inputs, ("n", "T", "d")))
+        n, _, d = self.inputs.shape
+        self._keep("targets", _labels("targets", self.targets, n))
+        if (self.test_inputs is None) != (self.test_targets is None):
+            raise ShapeError("test_inputs: test_inputs and test_targets go together, only one was given")
+        if self.test_inputs is not None:
+            self._keep("test_inputs", _reals("test_inputs", self.test_inputs, ("n", "T", ("d", d))))
+            self._keep("test_targets", _labels("test_targets", self.test_targets, len(self.test_inputs)))
+        if self.sample_weights is not None:
+            weights = _reals("sample_weights", self.sample_weights, (("n", n),))
+            if weights.min() <= 0:
+                raise ShapeError(f"sample_weights: {weights.min():g}; every weight must be positive")
+            self._keep("sample_weights", weights)
+
+    def _keep(self, name: str, array: np.ndarray) -> None:
+        array.flags.writeable = False
+        object.__setattr__(self, name, array)
+
+    def with_arrays(self, **arrays: Any) -> Data:
+        """Return data of all these arrays; the same data if every one of them is the array that is here."""
+        same = all(getattr(self, name) is array for name, array in arrays.items())
+        return self if same else Data(**arrays)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays that are there, by name."""
+        return {name: getattr(self, name) for name in DATA_NAMES if getattr(self, name) is not None}
+
+    @cached_property
+    def distinct(self) -> DistinctSamples:
+        """The distinct samples of the inputs, and which of them each sample is."""
+        samples, which = distinct_samples(self.inputs)
+        samples.flags.writeable = which.flags.writeable = False
+        return DistinctSamples(samples, which)
+
+    def target_code(self, *, loss: str, task: str, supervise: str) -> TargetCode:
+        """Return how targets are encoded for a loss, after a check of the test set; kept from then on.
+
+        Raises
+        ------
+        ShapeError
+            Wrong shape, labels that are no labels, or a loss that does not fit the task.
+        """
+        wanted = loss, task, supervise
+        if wanted not in self._codes:
+            n, steps, d = self.inputs.shape
+            supervised = steps if supervise == "all" else None
+            code = target_code(self.targets, n=n, steps=supervised, loss=loss, task=task)
+            if self.test_inputs is not None:
+                axes = ("n", ("T", steps) if supervised else "T", ("d", d))
+                real_array("test_inputs", self.test_inputs, axes, copy=False)
+                code.rows("test_targets", self.test_targets, len(self.test_inputs))
+            self._codes[wanted] = code
+        return self._codes[wanted]
+
+    def digest(self, stated: bytes) -> str:
+        """Return the SHA-256 of a statement followed by the training data; kept from then on."""
+        if stated not in self._digests:
+            whole = hashlib.sha256(stated)
+            for name in ("inputs", "targets", "sample_weights"):
+                value = getattr(self, name)
+                if value is not None:
+                    array = np.ascontiguousarray(value, dtype="<f8")
+                    whole.update(f"{name}{array.shape}".encode())
+                    whole.update(array.reshape(-1).view(np.uint8).data)
+            self._digests[stated] = whole.hexdigest()
+        return self._digests[stated]
+
+
+def _fixed(value: Any) -> bool:
+    """Return whether nobody can change an array: it is read-only, and no view of another one."""
+    flags = getattr(value, "flags", None)
+    return flags is not None and flags.owndata and not flags.writeable
+
+
+def _reals(name: str, value: Any, axes: Any) -> FloatArray:
+    return real_array(name, value, axes, copy=not _fixed(value))
+
+
+def _labels(name: str, value: Any, n: int) -> npt.NDArray[Any]:
+    """Return targets in their own type; what they must look like depends on loss and task."""
+    try:
+        return np.array(value, copy=None if _fixed(value) else True)
+    except ValueError:  # rows of different lengths
+        return real_array(name, value, (("n", n),))

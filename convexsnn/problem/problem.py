@@ -1,0 +1,269 @@
+"""A problem: data, network, dictionary, training, and the answer where it is known.
+
+Read from a TOML file whose keys are those of `convexsnn.problem.tables`, or made from arrays with
+`Problem.from_arrays`, which takes the same keys.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convexsnn.arrays import FloatArray, write_npz
+from convexsnn.dictionary.sources import get_source
+from convexsnn.distinct import DistinctSamples
+from convexsnn.errors import ProblemFileError
+from convexsnn.fields import as_table, changed
+from convexsnn.networks import NetworkSpec
+from convexsnn.networks.network import windows
+from convexsnn.problem.data import DATA_NAMES, Data
+from convexsnn.problem.specs import AdmmSpec, DictionarySpec, GradientSpec, SolverSpec, TrainingSpec
+from convexsnn.problem.tables import network_table, settings_of, without_later_defaults
+from convexsnn.targets import TargetCode
+
+SETTINGS = (
+    *("name", "title", "source", "network", "dictionary", "training", "solver", "admm", "gradient"),
+    "expected",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Everything that a run needs, checked.
+
+    ``dataclasses.replace`` and `with_settings` share the data: only arrays that are new are read again.
+
+    Attributes
+    ----------
+    inputs : (n, T, d) array
+    targets : (n,), (n, C) array; (n, T), (n, T, C) where every step is supervised
+    test_inputs, test_targets : the same for the test set, or None
+    sample_weights : (n,) positive array, or None for all ones
+    data : Data
+        The arrays, with what follows from them alone.
+    target_code : TargetCode
+        How targets become the numbers a loss takes.
+    """
+
+    name: str
+    inputs: FloatArray
+    targets: npt.NDArray[Any]
+    network: NetworkSpec
+    dictionary: DictionarySpec
+    training: TrainingSpec
+    solver: SolverSpec = SolverSpec()
+    admm: AdmmSpec = AdmmSpec()
+    gradient: GradientSpec = GradientSpec()
+    test_inputs: FloatArray | None = None
+    test_targets: npt.NDArray[Any] | None = None
+    sample_weights: FloatArray | None = None
+    title: str = ""
+    source: str = ""
+    expected: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    data: Data = field(default=None, repr=False)  # type: ignore[assignment]  # of the arrays
+    target_code: TargetCode = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        arrays = {name: getattr(self, name) for name in DATA_NAMES}
+        put = object.__setattr__
+        put(self, "data", self.data.with_arrays(**arrays) if self.data else Data(**arrays))
+        for name in DATA_NAMES:
+            put(self, name, getattr(self.data, name))
+        windows(self.network, self.inputs.shape[2])  # refuses shapes that do not fit
+        loss, task = self.training.loss, self.training.task
+        code = self.data.target_code(loss=loss, task=task, supervise=self.network.supervise)
+        put(self, "target_code", code)
+        self._check_regularization()
+        for name, spec in (("admm", self.admm), ("gradient", self.gradient)):
+            if spec.patience is not None and not spec.validation:
+                raise ProblemFileError(
+                    f"{name}.patience: {spec.patience} without samples held out; give {name}.validation too"
+                )
+        if self.dictionary.cascade:
+            self._check_cascade()
+
+    def _check_regularization(self) -> None:
+        training = self.training
+        if training.method == "admm":
+            for name in ("regularization", "regularization_fraction"):
+                if getattr(training, name) is not None:
+                    raise ProblemFileError(
+                        f'training.{name}: {getattr(training, name)} with method = "admm", which has '
+                        "admm.ridge and admm.damping instead"
+                    )
+        elif (training.regularization is None) == (training.regularization_fraction is None):
+            raise ProblemFileError(
+                "training.regularization: give it, or regularization_fraction, and not both "
+                f"(got {training.regularization} and {training.regularization_fraction})"
+            )
+
+    def _check_cascade(self) -> None:
+        layers, source = self.network.layers, self.dictionary.source
+        last = layers[-1]
+        for holds, needed, given in (
+            (get_source(source).grows, 'dictionary.source = "column_generation"', repr(source)),
+            (len(layers) == 1, "a single layer", f"{len(layers)} layers"),
+            (last.recurrent, "a layer with recurrent = true", f"recurrent = {str(last.recurrent).lower()}"),
+            (last.width > 1, "a layer of width > 1", f"width = {last.width}"),
+        ):
+            if not holds:
+                raise ProblemFileError(f"dictionary.cascade: true needs {needed}, got {given}")
+
+    @classmethod
+    def from_arrays(
+        cls,
+        inputs: npt.ArrayLike,
+        targets: npt.ArrayLike,
+        *,
+        layers: Sequence[Mapping[str, Any]],
+        training: Mapping[str, Any],
+        network: Mapping[str, Any] | None = None,
+        dictionary: Mapping[str, Any] | None = None,
+        solver: Mapping[str, Any] | None = None,
+        admm: Mapping[str, Any] | None = None,
+        gradient: Mapping[str, Any] | None = None,
+        name: str = "arrays",
+        test_inputs: npt.ArrayLike | None = None,
+        test_targets: npt.ArrayLike | None = None,
+        sample_weights: npt.ArrayLike | None = None,
+    ) -> Problem:
+        """Make a problem from arrays; the mappings take the keys of the problem file's tables.
+
+        Raises
+        ------
+        ProblemFileError, ShapeError
+            As for a file.
+        """
+        tables = {
+            "name": name,
+            "network": {**(network or {}), "layers": list(layers)},
+            "dictionary": dictionary or {},
+            "training": training,
+            "solver": solver or {},
+            "admm": admm or {},
+            "gradient": gradient or {},
+        }
+        arrays = dict(
+            zip(DATA_NAMES, (inputs, targets, test_inputs, test_targets, sample_weights), strict=True)
+        )
+        return cls.from_tables(tables, {k: v for k, v in arrays.items() if v is not None})
+
+    @classmethod
+    def from_tables(
+        cls, tables: Mapping[str, Any], arrays: Mapping[str, Any], folder: Path | None = None
+    ) -> Problem:
+        """Make a problem from the tables of a problem file and its arrays; ``[data]`` is not looked at.
+
+        Raises
+        ------
+        ProblemFileError, ShapeError
+            As for a file.
+        """
+        settings = settings_of(tables)
+        for name in ("inputs", "targets"):
+            if name not in arrays:
+                names = ", ".join(sorted(arrays)) or "none"
+                raise ProblemFileError(f"data: no array {name!r}; found {names}")
+        return cls(**settings, **arrays, folder=folder)
+
+    def with_settings(self, **settings: Any) -> Problem:
+        """Return the problem with other settings and the same data, of which nothing is copied.
+
+        Parameters
+        ----------
+        **settings
+            By the name of a table: a mapping of the keys that change, or a whole object such as an
+            `AdmmSpec`. Also ``name``, ``title``, ``source``, ``expected``.
+
+        Raises
+        ------
+        ProblemFileError
+            No such setting or key, or a value that is refused; the message has the name.
+        """
+        made = {}
+        for name, value in settings.items():
+            if name not in SETTINGS:
+                raise ProblemFileError(f"{name}: no setting; known: {', '.join(SETTINGS)}")
+            present = getattr(self, name)
+            if is_dataclass(present) and isinstance(value, Mapping):
+                value = changed(present, name, value)
+            made[name] = value
+        return replace(self, **made)
+
+    @property
+    def distinct(self) -> DistinctSamples:
+        """The distinct samples of the inputs, worked out once, and which of them each sample is."""
+        return self.data.distinct
+
+    @property
+    def rows(self) -> int:
+        """Number of supervised rows: n, or n·T where every step is supervised."""
+        return len(self.inputs) * (self.inputs.shape[1] if self.network.supervise == "all" else 1)
+
+    @property
+    def uses_admm(self) -> bool:
+        """Whether ADMM trains the network, or the dictionary's hidden layers."""
+        return self.training.method == "admm" or get_source(self.dictionary.source).settings == "admm"
+
+    @property
+    def uses_gradients(self) -> bool:
+        """Whether gradients train the dictionary's hidden layers."""
+        return get_source(self.dictionary.source).settings == "gradient"
+
+    def encoded_targets(self) -> FloatArray:
+        """Return the training targets as the loss takes them, (R, C)."""
+        return self.target_code.values("targets", self.targets, len(self.inputs))
+
+    def row_weights(self) -> FloatArray:
+        """Return the weight a of every supervised row, (R,)."""
+        weights = np.ones(len(self.inputs)) if self.sample_weights is None else self.sample_weights
+        return np.repeat(weights, self.rows // len(self.inputs))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the data that this problem has, by name."""
+        return self.data.arrays()
+
+    def tables(self) -> dict[str, Any]:
+        """Return the problem without its data, as the tables of a problem file."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "source": self.source,
+            "network": network_table(self.network),
+            "dictionary": as_table(self.dictionary),
+            "training": as_table(self.training),
+            "solver": as_table(self.solver),
+            **({"admm": as_table(self.admm)} if self.uses_admm else {}),
+            **({"gradient": as_table(self.gradient)} if self.uses_gradients else {}),
+            "expected": {k: v for k, v in self.expected.items() if v is not None},
+        }
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of what the optimum depends on: training data, network, training."""
+        tables = self.tables()
+        stated = {k: without_later_defaults(k, tables[k]) for k in ("network", "training")}
+        layers = stated["network"]["layers"]
+        stated["network"]["layers"] = [without_later_defaults("network.layers", layer) for layer in layers]
+        if self.training.method == "admm":
+            stated["admm"] = tables["admm"]
+        stated["definition"] = {k: tables["dictionary"][k] for k in ("weight_box", "margin")}
+        return self.data.digest(json.dumps(stated, sort_keys=True).encode())
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``problem.toml`` and ``data.npz`` into an existing folder."""
+        import tomli_w
+
+        write_npz(Path(folder) / "data.npz", self.arrays())
+        tables = {**self.tables(), "data": {"file": "data.npz"}}
+        tables["dictionary"].pop("file", None)
+        if get_source(self.dictionary.source).keeps_file:
+            tables["dictionary"]["file"] = "witnesses.npz"
+        (Path(folder) / "problem.toml").write_text(tomli_w.dumps(tables), encoding="utf-8")

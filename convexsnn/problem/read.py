@@ -1,0 +1,83 @@
+"""Problem files: where they are, and how they are read."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convexsnn.arrays import read_npz
+from convexsnn.errors import ConvexSNNError, ProblemFileError
+from convexsnn.problem.data import DATA_NAMES
+from convexsnn.problem.problem import Problem
+from convexsnn.problem.tables import read_section
+from convexsnn.tasks import generate, nearest
+
+PACKAGE = Path(__file__).parent.parent
+
+
+def _data(table: Any, folder: Path) -> dict[str, np.ndarray]:
+    data = read_section("data", table)
+    if (data["file"] is None) == (data["generator"] is None):
+        raise ProblemFileError(
+            f"data.file: give it, or generator, and not both (got {data['file']!r} and {data['generator']!r})"
+        )
+    if data["generator"] is not None:
+        return generate(data["generator"], data["arguments"])
+    arrays = read_npz(folder / data["file"])
+    for name in arrays:
+        if name not in DATA_NAMES:
+            hint = nearest(name, dict.fromkeys(DATA_NAMES))
+            raise ProblemFileError(f"{data['file']}: unknown array {name!r}{hint}")
+    return arrays
+
+
+def library() -> Path:
+    """Return the folder of the problems that come with the package."""
+    installed = PACKAGE / "library"
+    return installed if installed.is_dir() else PACKAGE.parent / "problems"
+
+
+def problem_path(name_or_path: str | os.PathLike[str]) -> Path:
+    """Return the file of a problem: a path to a TOML file, or a name from the library.
+
+    Raises
+    ------
+    ProblemFileError
+        No such file or name (the message has the nearest one), or the path is a folder.
+    """
+    path = Path(name_or_path)
+    shipped = {p.stem: p for p in sorted(library().glob("*.toml"))}
+    if len(path.parts) == 1 and path.name in shipped and not path.is_file():
+        return shipped[path.name]
+    if path.is_dir():
+        raise ProblemFileError(
+            f"{path}: is a folder, expected a problem file (.toml) or a name from the library"
+        )
+    if path.is_file():
+        return path
+    if path.suffix == ".toml" or len(path.parts) != 1:
+        raise ProblemFileError(f"{path}: no such problem file")
+    raise ProblemFileError(f"{path}: no such problem{nearest(path.name, shipped)}")
+
+
+def load_problem(name_or_path: str | os.PathLike[str]) -> Problem:
+    """Read and check a problem, from a TOML file or by its name in the library.
+
+    Raises
+    ------
+    ProblemFileError
+        The file or its data cannot be read or breaks the schema; the message names file and key.
+    """
+    path = problem_path(name_or_path)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = _data(tables.get("data", {}), path.parent)
+        return Problem.from_tables(tables, data, path.parent)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ProblemFileError(f"{path}: {error}") from error
+    except ConvexSNNError as error:
+        raise type(error)(f"{path.name}: {error}") from error
