@@ -61,7 +61,7 @@ def _joined(kinds):
 
 
 def array_kinds(file):
-    """Return name: type and rank of every array of an ``.npz``, such as "float64, 2 axes"; any text is "text".
+    """Return name: type and rank of every array of an ``.npz``, such as "float64, 2 axes".
 
     Subnetworks are counted by rounding, so that "subnetworkN_" stands for all of them.
     """

@@ -1,7 +1,7 @@
 """A tiny problem for every road, and every command that prints JSON, run on them.
 
-Each road is a library problem or the data below with some keys changed. Problems with a known optimum name it:
-the optimum is derived by hand or by an enumeration in the library's own file, never by a run.
+Each road is a library problem, or one of the data below, with some keys changed. An optimum that is known
+comes from the library's own file: derived by hand or enumerated, never taken from a run.
 """
 
 import contextlib

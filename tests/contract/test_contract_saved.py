@@ -1,4 +1,4 @@
-"""Folders, checkpoints and networks of earlier versions, in ``runs`` and ``old``, are read or refused by name."""
+"""Folders, checkpoints and networks of earlier versions, in ``runs`` and ``old``: read, or refused."""
 
 import json
 import shutil
