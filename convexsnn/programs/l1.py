@@ -96,6 +96,16 @@ class L1Program(Program):
         """(P, C), the shape of W."""
         return self.dictionary.shape[1], self.targets.shape[1]
 
+    @property
+    def kind(self) -> str:
+        """What a solver must be able to do: a kind of `Capabilities.programs`."""
+        return self.loss.kind if self.penalty.entrywise else self.loss.cone_kind
+
+    @property
+    def details(self) -> str:
+        """What a program of its kind it is, as refusals say it."""
+        return f"loss {self.loss.name}, penalty {self.penalty.name}"
+
     @cached_property
     def row_scale(self) -> FloatArray:
         """C a, (R, 1): what multiplies each row's loss."""

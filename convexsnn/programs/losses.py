@@ -46,10 +46,31 @@ class QuadraticRows:
 
 
 class Loss(ABC):
-    """One loss; arrays are (R, C): outputs z, targets y, scale-free dual v."""
+    """One loss; arrays are (R, C): outputs z, targets y, scale-free dual v.
+
+    Attributes
+    ----------
+    kind : str
+        Kind of the programs that it makes with a penalty on entries: "lp", "qp", "logistic" or "exponential".
+    cone_kind : str
+        Kind with a penalty that takes second-order cones: "cone" or "exponential".
+    separable : bool
+        Whether it is a sum over outputs.
+    kinked : bool
+        Whether it has kinks, and so no curvature.
+    quadratic : bool
+        Whether its curvature is the same everywhere.
+    homogeneous : bool
+        Whether ℓ(σ z, σ y) = σ² ℓ(z, y), so that targets may be given in any unit.
+    """
 
     name: ClassVar[str]
+    kind: ClassVar[str]
+    cone_kind: ClassVar[str] = "cone"
     separable: ClassVar[bool] = True
+    kinked: ClassVar[bool] = False
+    quadratic: ClassVar[bool] = False
+    homogeneous: ClassVar[bool] = False
     formula: ClassVar[str]
     dual_formula: ClassVar[str]
 
@@ -99,6 +120,9 @@ class Squared(Loss):
     """½ (z − y)²."""
 
     name = "squared"
+    kind = "qp"
+    quadratic = True
+    homogeneous = True
     formula = "½ (z − y)²"
     dual_formula = "u y − u² / (2 c a)"
 
@@ -134,6 +158,8 @@ class Hinge(MarginLoss):
     """max(0, 1 − y z)."""
 
     name = "hinge"
+    kind = "lp"
+    kinked = True
     formula = "max(0, 1 − y z)"
     dual_formula = "u y,  u y / (c a) ∈ [0, 1]"
 
@@ -162,6 +188,7 @@ class SquaredHinge(MarginLoss):
     """½ max(0, 1 − y z)²."""
 
     name = "squared_hinge"
+    kind = "qp"
     formula = "½ max(0, 1 − y z)²"
     dual_formula = "u y − u² / (2 c a),  u y ≥ 0"
 
@@ -193,6 +220,8 @@ class Logistic(MarginLoss):
     """log(1 + exp(−y z))."""
 
     name = "logistic"
+    kind = "logistic"
+    cone_kind = "exponential"
     formula = "log(1 + exp(−y z))"
     dual_formula = "−c a [p log p + (1 − p) log(1 − p)],  p = u y / (c a) ∈ [0, 1]"
 
@@ -238,6 +267,8 @@ class Softmax(Loss):
     """logsumexp(z) − z·y, y one-hot: the cross-entropy of softmax(z)."""
 
     name = "softmax"
+    kind = "exponential"
+    cone_kind = "exponential"
     separable = False
     formula = "logsumexp(z) − z·y"
     dual_formula = "−c a Σ q log q,  q = y − u / (c a) ∈ simplex"

@@ -13,9 +13,25 @@ from convexsnn.errors import ShapeError
 
 
 class Penalty(ABC):
-    """A norm ‖W‖ and its dual; the dual constraint of a program is ‖Dᵀu‖_dual <= λ."""
+    """A norm ‖W‖ and its dual; the dual constraint of a program is ‖Dᵀu‖_dual <= λ.
+
+    Attributes
+    ----------
+    entrywise : bool
+        Whether it is Σ cost_pc |W_pc|, which linear rows state; any other takes second-order cones.
+    separable : bool
+        Whether it is a sum over outputs, the same on each.
+    uniform : bool
+        Whether it is the ℓ1 norm itself, every entry at the cost 1.
+    euclidean : bool
+        Whether it is the sum of the ℓ2 norms of its `groups`, each at the cost 1.
+    """
 
     name: ClassVar[str]
+    entrywise: ClassVar[bool] = False
+    separable: ClassVar[bool] = False
+    uniform: ClassVar[bool] = False
+    euclidean: ClassVar[bool] = False
     formula: ClassVar[str]
     dual_formula: ClassVar[str]
 
@@ -34,6 +50,10 @@ class Penalty(ABC):
     def check(self, columns: int) -> None:  # noqa: B027 (a penalty on entries fits any W)
         """Raise a ShapeError if the penalty does not fit W with this many rows."""
 
+    def groups(self, columns: int) -> IntArray | None:
+        """Return the group of every row of W, 0..G-1; None where rows do not belong together."""
+        return None
+
     @property
     def merges_columns(self) -> bool:
         """Whether equal columns may be merged without changing the optimum."""
@@ -45,6 +65,7 @@ class L1(Penalty):
     """Σ |W_pc|."""
 
     name = "l1"
+    entrywise = separable = uniform = True
     formula = "Σ |W_pc|"
     dual_formula = "max |Dᵀu|"
 
@@ -70,6 +91,7 @@ class Group(Penalty):
 
     index: IntArray
     name = "group"
+    euclidean = True
     formula = "Σ_g ‖W_g‖₂"
     dual_formula = "max_g ‖(Dᵀu)_g‖₂"
 
@@ -79,6 +101,9 @@ class Group(Penalty):
             raise ShapeError(f"index: expected (P={columns},) whole numbers, got {index.dtype} {index.shape}")
         if columns and not np.array_equal(np.unique(index), np.arange(index.max() + 1)):
             raise ShapeError(f"index: expected groups 0..G-1, each with a member, got {np.unique(index)[:8]}")
+
+    def groups(self, columns: int) -> IntArray:  # noqa: D102
+        return self.index
 
     def norms(self, table: FloatArray) -> FloatArray:
         """Return the ℓ2 norm of every group of a (P, C) table."""

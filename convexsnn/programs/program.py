@@ -69,6 +69,11 @@ class Block(Program):
         """What a solver must be able to do: a kind of `Capabilities.programs`."""
 
     @property
+    def details(self) -> str:
+        """What a program of its kind it is, as refusals say it."""
+        return self.name
+
+    @property
     @abstractmethod
     def shape(self) -> tuple[int, int]:
         """The shape of the table."""
