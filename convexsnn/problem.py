@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from convexsnn.errors import ConvexSNNError, ProblemFileError, ShapeError
 from convexsnn.keys import SCHEMA
 from convexsnn.networks import LayerSpec, NetworkSpec
 from convexsnn.networks.network import windows
-from convexsnn.schema import read_section
+from convexsnn.schema import REGISTERED, read_section
 from convexsnn.specs import AdmmSpec, DictionarySpec, GradientSpec, SolverSpec, TrainingSpec
 from convexsnn.targets import TargetCode, target_code
 from convexsnn.tasks import generate, nearest
@@ -75,6 +75,7 @@ class Problem:
         windows(self.network, d)  # refuses shapes that do not fit
         supervised = steps if self.network.supervise == "all" else None
         training = self.training
+        _check_penalty(training.penalty)
         set_(
             self,
             "target_code",
@@ -250,6 +251,27 @@ def _without_later_defaults(section: str, table: Mapping[str, Any]) -> dict[str,
     return {name: value for name, value in table.items() if name not in later or value != later[name]}
 
 
+def _losses() -> Collection[str]:
+    from convexsnn.programs import LOSSES
+
+    return LOSSES
+
+
+def _penalties() -> Collection[str]:
+    from convexsnn.programs import PENALTIES
+
+    return PENALTIES
+
+
+REGISTERED.update({"training.loss": _losses, "training.penalty": _penalties})
+
+
+def _check_penalty(name: str) -> None:
+    from convexsnn.programs import get_penalty
+
+    get_penalty(name)
+
+
 def _layer(k: int, table: Any) -> LayerSpec:
     values = read_section("network.layers", table)
     leak = values.pop("leak")
@@ -261,6 +283,8 @@ def _layer(k: int, table: Any) -> LayerSpec:
 
 
 def _from_tables(tables: Mapping[str, Any], arrays: Mapping[str, Any], folder: Path | None) -> Problem:
+    from convexsnn.programs import get_loss
+
     sections = {k for k in SCHEMA if k and "." not in k}
     head = read_section("", {k: v for k, v in tables.items() if k not in sections})
     read = {k: read_section(k, tables.get(k, {})) for k in sections - {"network", "data"}}
@@ -279,9 +303,7 @@ def _from_tables(tables: Mapping[str, Any], arrays: Mapping[str, Any], folder: P
     except ShapeError as error:
         raise ProblemFileError(f"network.{error}") from error
     training = read["training"]
-    training["task"] = training["task"] or (
-        "regression" if training["loss"] == "squared" else "classification"
-    )
+    training["task"] = training["task"] or get_loss(training["loss"]).tasks[0]
     for name in ("inputs", "targets"):
         if name not in arrays:
             raise ProblemFileError(f"data: no array {name!r}; found {', '.join(sorted(arrays)) or 'none'}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -10,6 +10,9 @@ import numpy as np
 
 from convexsnn.errors import ProblemFileError
 from convexsnn.keys import REQUIRED, SCHEMA, Key
+
+# key -> names that it takes beside its choices: those that were registered since
+REGISTERED: dict[str, Callable[[], Collection[str]]] = {}
 
 
 def _number(value: Any) -> bool:
@@ -79,11 +82,13 @@ def read_section(section: str, given: Any) -> dict[str, Any]:
         if not _fits(key, value):
             raise ProblemFileError(f"{dot}{name}: expected {EXPECTED[key.kind]}, got {value!r}")
         if key.choices and value not in key.choices:
-            match = get_close_matches(value, key.choices, n=1)
-            hint = f"; did you mean {match[0]!r}?" if match else ""
-            raise ProblemFileError(
-                f"{dot}{name}: expected one of {', '.join(key.choices)}, got {value!r}{hint}"
-            )
+            choices = list(dict.fromkeys([*key.choices, *REGISTERED.get(f"{dot}{name}", tuple)()]))
+            if value not in choices:
+                match = get_close_matches(value, choices, n=1)
+                hint = f"; did you mean {match[0]!r}?" if match else ""
+                raise ProblemFileError(
+                    f"{dot}{name}: expected one of {', '.join(choices)}, got {value!r}{hint}"
+                )
         _check_range(f"{dot}{name}", key, value)
         values[name] = _plain(key, value)
     return values

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from convexsnn.arrays import IntArray, digest
 from convexsnn.errors import LoweringError
 from convexsnn.gradient.loop import Epoch, Loop, Progress, device_of, float_type
-from convexsnn.gradient.losses import LOSSES, penalty
+from convexsnn.gradient.losses import loss_in_torch, penalty_in_torch
 from convexsnn.gradient.module import NetworkModule
 from convexsnn.gradient.surrogate import Surrogate
 from convexsnn.lowering.admm import initial_weights
@@ -77,6 +77,8 @@ class GradientTraining(Loop):
     def __init__(self, problem: Problem, **around: Any) -> None:
         """Put network and data in place; raises LoweringError and ShapeError for what cannot be trained."""
         spec, self.problem = problem.gradient, problem
+        self.row_loss = loss_in_torch(problem.training.loss)
+        self.penalty = penalty_in_torch(problem.training.penalty)
         device, dtype = device_of(spec.device), float_type(spec.precision)
         surrogate = Surrogate(spec.surrogate, spec.width)
         settings = surrogate, spec.method, spec.scale, dtype
@@ -109,9 +111,9 @@ class GradientTraining(Loop):
         targets, training = self.targets[at], self.problem.training
         outputs = self.module(self.dropped(self.inputs[at])).to(targets.dtype)
         outputs = outputs.reshape(targets.shape[:2] + (-1,))
-        loss = (self.row_weights[at] * LOSSES[training.loss](outputs, targets)).mean()
+        loss = (self.row_weights[at] * self.row_loss(outputs, targets)).mean()
         if training.regularization:
-            loss = loss + training.regularization * penalty(self.module.output_weights, training.penalty)
+            loss = loss + training.regularization * self.penalty(self.module.output_weights)
         return loss
 
     def weights(self) -> list[nn.Parameter]:
@@ -135,7 +137,7 @@ class GradientTraining(Loop):
         table = torch.from_numpy(outputs.reshape(len(rows), self.targets.shape[1], -1))
         wanted = self.targets[torch.from_numpy(rows)].double().cpu()
         weights = self.row_weights[torch.from_numpy(rows)].double().cpu()
-        loss = (weights * LOSSES[problem.training.loss](table, wanted)).mean()
+        loss = (weights * self.row_loss(table, wanted)).mean()
         shares = problem.target_code.accuracies(outputs, "targets", np.asarray(problem.targets)[rows])
         return float(loss), None if shares is None else float(np.mean(shares))
 

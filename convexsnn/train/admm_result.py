@@ -24,7 +24,7 @@ from convexsnn.files import with_folder
 from convexsnn.lowering.convexify import definition_of
 from convexsnn.networks import Network, architecture_mismatch, load_network, save_network
 from convexsnn.problem import Problem, load_problem
-from convexsnn.programs.losses import LOSSES
+from convexsnn.programs.losses import get_loss
 from convexsnn.simulate import simulate
 from convexsnn.train.admm import AdmmRun, AdmmTraining, Progress, history_rows
 from convexsnn.train.folder import ADMM, write_folder
@@ -47,7 +47,7 @@ class Judged:
 
 def judge(problem: Problem, network: Network) -> Judged:
     """Simulate a network on a problem's data: mean loss and accuracy."""
-    loss, code = LOSSES[problem.training.loss], problem.target_code
+    loss, code = get_loss(problem.training.loss), problem.target_code
 
     def on(name: str, inputs: Any, targets: Any) -> tuple[float, float | None]:
         parts = range(0, len(inputs), SAMPLES_AT_A_TIME)

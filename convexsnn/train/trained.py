@@ -14,7 +14,7 @@ import numpy as np
 from convexsnn.lowering import definition_of
 from convexsnn.networks import Network
 from convexsnn.problem import Problem
-from convexsnn.programs import L1, Group, L1Program
+from convexsnn.programs import L1Program
 from convexsnn.simulate import Trace, simulate
 from convexsnn.train.admm_result import admm_problem, train_admm
 
@@ -90,7 +90,7 @@ def _by_gradients(
 def network_objective(program: L1Program, network: Network, trace: Trace) -> float:
     """Return the objective of a network from its simulated outputs and its output weights."""
     table = trace.outputs.reshape(program.targets.shape)
-    penalty = L1() if program.penalty.name == "l1" else Group(np.arange(len(network.output_weights)))
+    penalty = program.penalty.on_units(len(network.output_weights))
     losses = program.row_scale[:, 0] @ program.loss.value(table, program.targets)
     return float(losses + program.regularization * penalty.value(network.output_weights))
 
