@@ -6,7 +6,7 @@ import numpy as np
 
 from convexsnn.bits import PackedBits
 from convexsnn.programs import LOSSES, PENALTIES, L1Program
-from convexsnn.solvers import SOLVERS, Capabilities, kind_of
+from convexsnn.solvers import SOLVERS, Capabilities
 
 WRITTEN = {"l1": "ℓ1"}  # names that the table writes in another way
 
@@ -31,7 +31,7 @@ def _taken(capabilities: Capabilities, loss: str) -> str:
         one = PackedBits.from_array(np.ones((1, 1)))
         program = L1Program(one, targets, LOSSES[loss], 1.0, penalty=penalty.for_columns(1))
         if capabilities.refusal(program) is None:
-            gap = f"{capabilities.gap[kind_of(program)]:.0e}".replace("e-0", "e-")
+            gap = f"{capabilities.gap[program.kind]:.0e}".replace("e-0", "e-")
             found.append(
                 f"{WRITTEN.get(name, name)} {gap}{'*' if loss in capabilities.whole_weights else ''}"
             )

@@ -18,7 +18,8 @@ from convexsnn.programs.shattered import layer_cakes, shattered_optimum
 def closed_form(problem: Problem, oracle: Oracle) -> tuple[Lowered, Point] | None:
     """Return the program on the optimum's own patterns, and the optimum; None where it cannot be had.
 
-    Asks for independent samples (`shatters`), the ℓ1 penalty, a loss with that closed form, and a unit in the weight box for each pattern.
+    Asks for independent samples (`shatters`), the ℓ1 penalty, a loss with that closed form, and a unit in
+    the weight box for each pattern.
     """
     training, loss = problem.training, get_loss(problem.training.loss)
     if not (get_penalty(training.penalty).uniform and loss.offers("shattered_side")):
