@@ -3,9 +3,9 @@
 Rows are samples, or (sample, step) pairs in sample order when every step is supervised. Columns are
 outputs. Regression targets pass through. A classification head is either
 
-* binary: labels -1/+1, or 0/1 with a margin loss: one output, the sign decides;
-* classes 0..C-1: C outputs, the largest decides: softmax couples them, the other losses are added up
-  over them, one against the rest (±1 for margin losses, one-hot for squared).
+* binary: labels -1/+1, or 0/1 with a loss whose low target is -1: one output, the sign decides;
+* classes 0..C-1: C outputs, the largest decides: 1 for the row's own class, the loss's low target for the
+  others. Softmax couples them, the other losses are added up over them, one against the rest.
 
 Targets with one more axis hold several heads, whose outputs stand side by side.
 """
@@ -20,7 +20,6 @@ import numpy as np
 from convexsnn.arrays import FloatArray, real_array
 from convexsnn.errors import ShapeError
 
-MARGIN_LOSSES = ("hinge", "squared_hinge", "logistic")
 MOST_CLASSES = 10_000  # a larger label is a mistake rather than a class
 
 
@@ -34,12 +33,16 @@ class Head:
 
 @dataclass(frozen=True)
 class TargetCode:
-    """How the targets of one problem are encoded; made from its training targets by `target_code`."""
+    """How the targets of one problem are encoded; made from its training targets by `target_code`.
+
+    `low` is the number at the outputs of the classes that a row is not of.
+    """
 
     heads: tuple[Head, ...]
     loss: str
     steps: int | None
     regression: bool
+    low: float = 0.0
 
     def rows(self, name: str, targets: Any, n: int) -> FloatArray:
         """Return targets as (R, heads), R = n or n·T, after checking shape and labels."""
@@ -62,13 +65,12 @@ class TargetCode:
         table = self.rows(name, targets, n)
         if self.regression:
             return table
-        low = -1.0 if self.loss in MARGIN_LOSSES else 0.0
         parts = []
         for k, head in enumerate(self.heads):
             if head.outputs == 1:
                 parts.append(np.where(table[:, k : k + 1] == head.labels[-1], 1.0, -1.0))
             else:
-                parts.append(np.where(table[:, k : k + 1] == np.asarray(head.labels), 1.0, low))
+                parts.append(np.where(table[:, k : k + 1] == np.asarray(head.labels), 1.0, self.low))
         return np.concatenate(parts, axis=1)
 
     def accuracies(self, outputs: FloatArray, name: str, targets: Any) -> list[float] | None:
@@ -96,17 +98,17 @@ def _rank(targets: Any) -> int:
         return 0
 
 
-def _head(name: str, column: FloatArray, loss: str) -> Head:
+def _head(name: str, column: FloatArray, coupled: bool, low: float) -> Head:
     labels = np.unique(column)
     if labels[0] == -1 and labels[-1] in (-1, 1) and len(labels) <= 2:
-        return Head((-1, 1), 2 if loss == "softmax" else 1)
+        return Head((-1, 1), 2 if coupled else 1)
     wrong = (labels != np.round(labels)) | (labels < 0) | (labels >= MOST_CLASSES)
     if wrong.any():
         raise ShapeError(
             f"{name}: label {labels[wrong][0]:g}; expected -1/+1, 0/1 or classes 0..C-1, C <= {MOST_CLASSES}"
         )
     classes = max(2, int(labels[-1]) + 1)
-    return Head(tuple(range(classes)), 1 if classes == 2 and loss in MARGIN_LOSSES else classes)
+    return Head(tuple(range(classes)), 1 if classes == 2 and low == -1.0 else classes)
 
 
 def target_code(targets: Any, *, n: int, steps: int | None, loss: str, task: str) -> TargetCode:
@@ -121,16 +123,20 @@ def target_code(targets: Any, *, n: int, steps: int | None, loss: str, task: str
     Raises
     ------
     ShapeError
-        Wrong shape, labels that are no labels, or a loss that does not fit the task.
+        Wrong shape, labels that are no labels, an unknown loss, or one that does not fit the task.
     """
+    from convexsnn.programs import LOSSES, get_loss  # not before a problem is made: it takes a second
+
+    rule = get_loss(loss)
     axes: list[Any] = [("n", n)] + ([("T", steps)] if steps else [])
     table = real_array("targets", targets, axes + ["C"] * (_rank(targets) == len(axes) + 1))
     table = table.reshape(n * (steps or 1), -1)
+    if task not in rule.tasks:
+        able = ", ".join(name for name, other in LOSSES.items() if task in other.tasks)
+        raise ShapeError(f"loss: {loss!r} is for {' or '.join(rule.tasks)}; {task} takes {able}")
     if task == "regression":
-        if loss != "squared":
-            raise ShapeError(f"loss: {loss!r} is for classification; regression takes squared")
         return TargetCode((Head((), 1),) * table.shape[1], loss, steps, True)
-    if loss == "softmax" and table.shape[1] > 1:
-        raise ShapeError(f"loss: softmax takes one label a row, got {table.shape[1]} heads")
-    heads = tuple(_head("targets", column, loss) for column in table.T)
-    return TargetCode(heads, loss, steps, False)
+    if not rule.separable and table.shape[1] > 1:
+        raise ShapeError(f"loss: {loss} takes one label a row, got {table.shape[1]} heads")
+    heads = tuple(_head("targets", column, not rule.separable, rule.low_target) for column in table.T)
+    return TargetCode(heads, loss, steps, False, rule.low_target)

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "fields": {"errors"},
     "distinct": EVERYONE,
     "bits": EVERYONE | {"bit_kernels", "distinct"},
-    "targets": EVERYONE,
+    "targets": EVERYONE | {"programs"},
     "tasks": EVERYONE,
     "networks": EVERYONE | {"fields"},
     # of programs the names of losses and penalties, which a problem file chooses from; of the dictionary the

@@ -128,7 +128,7 @@ def test_the_same_numbers_in_another_shape_are_other_data(tmp_path):
 def test_more_epochs_than_asked_for_are_refused(tmp_path):
     file = tmp_path / "run.npz"
     train_gradient(problem(epochs=3, schedule="constant"), checkpoint=file)
-    with pytest.raises(ProblemFileError, match="run.npz: a checkpoint of 3 epochs, more than gradient.epochs"):
+    with pytest.raises(ProblemFileError, match="run.npz: a checkpoint of 3 epochs, more than gradient"):
         train_gradient(problem(epochs=2, schedule="constant"), checkpoint=file)
     more = train_gradient(problem(epochs=4, schedule="constant"), checkpoint=file)
     assert same(more.network, train_gradient(problem(epochs=4, schedule="constant")).network)

@@ -13,7 +13,7 @@ from small_gradients import YIN_YANG, accuracy, problem, same  # noqa: E402
 import convexsnn  # noqa: E402
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, SolverFailed  # noqa: E402
 from convexsnn.gradient.loop import batches  # noqa: E402
-from convexsnn.gradient.losses import LOSSES, penalty  # noqa: E402
+from convexsnn.gradient.losses import LOSSES, penalty_in_torch  # noqa: E402
 from convexsnn.gradient.training import GradientTraining, starting_network, train_gradient  # noqa: E402
 from convexsnn.programs.losses import LOSSES as OURS  # noqa: E402
 from convexsnn.simulate import simulate  # noqa: E402
@@ -137,8 +137,8 @@ def test_losses_are_those_of_the_programs(loss):
     found = LOSSES[loss](torch.tensor(z), torch.tensor(y))
     assert found.numpy() == pytest.approx(OURS[loss].value(z, y), rel=1e-12)
     weights = torch.tensor(z)
-    assert float(penalty(weights, "l1")) == pytest.approx(np.abs(z).sum())
-    assert float(penalty(weights, "group")) == pytest.approx(np.linalg.norm(z, axis=1).sum())
+    assert float(penalty_in_torch("l1")(weights)) == pytest.approx(np.abs(z).sum())
+    assert float(penalty_in_torch("group")(weights)) == pytest.approx(np.linalg.norm(z, axis=1).sum())
 
 
 def test_the_seed_is_all_that_is_random():

@@ -9,7 +9,7 @@ import numpy as np
 
 from convexsnn.arrays import write_npz
 from convexsnn.bench.problems import BenchProblem, BitProducts
-from convexsnn.programs import Group, L1Program
+from convexsnn.programs import L1Program
 from convexsnn.training.folder import write_folder
 
 DATASET = '''"""Sparse programs on binary dictionaries.
@@ -56,7 +56,9 @@ class Dataset(BaseDataset):
 def arrays_of(program: L1Program) -> dict[str, np.ndarray]:
     """Return a program as the arrays of its file."""
     columns, penalty = program.shape[0], program.penalty
-    groups = np.asarray(penalty.index) if isinstance(penalty, Group) else np.full(columns, -1)
+    if not (penalty.uniform or penalty.euclidean):
+        penalty.refuse("the benchmark's files hold the l1 and group norms only")
+    groups = np.full(columns, -1) if penalty.uniform else np.asarray(penalty.groups(columns))
     return {
         "packed": program.dictionary.packed,
         "rows": np.array(program.dictionary.rows),

@@ -16,7 +16,7 @@ import numpy as np
 from convexsnn.bits import PackedBits
 from convexsnn.errors import UnsupportedError
 from convexsnn.problem import load_problem
-from convexsnn.programs import L1, Group, L1Program
+from convexsnn.programs import L1Program, get_loss, get_penalty
 from convexsnn.tasks import nearest
 from convexsnn.train import lower
 
@@ -111,11 +111,11 @@ def small_program(
     rng = np.random.default_rng(0)
     bits, classes = rng.random((rows, columns)) < 0.4, rng.integers(outputs, size=rows)
     targets = rng.standard_normal((rows, outputs))
-    if loss == "softmax":
+    rule, kind = get_loss(loss), get_penalty(penalty).for_columns(columns)
+    if not rule.separable:
         targets = np.eye(outputs)[classes]
-    elif loss != "squared":
-        targets = np.where(targets < 0, -1.0, 1.0)
-    kind = L1() if penalty == "l1" else Group(np.arange(columns))
+    elif "regression" not in rule.tasks:
+        targets = np.where(targets < 0, rule.low_target, 1.0)
     return at_share(L1Program(PackedBits.from_array(bits), targets, loss, 1.0, penalty=kind), share)  # type: ignore[arg-type]
 
 
@@ -134,7 +134,7 @@ def threshold_program(
     bits = PackedBits(packed, rows)
     true = bits.toarray(rng.choice(columns, 10, replace=False)) @ rng.standard_normal((10, outputs))
     targets = true + 1.5 * rng.standard_normal((rows, outputs))
-    kind = L1() if penalty == "l1" else Group(np.arange(columns))
+    kind = get_penalty(penalty).for_columns(columns)
     return at_share(L1Program(bits, targets, "squared", 1.0, penalty=kind), share)  # type: ignore[arg-type]
 
 
@@ -154,10 +154,11 @@ def mnist_program(factor: float, penalty: str = "l1") -> L1Program:
         training={"loss": "softmax", "regularization": lam, "regularization_fraction": None},
     )
     program = lower(problem).program
-    if penalty == "l1":
+    kind = get_penalty(penalty).for_columns(program.shape[0])
+    if type(kind) is type(program.penalty):
         return program
-    grouped = replace(program, penalty=Group(np.arange(program.shape[0])))
-    return at_share(grouped, program.regularization / program.regularization_max)
+    share = program.regularization / program.regularization_max
+    return at_share(replace(program, penalty=kind), share)
 
 
 def _lasso(columns: int, share: float, target: Target) -> BenchProblem:

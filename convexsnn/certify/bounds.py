@@ -33,7 +33,7 @@ def prove_bounds(lowered: Lowered, claim: Claim, dual: FloatArray, exact: bool) 
     points = [("oracle_bound", dual, claim.oracle_bound)]
     if problem.training.regularization_fraction is not None:
         points.append(("regularization", program.dual_at_zero, program.regularization_max))
-    group = problem.training.penalty == "group"
+    group = program.penalty.prices_jointly()
     samples, row_of = distinct_rows(problem.distinct, problem.network.supervise)
     oracle: Oracle | None = None
     words = []

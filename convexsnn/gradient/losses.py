@@ -1,4 +1,7 @@
-"""The losses of `programs.losses` in torch, for training: Σ over outputs, one value a row."""
+"""The losses and penalties of `programs` in torch, by name: Σ over outputs, one value a row.
+
+A loss or penalty that is not registered here is refused by name: gradients train it under no other.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from convexsnn.errors import UnsupportedError
 
 
 def _softmax(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -21,8 +26,21 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def penalty(output_weights: Tensor, kind: str) -> Tensor:
-    """Return ‖A‖₁, or with "group" the sum of the units' norms ‖A_j‖₂."""
-    if kind == "group":
-        return torch.linalg.vector_norm(output_weights, dim=1).sum()
-    return output_weights.abs().sum()
+PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "l1": lambda weights: weights.abs().sum(),
+    "group": lambda weights: torch.linalg.vector_norm(weights, dim=1).sum(),
+}
+
+
+def loss_in_torch(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a loss as a function of outputs and targets (…, C); UnsupportedError where there is none."""
+    if name not in LOSSES:
+        raise UnsupportedError(f"loss {name}: has no torch form; gradients train {', '.join(LOSSES)}")
+    return LOSSES[name]
+
+
+def penalty_in_torch(name: str) -> Callable[[Tensor], Tensor]:
+    """Return a penalty as a function of output weights (m, C); UnsupportedError where there is none."""
+    if name not in PENALTIES:
+        raise UnsupportedError(f"penalty {name}: has no torch form; gradients train {', '.join(PENALTIES)}")
+    return PENALTIES[name]

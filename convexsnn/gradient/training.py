@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from convexsnn.arrays import IntArray, digest
 from convexsnn.errors import LoweringError
 from convexsnn.gradient.loop import Epoch, Loop, device_of, float_type
-from convexsnn.gradient.losses import LOSSES, penalty
+from convexsnn.gradient.losses import loss_in_torch, penalty_in_torch
 from convexsnn.gradient.module import NetworkModule
 from convexsnn.gradient.surrogate import Surrogate
 from convexsnn.networks import Network
@@ -76,6 +76,8 @@ class GradientTraining(Loop):
     def __init__(self, problem: Problem, budget: Budget = Budget()) -> None:  # noqa: B008 (frozen)
         """Put network and data in place; raises LoweringError and ShapeError for what cannot be trained."""
         spec, self.problem = problem.gradient, problem
+        self.row_loss = loss_in_torch(problem.training.loss)
+        self.penalty = penalty_in_torch(problem.training.penalty)
         device, dtype = device_of(spec.device), float_type(spec.precision)
         surrogate = Surrogate(spec.surrogate, spec.width)
         settings = surrogate, spec.method, spec.scale, dtype
@@ -108,9 +110,9 @@ class GradientTraining(Loop):
         targets, training = self.targets[at], self.problem.training
         outputs = self.module(self.dropped(self.inputs[at])).to(targets.dtype)
         outputs = outputs.reshape(targets.shape[:2] + (-1,))
-        loss = (self.row_weights[at] * LOSSES[training.loss](outputs, targets)).mean()
+        loss = (self.row_weights[at] * self.row_loss(outputs, targets)).mean()
         if training.regularization:
-            loss = loss + training.regularization * penalty(self.module.output_weights, training.penalty)
+            loss = loss + training.regularization * self.penalty(self.module.output_weights)
         return loss
 
     def weights(self) -> list[nn.Parameter]:

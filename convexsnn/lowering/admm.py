@@ -36,7 +36,7 @@ from convexsnn.networks import LIF, Network, readout_kernel
 from convexsnn.problem import Problem
 from convexsnn.problem.specs import AdmmSpec
 from convexsnn.programs.box_qp import STEPS
-from convexsnn.programs.losses import LOSSES
+from convexsnn.programs.losses import get_loss
 from convexsnn.programs.quadratic import Quadratic, QuadraticBlock
 from convexsnn.training.start import starting_layers
 
@@ -123,7 +123,7 @@ def splitting_of(problem: Problem, weights: Weights) -> Splitting:
         leak,
         1.0 / steps if network.readout == "rate" else 1.0,
         spec.penalty,
-        LOSSES[problem.training.loss],
+        get_loss(problem.training.loss),
         variant.every_output,
         variant.constraint,
         spec.spike_update == "clamped",

@@ -33,8 +33,7 @@ from convexsnn.networks import (
 )
 from convexsnn.networks.neurons import Neuron
 from convexsnn.problem import Problem
-from convexsnn.programs import L1, Group, L1Program, Penalty, Point
-from convexsnn.programs.losses import LOSSES
+from convexsnn.programs import L1Program, Point, get_loss, get_penalty
 from convexsnn.programs.margin import max_margin
 from convexsnn.simulate import run_layer
 
@@ -70,7 +69,7 @@ def dual_at_zero(problem: Problem) -> FloatArray:
     """Return the residual dual point at W = 0, (R, C), of a problem whatever its dictionary."""
     targets = problem.encoded_targets()
     scale = (problem.row_weights() / problem.rows)[:, None]
-    return scale * LOSSES[problem.training.loss].residual(np.zeros_like(targets), targets)
+    return scale * get_loss(problem.training.loss).residual(np.zeros_like(targets), targets)
 
 
 def build_dictionary(problem: Problem) -> SpikeDictionary:
@@ -154,9 +153,6 @@ class Convexification(Lowering):
                 "convexsnn inspect --splitting"
             )
         dictionary = dictionary or build_dictionary(problem)
-        penalty: Penalty = L1()
-        if training.penalty == "group":
-            penalty = Group(np.arange(dictionary.patterns))
         program = L1Program(
             dictionary.columns,
             problem.encoded_targets(),
@@ -164,7 +160,7 @@ class Convexification(Lowering):
             training.regularization or 1.0,
             problem.row_weights(),
             1.0 / problem.rows,
-            penalty,
+            get_penalty(training.penalty).for_columns(dictionary.patterns),
         )
         if training.regularization_fraction is not None:
             largest = program.regularization_max

@@ -9,7 +9,7 @@ import numpy as np
 from convexsnn.arrays import FloatArray
 from convexsnn.dictionary import SpikeDictionary
 from convexsnn.problem import Problem
-from convexsnn.programs import Group, L1Program, Place
+from convexsnn.programs import L1Program, Place
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,9 @@ def explanation(
 ) -> Explanation:
     """Return the explanation of a place in a form of `program`, the problem's over `dictionary`."""
     patterns = [] if place.pattern is None else [place.pattern]
-    if not patterns and place.group is not None and isinstance(program.penalty, Group):
-        patterns = np.flatnonzero(program.penalty.index == place.group).tolist()
+    groups = program.penalty.groups(program.shape[0])
+    if not patterns and place.group is not None and groups is not None:
+        patterns = np.flatnonzero(groups == place.group).tolist()
     return Explanation(
         place,
         "" if place.output is None else output_name(problem, place.output),

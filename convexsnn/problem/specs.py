@@ -14,6 +14,12 @@ def _losses() -> Iterable[str]:
     return LOSSES
 
 
+def _penalties() -> Iterable[str]:
+    from convexsnn.programs import PENALTIES
+
+    return PENALTIES
+
+
 def _sources() -> Iterable[str]:
     from convexsnn.dictionary.sources import SOURCES
 
@@ -114,14 +120,15 @@ class TrainingSpec:
         "l1",
         "penalty on the output weights: ℓ1 norm of all entries, or sum of the ℓ2 norms of each unit's C "
         "weights",
-        ("l1", "group"),
+        _penalties,
     )
 
     def __post_init__(self) -> None:
+        from convexsnn.programs import get_loss
+
         check_fields(self, "training")
         if self.task is None:
-            fitting = "regression" if self.loss == "squared" else "classification"
-            object.__setattr__(self, "task", fitting)
+            object.__setattr__(self, "task", get_loss(self.loss).tasks[0])
 
 
 @dataclass(frozen=True)

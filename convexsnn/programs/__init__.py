@@ -3,8 +3,9 @@
 from convexsnn.programs.cone_form import ConeForm
 from convexsnn.programs.l1 import L1Program
 from convexsnn.programs.layout import FORMS, Layout, Place
-from convexsnn.programs.losses import LOSSES, Loss
-from convexsnn.programs.penalties import L1, Group, Penalty
+from convexsnn.programs.loss import Loss
+from convexsnn.programs.losses import LOSSES, get_loss, register_loss
+from convexsnn.programs.penalties import L1, PENALTIES, Group, Penalty, get_penalty, register_penalty
 from convexsnn.programs.point import Certificate, Point, relative_gap
 from convexsnn.programs.presolve import Presolved, presolve
 from convexsnn.programs.program import Block, Program
@@ -16,6 +17,7 @@ __all__ = [
     "FORMS",
     "L1",
     "LOSSES",
+    "PENALTIES",
     "AnyProgram",
     "Block",
     "Certificate",
@@ -30,6 +32,10 @@ __all__ = [
     "Presolved",
     "Program",
     "QPForm",
+    "get_loss",
+    "get_penalty",
     "presolve",
+    "register_loss",
+    "register_penalty",
     "relative_gap",
 ]

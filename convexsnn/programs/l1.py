@@ -20,16 +20,18 @@ from scipy.optimize import linprog
 
 from convexsnn.arrays import FloatArray, positive, real_array
 from convexsnn.bits import PackedBits
-from convexsnn.errors import ShapeError, UnsupportedError
+from convexsnn.errors import ShapeError
 from convexsnn.programs.cone_form import ConeForm, cone_form
 from convexsnn.programs.cvxpy_form import cvxpy_problem
 from convexsnn.programs.layout import FORMS, Layout, Place, make_layout
-from convexsnn.programs.losses import LOSSES, Hinge, Loss
+from convexsnn.programs.loss import Loss
+from convexsnn.programs.losses import get_loss
 from convexsnn.programs.mps import write_model
-from convexsnn.programs.penalties import L1, Group, Penalty
+from convexsnn.programs.penalties import L1, Penalty
 from convexsnn.programs.point import Certificate, Point, relative_gap
 from convexsnn.programs.program import Program
 from convexsnn.programs.qp_form import QPForm, qp_form
+from convexsnn.programs.rows import Kinks
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +70,7 @@ class L1Program(Program):
         set_ = object.__setattr__
         if not isinstance(self.dictionary, PackedBits):
             set_(self, "dictionary", PackedBits.from_array(self.dictionary))
-        if isinstance(self.loss, str):
-            if self.loss not in LOSSES:
-                raise ShapeError(f"loss: expected one of {', '.join(LOSSES)}, got {self.loss!r}")
-            set_(self, "loss", LOSSES[self.loss])
-        if not isinstance(self.loss, Loss):
-            raise ShapeError(f"loss: expected one of {', '.join(LOSSES)}, got {self.loss!r}")
+        set_(self, "loss", get_loss(self.loss))
         rows = self.dictionary.rows
         targets = np.asarray(self.targets)
         targets = targets[:, None] if targets.ndim == 1 else targets
@@ -89,12 +86,33 @@ class L1Program(Program):
             raise ShapeError(
                 f"penalty: expected a Penalty such as L1() or Group(index), got {self.penalty!r}"
             )
+        self.penalty.check_complete()
         self.penalty.check(self.dictionary.shape[1])
 
     @property
     def shape(self) -> tuple[int, int]:
         """(P, C), the shape of W."""
         return self.dictionary.shape[1], self.targets.shape[1]
+
+    @property
+    def kind(self) -> str:
+        """What a solver must be able to do: a kind of `Capabilities.programs`."""
+        return self.loss.kind if self.penalty.entrywise else self.loss.cone_kind
+
+    @property
+    def details(self) -> str:
+        """What a program of its kind it is, as refusals say it."""
+        return f"loss {self.loss.name}, penalty {self.penalty.name}"
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """Which of the forms "qp", "cone" and "cvxpy" both loss and penalty have."""
+        parts = (("qp", "quadratic_rows", "entry_costs"), ("cone", "cone_rows", "cone_rows"))
+        return tuple(
+            form
+            for form, of_loss, of_penalty in (*parts, ("cvxpy", "cvxpy", "cvxpy"))
+            if self.loss.offers(of_loss) and self.penalty.offers(of_penalty)
+        )
 
     @cached_property
     def row_scale(self) -> FloatArray:
@@ -142,12 +160,13 @@ class L1Program(Program):
     def feasible_dual(self, point: Point) -> Point:
         """Return the point with u = −c a ℓ'(D W), scaled into ‖Dᵀu‖_dual <= λ.
 
-        Where the hinge has a kink its slope is free: there a linear program picks the best one.
+        Where the loss has a kink its slope is free: there a linear program picks the best one.
         """
         z = self.outputs(point.weights)
         v = self.loss.residual(z, self.targets)
-        if isinstance(self.loss, Hinge) and isinstance(self.penalty, L1):
-            v = self._slopes_at_kinks(z, v)
+        kinks = self.loss.kinks(z, self.targets)
+        if kinks is not None and self.penalty.entrywise:
+            v = self._slopes_at_kinks(z, v, kinks)
         return Point(point.weights, self._scaled(self.row_scale * v))
 
     def _scaled(self, dual: FloatArray) -> FloatArray:
@@ -155,24 +174,28 @@ class L1Program(Program):
         # strictly inside, so that no rounding of a later check finds it outside
         return dual if norm <= self.regularization else dual * (self.regularization / norm * (1.0 - 1e-13))
 
-    def _slopes_at_kinks(self, z: FloatArray, v: FloatArray) -> FloatArray:
-        v, limit = v.copy(), self.regularization * (1.0 + 1e-9)
-        for c, y in enumerate(self.targets.T):
-            kink = np.flatnonzero(np.abs(1.0 - y * z[:, c]) < 1e-7)
+    def _slopes_at_kinks(self, z: FloatArray, v: FloatArray, kinks: Kinks) -> FloatArray:
+        """Return v with the best slopes at kinks: between two slopes of one kink, −ℓ*(−v) is ℓ(z) + v z."""
+        v = v.copy()
+        limits = self.regularization * (1.0 + 1e-9) * self.penalty.entry_costs(*self.shape)
+        for c in range(self.shape[1]):
+            kink = np.flatnonzero(kinks.where[:, c])
             if not len(kink) or not self.shape[0]:
                 continue
-            fixed = np.where(np.isin(np.arange(len(y)), kink), 0.0, v[:, c])
+            first, width = kinks.first[kink, c], (kinks.last - kinks.first)[kink, c]
+            fixed, limit = v[:, c].copy(), limits[:, c]
+            fixed[kink] = first
             rest = self.dictionary.transpose_times(self.row_scale[:, 0] * fixed)
-            slope = (self.row_scale[:, 0] * y)[kink]
+            slope = self.row_scale[kink, 0] * width
             columns = self.dictionary.take_rows(kink).toarray().T * slope
-            found = linprog(
-                -slope * y[kink],
+            best = linprog(
+                -slope * z[kink, c],
                 np.vstack([columns, -columns]),
                 np.concatenate([limit - rest, limit + rest]),
                 bounds=(0.0, 1.0),
             )
-            if found.success:
-                v[kink, c] = y[kink] * np.clip(found.x, 0.0, 1.0)
+            if best.success:
+                v[kink, c] = first + width * np.clip(best.x, 0.0, 1.0)
         return v
 
     def certify(self, point: Point, norm: float | None = None) -> Certificate:
@@ -192,7 +215,7 @@ class L1Program(Program):
         if point.dual is not None and np.isfinite(point.dual).all():
             own = self.loss.project(point.dual / self.row_scale, self.targets)
             duals.append(self._scaled(self.row_scale * own))
-        if not (duals and isinstance(self.loss, Hinge)):  # a hinge's own dual beats any guess at its kinks
+        if not (duals and self.loss.kinked):  # a solver's own dual beats any guess at kinks
             duals.append(np.asarray(self.feasible_dual(point).dual))
         bounds = [self.dual_objective(replace(point, dual=dual)) for dual in duals]
         best = int(np.argmax(bounds))
@@ -205,7 +228,7 @@ class L1Program(Program):
 
     def outputs_apart(self) -> list[L1Program]:
         """Return one program an output if nothing couples the outputs, else the program itself."""
-        if not self.loss.separable or self.penalty.name != "l1":
+        if not (self.loss.separable and self.penalty.separable):
             return [self]
         return [replace(self, targets=self.targets[:, [c]]) for c in range(self.shape[1])]
 
@@ -245,9 +268,8 @@ class L1Program(Program):
             columns, rows = built.variables, built.rows
         else:
             entries, outputs = slice(0, self.shape[0] * self.shape[1]), slice(0, self.targets.size)
-            prices = entries
-            if isinstance(self.penalty, Group):
-                prices = slice(0, int(self.penalty.index.max()) + 1)
+            groups = self.penalty.groups(self.shape[0])
+            prices = entries if groups is None else slice(0, int(groups.max()) + 1)
             columns, rows = {"u": outputs}, {"price": prices}
             if form == "cvxpy":
                 columns = {"W": entries, "Z": slice(entries.stop, entries.stop + outputs.stop)}
@@ -267,11 +289,9 @@ class L1Program(Program):
 
     def to_qp(self) -> QPForm:
         """Return min ½ x'Px + q'x; UnsupportedError for group, logistic and softmax."""
-        if self.penalty.name != "l1":
-            raise UnsupportedError(
-                "penalty group: second-order cones, has no QP form; use to_cone or to_cvxpy"
-            )
-        return qp_form(self.dictionary, self.targets, self.loss, self.row_scale, self.regularization)
+        return qp_form(
+            self.dictionary, self.targets, self.loss, self.row_scale, self.regularization, self.penalty
+        )
 
     def to_cone(self) -> ConeForm:
         """Return min ½ x'Px + q'x with Ax + s = b, s in a product of cones."""

@@ -13,54 +13,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from convexsnn.arrays import IntArray, whole
-from convexsnn.errors import ShapeError
-from convexsnn.programs.losses import Loss
-from convexsnn.programs.penalties import Group, Penalty
+from convexsnn.errors import ShapeError, UnsupportedError
+from convexsnn.programs.loss import Loss
+from convexsnn.programs.penalties import Penalty
+from convexsnn.programs.rows import ENTRIES, GROUPS, MEMBERS, OUTPUTS, ROWS
 
 FORMS = ("qp", "cone", "cvxpy", "dual")
 KINDS = ("row", "column")
 
-ENTRIES, OUTPUTS, ROWS, GROUPS, MEMBERS = "entries", "outputs", "rows", "groups", "members"
-SHORT = "how far y[i,c] z[i,c] is short of 1"
-
-# (kind, block) -> what it is numbered over, and what it says; a loss or penalty is named where it matters
-MEANINGS: dict[tuple[str, ...], tuple[str, str]] = {
+# (kind, block) -> what it is numbered over, and what it says: of the blocks that are no term's own
+MEANINGS: dict[tuple[str, str], tuple[str, str]] = {
     ("column", "w+"): (ENTRIES, "positive part of W[p,c], the weight of pattern p in output c"),
     ("column", "w-"): (ENTRIES, "negative part of W[p,c], the weight of pattern p in output c"),
-    ("column", "slack"): (OUTPUTS, SHORT),
-    ("column", "slack", "squared"): (OUTPUTS, "residual z[i,c] - y[i,c]"),
-    ("row", "loss"): (OUTPUTS, "y[i,c] z[i,c] + slack[i,c] >= 1"),
-    ("row", "loss", "squared"): (OUTPUTS, "z[i,c] - slack[i,c] = y[i,c]"),
     ("column", "W"): (ENTRIES, "W[p,c], the weight of pattern p in output c"),
-    ("column", "bound"): (ENTRIES, "upper bound of |W[p,c]|"),
-    ("column", "bound", "group"): (GROUPS, "upper bound of the norm of the weights of group g"),
-    ("row", "W <= bound"): (ENTRIES, "W[p,c] <= bound[p,c]"),
-    ("row", "-W <= bound"): (ENTRIES, "-W[p,c] <= bound[p,c]"),
-    ("row", "residual"): (OUTPUTS, "z[i,c] - r[i,c] = y[i,c]"),
-    ("column", "r"): (OUTPUTS, "residual z[i,c] - y[i,c]"),
-    ("row", "margin"): (OUTPUTS, "y[i,c] z[i,c] + xi[i,c] >= 1"),
-    ("row", "slack"): (OUTPUTS, "xi[i,c] >= 0"),
-    ("column", "xi"): (OUTPUTS, SHORT),
-    ("row", "exp(-t)"): (OUTPUTS, "exp(-t[i,c]) <= e0[i,c]"),
-    ("row", "exp(-yz-t)"): (OUTPUTS, "exp(-y[i,c] z[i,c] - t[i,c]) <= e1[i,c]"),
-    ("row", "sum"): (OUTPUTS, "e0[i,c] + e1[i,c] <= 1"),
-    ("column", "t"): (OUTPUTS, "upper bound of the loss of output (i,c)"),
-    ("column", "e0"): (OUTPUTS, "upper bound of exp(-t[i,c])"),
-    ("column", "e1"): (OUTPUTS, "upper bound of exp(-y[i,c] z[i,c] - t[i,c])"),
-    ("row", "exp(z-zy-t)"): (OUTPUTS, "exp(z[i,c] - z[i,y] - t[i]) <= e[i,c]"),
-    ("row", "sum", "softmax"): (ROWS, "sum over c of e[i,c] <= 1"),
-    ("column", "t", "softmax"): (ROWS, "upper bound of the loss of row i"),
-    ("column", "e"): (OUTPUTS, "upper bound of exp(z[i,c] - z[i,y] - t[i]), y the row's class"),
     ("column", "Z"): (OUTPUTS, "output z[i,c]"),
     ("row", "Z = D W"): (OUTPUTS, "z[i,c] = sum of W[p,c] over the patterns p that fire at row i"),
     ("column", "u"): (OUTPUTS, "price of z[i,c]: minus the slope of its loss, at the optimum"),
-    ("row", "price"): (ENTRIES, "|sum of u[i,c] over the rows i where pattern p fires| <= λ"),
-    ("row", "price", "group"): (GROUPS, "norm over group g of those sums of u <= λ"),
 }
 
 
 @dataclass(frozen=True)
-class Block:
+class Span:
     """Consecutive rows or columns of one kind, `each` of them for one index."""
 
     name: str
@@ -109,8 +82,8 @@ class Layout:
     """
 
     form: str
-    columns: tuple[Block, ...]
-    rows: tuple[Block, ...]
+    columns: tuple[Span, ...]
+    rows: tuple[Span, ...]
     shape: tuple[int, int, int]
     group_of: IntArray | None = None
 
@@ -131,7 +104,7 @@ class Layout:
         found = self._indices(block, position)
         return Place(self.form, kind, index, block.name, position, block.meaning, **found)
 
-    def _indices(self, block: Block, position: int) -> dict[str, int]:
+    def _indices(self, block: Span, position: int) -> dict[str, int]:
         rows, patterns, _ = self.shape
         if block.over == MEMBERS:  # of one second-order cone: its bound, then its entries of W
             assert self.group_of is not None
@@ -158,24 +131,32 @@ def make_layout(
     loss: Loss,
     penalty: Penalty,
 ) -> Layout:
-    """Return the layout of a form from the slices of its blocks; `shape` is (R, P, C)."""
-    group_of = penalty.index if isinstance(penalty, Group) else None
+    """Return the layout of a form from the slices of its blocks; `shape` is (R, P, C).
+
+    Raises
+    ------
+    UnsupportedError
+        A block of which neither loss nor penalty says what it means.
+    """
+    group_of = penalty.groups(shape[1])
     sizes = {ENTRIES: shape[1] * shape[2], OUTPUTS: shape[0] * shape[2], ROWS: shape[0]}
     sizes[GROUPS] = 0 if group_of is None else int(group_of.max()) + 1
 
-    def block(kind: str, name: str, part: slice) -> Block:
-        if name.startswith("group "):
-            return Block(name, part.start, part.stop, MEMBERS, "norm of the weights of group g <= its bound")
-        keys = [(kind, name, loss.name), (kind, name, penalty.name), (kind, name)]
-        over, meaning = next(MEANINGS[key] for key in keys if key in MEANINGS)
-        return Block(
-            name, part.start, part.stop, over, meaning, (part.stop - part.start) // max(sizes[over], 1)
-        )
+    def span(kind: str, name: str, part: slice) -> Span:
+        meaning = loss.meaning(kind, name) or penalty.meaning(kind, name) or MEANINGS.get((kind, name))
+        if meaning is None:
+            raise UnsupportedError(
+                f"loss {loss.name}, penalty {penalty.name}: neither has a meaning of {kind} {name!r} of the "
+                f"{form} form"
+            )
+        over, words = meaning
+        each = 1 if over == MEMBERS else (part.stop - part.start) // max(sizes[over], 1)
+        return Span(name, part.start, part.stop, over, words, each)
 
     return Layout(
         form,
-        tuple(block("column", name, part) for name, part in columns.items()),
-        tuple(block("row", name, part) for name, part in rows.items()),
+        tuple(span("column", name, part) for name, part in columns.items()),
+        tuple(span("row", name, part) for name, part in rows.items()),
         shape,
         group_of,
     )

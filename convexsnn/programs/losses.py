@@ -1,8 +1,6 @@
-"""Losses: value, slope and what the dual needs of each.
+"""The losses by name; squared and softmax here, those of the margin in `margin_losses`.
 
-A loss is written ℓ(z, y) for one row, z and y in ℝ^C. With row weights a and scale c (1/n), the primal
-has c Σ a_i ℓ(z_i, y_i) and the dual −c Σ a_i ℓ*(−u_i / (c a_i)). A loss speaks of v_i = u_i / (c a_i), the
-dual variable free of scales:
+With v the dual variable free of scales (`loss`):
 
 | loss          | ℓ(z, y)              | −ℓ*(−v)                            | domain of v   | v at z         |
 |---------------|----------------------|------------------------------------|---------------|----------------|
@@ -12,95 +10,53 @@ dual variable free of scales:
 | logistic      | log(1 + exp(−y z))   | −p log p − (1−p) log(1−p), p = v y | p ∈ [0, 1]    | y σ(−y z)      |
 | softmax       | logsumexp(z) − z·y   | −Σ q log q, q = y − v              | q ∈ simplex   | y − softmax(z) |
 
-Every domain is star-shaped about 0, so a scaled-down dual point stays in it. All but softmax are sums
-over outputs. Sources: [U26, §3]; Boyd & Vandenberghe, Convex Optimization, §3.3 and §5.
+All but softmax are sums over outputs. Sources: [U26, §3]; Boyd & Vandenberghe, Convex Optimization,
+§3.3 and §5.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
-from scipy.special import entr, expit, logsumexp, softmax, wrightomega, xlog1py
+from scipy import sparse
+from scipy.special import entr, logsumexp, softmax, wrightomega
 
 from convexsnn.arrays import FloatArray
-from convexsnn.errors import ShapeError, UnsupportedError
+from convexsnn.errors import ShapeError
+from convexsnn.programs.loss import Loss
+from convexsnn.programs.margin_losses import NEWTON_STEPS, Hinge, Logistic, SquaredHinge, exponential_dual
+from convexsnn.programs.rows import (
+    OUTPUTS,
+    ROWS,
+    ConeRows,
+    ConeStart,
+    Costs,
+    QuadraticRows,
+    Slack,
+    by_output,
+    picked,
+)
 
-NEWTON_STEPS = 100
-STILL, ROUGH = 1e-15, 1e-8  # of a number: what a Newton step must exceed to be followed by another
-
-
-@dataclass(frozen=True)
-class QuadraticRows:
-    """A loss as c a (½ quadratic s² + linear s) with rows lower <= sign · (D w) + side · s <= upper."""
-
-    sign: FloatArray
-    side: float
-    lower: FloatArray
-    upper: FloatArray
-    quadratic: float
-    linear: float
-    slack_is_free: bool
-
-
-class Loss(ABC):
-    """One loss; arrays are (R, C): outputs z, targets y, scale-free dual v."""
-
-    name: ClassVar[str]
-    separable: ClassVar[bool] = True
-    formula: ClassVar[str]
-    dual_formula: ClassVar[str]
-
-    @abstractmethod
-    def value(self, z: FloatArray, y: FloatArray) -> FloatArray:
-        """Return ℓ of every row, (R,)."""
-
-    @abstractmethod
-    def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:
-        """Return v = −ℓ'(z), the dual variable that the outputs themselves give, (R, C)."""
-
-    def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:
-        """Return h, (R, C): a row's second derivative is diag(h) − q q'.
-
-        Raises
-        ------
-        UnsupportedError
-            The loss has kinks.
-        """
-        raise UnsupportedError(f"loss {self.name}: has kinks and no curvature")
-
-    def coupling(self, z: FloatArray, y: FloatArray) -> FloatArray | None:
-        """Return q, (R, C), or None where outputs are not coupled."""
-        return None
-
-    @abstractmethod
-    def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:
-        """Return −ℓ*(−v) of every row, (R,); −inf outside the domain."""
-
-    def project(self, v: FloatArray, y: FloatArray) -> FloatArray:
-        """Return a point of the dual domain near v: what a solver's own dual becomes before use."""
-        return v
-
-    def check(self, y: FloatArray) -> None:  # noqa: B027 (any real target will do unless a loss says no)
-        """Raise a ShapeError where targets are not of the kind this loss takes."""
-
-    @abstractmethod
-    def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
-        """Return the minimiser of ℓ(z, y) + ½ τ ‖z − v‖² of every row, (R, C); `weight` τ > 0 is (R, 1)."""
-
-    def quadratic_rows(self, y: FloatArray) -> QuadraticRows:
-        """Return the loss as rows of a quadratic program, or raise UnsupportedError."""
-        raise UnsupportedError(f"loss {self.name}: not quadratic, has no QP form; use to_cone or to_cvxpy")
+ROUGH = 1e-8  # of a number: what a Newton step must exceed to be followed by another
 
 
 class Squared(Loss):
     """½ (z − y)²."""
 
     name = "squared"
+    kind = "qp"
+    quadratic = True
+    homogeneous = True
     formula = "½ (z − y)²"
     dual_formula = "u y − u² / (2 c a)"
+    meanings = {
+        ("column", "slack"): (OUTPUTS, "residual z[i,c] - y[i,c]"),
+        ("row", "loss"): (OUTPUTS, "z[i,c] - slack[i,c] = y[i,c]"),
+        ("row", "residual"): (OUTPUTS, "z[i,c] - r[i,c] = y[i,c]"),
+        ("column", "r"): (OUTPUTS, "residual z[i,c] - y[i,c]"),
+    }
 
     def value(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return 0.5 * np.sum((z - y) ** 2, axis=1)
@@ -118,129 +74,53 @@ class Squared(Loss):
         return np.sum(v * y - 0.5 * v**2, axis=1)
 
     def quadratic_rows(self, y: FloatArray) -> QuadraticRows:  # noqa: D102
-        return QuadraticRows(np.ones_like(y), -1.0, y, y, 1.0, 0.0, slack_is_free=True)
+        return QuadraticRows(np.ones_like(y), y, y, {"slack": Slack(-1.0, 1.0, 0.0, free=True)})
 
+    def cone_rows(self, y: FloatArray, cost: FloatArray) -> tuple[list[ConeRows], Costs]:  # noqa: D102
+        eye = sparse.eye_array(y.size, format="csc")
+        return [ConeRows("residual", "zero", {"z": eye, "r": -eye}, by_output(y))], {"r": (cost, 1.0)}
 
-class MarginLoss(Loss):
-    """A loss of the margin y z, y = ±1."""
+    def cone_start(  # noqa: D102
+        self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray
+    ) -> ConeStart:
+        return ConeStart({"r": by_output(z - y)}, {"residual": by_output(-u)})
 
-    def check(self, y: FloatArray) -> None:  # noqa: D102
-        if not np.isin(y, (-1.0, 1.0)).all():
-            bad = y[~np.isin(y, (-1.0, 1.0))][0]
-            raise ShapeError(f"targets: {bad:g}; loss {self.name} takes -1 and +1")
+    def cvxpy(self, Z: Any, y: FloatArray, row_scale: FloatArray) -> Any:  # noqa: D102
+        import cvxpy as cp
 
+        return cp.sum_squares(cp.multiply(np.sqrt(row_scale / 2), Z - y))
 
-class Hinge(MarginLoss):
-    """max(0, 1 − y z)."""
+    def shattered_side(self, y: FloatArray, scale: FloatArray, limit: float) -> tuple[FloatArray, FloatArray]:
+        """Return outputs and prices of the rows y > 0: the cap at which the prices sum to λ.
 
-    name = "hinge"
-    formula = "max(0, 1 − y z)"
-    dual_formula = "u y,  u y / (c a) ∈ [0, 1]"
-
-    def value(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        return np.maximum(0.0, 1.0 - y * z).sum(axis=1)
-
-    def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        return y * (y * z < 1.0)
-
-    def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:  # noqa: D102
-        margin = y * v  # on the flat part it stays, on the slope it moves by 1/τ, between them it ends at 1
-        return y * np.where(margin >= 1.0, margin, np.minimum(margin + 1.0 / weight, 1.0))
-
-    def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        p = v * y
-        return np.where(((p < 0) | (p > 1)).any(axis=1), -np.inf, p.sum(axis=1))
-
-    def project(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        return y * np.clip(v * y, 0.0, 1.0)
-
-    def quadratic_rows(self, y: FloatArray) -> QuadraticRows:  # noqa: D102
-        return QuadraticRows(y, 1.0, np.ones_like(y), np.full_like(y, np.inf), 0.0, 1.0, slack_is_free=False)
-
-
-class SquaredHinge(MarginLoss):
-    """½ max(0, 1 − y z)²."""
-
-    name = "squared_hinge"
-    formula = "½ max(0, 1 − y z)²"
-    dual_formula = "u y − u² / (2 c a),  u y ≥ 0"
-
-    def value(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        return 0.5 * np.sum(np.maximum(0.0, 1.0 - y * z) ** 2, axis=1)
-
-    def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        return y * np.maximum(0.0, 1.0 - y * z)
-
-    def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        return (y * z < 1.0).astype(np.float64)
-
-    def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:  # noqa: D102
-        margin = y * v
-        return y * np.where(margin >= 1.0, margin, (1.0 + weight * margin) / (1.0 + weight))
-
-    def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        p = v * y
-        return np.where((p < 0).any(axis=1), -np.inf, np.sum(p - 0.5 * p**2, axis=1))
-
-    def project(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        return y * np.maximum(v * y, 0.0)
-
-    def quadratic_rows(self, y: FloatArray) -> QuadraticRows:  # noqa: D102
-        return QuadraticRows(y, 1.0, np.ones_like(y), np.full_like(y, np.inf), 1.0, 0.0, slack_is_free=False)
-
-
-class Logistic(MarginLoss):
-    """log(1 + exp(−y z))."""
-
-    name = "logistic"
-    formula = "log(1 + exp(−y z))"
-    dual_formula = "−c a [p log p + (1 − p) log(1 − p)],  p = u y / (c a) ∈ [0, 1]"
-
-    def value(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        return np.logaddexp(0.0, -y * z).sum(axis=1)
-
-    def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        return y * expit(-y * z)
-
-    def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        p = expit(-y * z)
-        return p * (1.0 - p)
-
-    def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:  # noqa: D102
-        """Solve τ (m − c) = σ(−m) for the margin m = y z, c = y v, entry by entry, by Newton's method.
-
-        The difference of the two sides bends upwards where m < 0 and downwards where m > 0. So from that end
-        of the solution's own half which lies towards 0, every step goes towards it and none beyond.
+        With drops δ_i = max(y) − y_i the cap is max(y) − t, Σ s_i (t − δ_i)₊ = λ. The k smallest drops give
+        t <= t_k = (λ + Σ s δ) / Σ s, with equality for the right k: all terms are positive, nothing cancels.
         """
-        c = y * v
-        above = weight * c + 0.5 > 0.0  # the solution is
-        m = np.where(above, np.maximum(c, 0.0), np.minimum(c + 1.0 / weight, 0.0))
-        for _ in range(NEWTON_STEPS):
-            p = expit(-m)
-            step = (p - weight * (m - c)) / (weight + p * (1.0 - p))
-            going = abs(step) > STILL * (1.0 + abs(m))
-            m = np.where(going, m + step, m)
-            if not going.any():
-                break
-        return y * m
-
-    def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        p = v * y  # entr and xlog1py are −inf or nan outside [0, 1]
-        inside = (p >= 0) & (p <= 1)
-        rest = -xlog1py(1.0 - p, -np.where(inside, p, 0.0))  # log1p: 1 − p loses a small p to rounding
-        return np.sum(np.where(inside, entr(p) + rest, -np.inf), axis=1)
-
-    def project(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        return y * np.clip(v * y, 0.0, 1.0)
+        top = y.max()
+        drop = top - y
+        order = np.argsort(drop, kind="stable")
+        depth = ((limit + np.cumsum((scale * drop)[order])) / np.cumsum(scale[order])).min()
+        if depth >= top:
+            return np.zeros_like(y), scale * y
+        return np.minimum(y, top - depth), scale * np.maximum(depth - drop, 0.0)
 
 
 class Softmax(Loss):
     """logsumexp(z) − z·y, y one-hot: the cross-entropy of softmax(z)."""
 
     name = "softmax"
+    kind = "exponential"
+    cone_kind = "exponential"
     separable = False
     formula = "logsumexp(z) − z·y"
     dual_formula = "−c a Σ q log q,  q = y − u / (c a) ∈ simplex"
+    tasks = ("classification",)
+    meanings = {
+        ("row", "exp(z-zy-t)"): (OUTPUTS, "exp(z[i,c] - z[i,y] - t[i]) <= e[i,c]"),
+        ("row", "sum"): (ROWS, "sum over c of e[i,c] <= 1"),
+        ("column", "t"): (ROWS, "upper bound of the loss of row i"),
+        ("column", "e"): (OUTPUTS, "upper bound of exp(z[i,c] - z[i,y] - t[i]), y the row's class"),
+    }
 
     def value(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return logsumexp(z, axis=1) - np.sum(z * y, axis=1)
@@ -254,7 +134,7 @@ class Softmax(Loss):
     def coupling(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return np.asarray(softmax(z, axis=1))
 
-    def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:  # noqa: D102
+    def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
         """Solve z + q / τ = v + y / τ with q = softmax(z): one number a row, then two Newton steps on z.
 
         For s = logsumexp(z) the probabilities are q = τ ω(v + y / τ − s − log τ), with Wright's function
@@ -306,7 +186,76 @@ class Softmax(Loss):
         if y.shape[1] < 2 or not (np.isin(y, (0.0, 1.0)).all() and (y.sum(axis=1) == 1.0).all()):
             raise ShapeError(f"targets: loss softmax takes one-hot rows of at least 2 classes, got {y.shape}")
 
+    def cone_rows(self, y: FloatArray, cost: FloatArray) -> tuple[list[ConeRows], Costs]:
+        """Return Σ_c exp(z_c − z_y − t) <= 1."""
+        n, count, i = len(y), y.size, np.arange(y.size)
+        row, of_label = i % n, n * y.argmax(axis=1)[i % n] + i % n
+        shape = (3 * count, count)
+        parts = {
+            "z": picked((3 * i, of_label), 1.0, shape) - picked((3 * i, i), 1.0, shape),
+            "t": picked((3 * i, row), 1.0, (3 * count, n)),
+            "e": picked((3 * i + 2, i), -1.0, shape),
+        }
+        return [
+            ConeRows("exp(z-zy-t)", "exponential", parts, np.tile([0.0, 1.0, 0.0], count), 3),
+            ConeRows("sum", "nonnegative", {"e": picked((row, i), 1.0, (n, count))}, np.ones(n)),
+        ], {"t": (cost[:n], 0.0), "e": (0.0 * cost, 0.0)}
 
-LOSSES: dict[str, Loss] = {
-    loss.name: loss for loss in (Squared(), Hinge(), SquaredHinge(), Logistic(), Softmax())
-}
+    def cone_start(  # noqa: D102
+        self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray
+    ) -> ConeStart:
+        t = self.value(z, y)
+        shifted = z - np.sum(z * y, axis=1, keepdims=True) - t[:, None]
+        duals = {"exp(z-zy-t)": exponential_dual(cost, cost * y - u), "sum": cost[:, 0]}
+        return ConeStart({"t": t, "e": by_output(np.exp(shifted))}, duals)
+
+    def cvxpy(self, Z: Any, y: FloatArray, row_scale: FloatArray) -> Any:  # noqa: D102
+        import cvxpy as cp
+
+        lifted = cp.log_sum_exp(Z, axis=1) - cp.sum(cp.multiply(y, Z), axis=1)
+        return cp.sum(cp.multiply(row_scale[:, 0], lifted))
+
+
+LOSSES: dict[str, Loss] = {}
+
+
+def register_loss(loss: Loss) -> None:
+    """Make a loss known by its name, to programs and problem files.
+
+    Raises
+    ------
+    ShapeError
+        Not a Loss, or another one has its name.
+    UnsupportedError
+        Its class leaves out what every loss needs; the message names it.
+    """
+    if not isinstance(loss, Loss):
+        raise ShapeError(f"loss: expected an instance of a subclass of Loss, got {loss!r}")
+    loss.check_complete()
+    if loss.name in LOSSES:
+        raise ShapeError(f"loss: {loss.name!r} is registered already, as {type(LOSSES[loss.name]).__name__}")
+    LOSSES[loss.name] = loss
+
+
+def get_loss(loss: str | Loss) -> Loss:
+    """Return a loss by its name, or the loss itself.
+
+    Raises
+    ------
+    ShapeError
+        Neither a registered name nor a Loss.
+    UnsupportedError
+        A class that leaves out what every loss needs.
+    """
+    if isinstance(loss, Loss):
+        loss.check_complete()
+        return loss
+    if not isinstance(loss, str) or loss not in LOSSES:
+        match = get_close_matches(loss, LOSSES, n=1) if isinstance(loss, str) else []
+        hint = f"; did you mean {match[0]!r}?" if match else ""
+        raise ShapeError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}{hint}")
+    return LOSSES[loss]
+
+
+for _loss in (Squared(), Hinge(), SquaredHinge(), Logistic(), Softmax()):
+    register_loss(_loss)

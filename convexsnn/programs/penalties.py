@@ -1,43 +1,119 @@
-"""Penalties on the output weights W (P, C): norm, dual norm, and which entries belong together."""
+"""Penalties on the output weights W (P, C): norm, dual norm, which entries belong together, and the forms."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from difflib import get_close_matches
+from typing import Any, ClassVar
 
 import numpy as np
+from scipy import sparse
 
 from convexsnn.arrays import FloatArray, IntArray
 from convexsnn.errors import ShapeError
+from convexsnn.programs.rows import ENTRIES, GROUPS, MEMBERS, ConeRows, ConeStart, by_output, picked
+from convexsnn.programs.term import Term
 
 
-class Penalty(ABC):
-    """A norm ‖W‖ and its dual; the dual constraint of a program is ‖Dᵀu‖_dual <= λ."""
+class Penalty(Term):
+    """A norm ‖W‖ and its dual; the dual constraint of a program is ‖Dᵀu‖_dual <= λ.
 
-    name: ClassVar[str]
-    formula: ClassVar[str]
-    dual_formula: ClassVar[str]
+    `needed` is what every penalty has. A penalty without `entry_costs`, `cone_rows` or `cvxpy` has no QP,
+    conic or cvxpy form.
 
-    @abstractmethod
+    Attributes
+    ----------
+    entrywise : bool
+        Whether it is Σ cost_pc |W_pc|, which linear rows state; any other takes second-order cones.
+    separable : bool
+        Whether it is a sum over outputs, the same on each.
+    uniform : bool
+        Whether it is the ℓ1 norm itself, every entry at the cost 1.
+    euclidean : bool
+        Whether it is the sum of the ℓ2 norms of its `groups`, each at the cost 1.
+    """
+
+    term = "penalty"
+    entrywise: ClassVar[bool] = False
+    separable: ClassVar[bool] = False
+    uniform: ClassVar[bool] = False
+    euclidean: ClassVar[bool] = False
+    needed = (*Term.needed, "value", "dual_norm", "take")
+
+    @classmethod
+    def check_complete(cls) -> None:
+        """Raise an UnsupportedError that names the first part that the class leaves out."""
+        super().check_complete()
+        for flag, part in (("entrywise", "entry_costs"), ("euclidean", "groups")):
+            if getattr(cls, flag) and not cls.offers(part):
+                cls.refuse(f"class {cls.__name__} has {flag} = True and does not define {part}")
+        if cls.offers("cone_rows") and not cls.offers("cone_start"):
+            cls.refuse(f"class {cls.__name__} defines cone_rows and not cone_start")
+
+    @classmethod
+    def for_columns(cls, columns: int) -> Penalty:
+        """Return the penalty that a problem file means by this name, for a dictionary of P = `columns`."""
+        cls.refuse(f"class {cls.__name__} does not define for_columns, which a problem file needs")
+
+    def on_units(self, units: int) -> Penalty:
+        """Return the penalty on the output weights of a network whose units are no columns of the program."""
+        self.refuse("says nothing of a network whose units are no columns of the dictionary (on_units)")
+
     def value(self, weights: FloatArray) -> float:
         """Return ‖W‖."""
+        self.refuse("has no value")
 
-    @abstractmethod
     def dual_norm(self, gradient: FloatArray) -> float:
         """Return the dual norm of Dᵀu, (P, C); 0 where there are no columns."""
+        self.refuse("has no dual norm")
 
-    @abstractmethod
     def take(self, columns: IntArray) -> Penalty:
         """Return the penalty on some of the rows of W."""
+        self.refuse("does not say what it is on some of the columns")
 
-    def check(self, columns: int) -> None:  # noqa: B027 (a penalty on entries fits any W)
+    def check(self, columns: int) -> None:
         """Raise a ShapeError if the penalty does not fit W with this many rows."""
+
+    def groups(self, columns: int) -> IntArray | None:
+        """Return the group of every row of W, 0..G-1; None where rows do not belong together."""
+        return None
 
     @property
     def merges_columns(self) -> bool:
         """Whether equal columns may be merged without changing the optimum."""
-        return True
+        return self.uniform
+
+    @classmethod
+    def prices_jointly(cls) -> bool:
+        """Return whether a new pattern's price is the ℓ2 norm over its outputs; else it is their largest.
+
+        Raises
+        ------
+        UnsupportedError
+            It is neither, so that no oracle bounds it.
+        """
+        if not (cls.uniform or cls.euclidean):
+            cls.refuse("no oracle prices new patterns under it; only the l1 and group norms have that")
+        return cls.euclidean
+
+    def entry_costs(self, columns: int, outputs: int) -> FloatArray:
+        """Return the cost of |W_pc|, (P, C), of an entrywise penalty."""
+        self.refuse("no sum of costs of entries, has no QP form; use to_cone or to_cvxpy")
+
+    def cone_rows(self, columns: int, outputs: int) -> tuple[list[ConeRows], dict[str, FloatArray]]:
+        """Return rows that hold ‖W‖ down to the costs of variables of its own, and these costs by name.
+
+        λ multiplies the costs; a program has no other variables named as them.
+        """
+        self.refuse("has no conic form")
+
+    def cone_start(self, weights: FloatArray, price: FloatArray, regularization: float) -> ConeStart:
+        """Return its variables and duals in the conic form at W; `price` is Dᵀu."""
+        self.refuse("has no conic form")
+
+    def cvxpy(self, W: Any) -> Any:
+        """Return ‖W‖ as a cvxpy expression of a cvxpy variable (P, C)."""
+        self.refuse("has no cvxpy form")
 
 
 @dataclass(frozen=True)
@@ -45,8 +121,22 @@ class L1(Penalty):
     """Σ |W_pc|."""
 
     name = "l1"
+    entrywise = separable = uniform = True
     formula = "Σ |W_pc|"
     dual_formula = "max |Dᵀu|"
+    meanings = {
+        ("column", "bound"): (ENTRIES, "upper bound of |W[p,c]|"),
+        ("row", "W <= bound"): (ENTRIES, "W[p,c] <= bound[p,c]"),
+        ("row", "-W <= bound"): (ENTRIES, "-W[p,c] <= bound[p,c]"),
+        ("row", "price"): (ENTRIES, "|sum of u[i,c] over the rows i where pattern p fires| <= λ"),
+    }
+
+    @classmethod
+    def for_columns(cls, columns: int) -> L1:  # noqa: D102
+        return cls()
+
+    def on_units(self, units: int) -> L1:  # noqa: D102
+        return self
 
     def value(self, weights: FloatArray) -> float:  # noqa: D102
         return float(np.abs(weights).sum())
@@ -56,6 +146,33 @@ class L1(Penalty):
 
     def take(self, columns: IntArray) -> L1:  # noqa: D102
         return self
+
+    def entry_costs(self, columns: int, outputs: int) -> FloatArray:  # noqa: D102
+        return np.ones((columns, outputs))
+
+    def cone_rows(  # noqa: D102
+        self, columns: int, outputs: int
+    ) -> tuple[list[ConeRows], dict[str, FloatArray]]:
+        entries = columns * outputs
+        eye, zeros = sparse.eye_array(entries, format="csc"), np.zeros(entries)
+        return [
+            ConeRows("W <= bound", "nonnegative", {"W": eye, "bound": -eye}, zeros),
+            ConeRows("-W <= bound", "nonnegative", {"W": -eye, "bound": -eye}, zeros),
+        ], {"bound": np.ones(entries)}
+
+    def cone_start(  # noqa: D102
+        self, weights: FloatArray, price: FloatArray, regularization: float
+    ) -> ConeStart:
+        duals = {
+            row: by_output(np.maximum(regularization + sign * price, 0.0) / 2.0)
+            for row, sign in (("W <= bound", 1.0), ("-W <= bound", -1.0))
+        }
+        return ConeStart({"bound": by_output(np.abs(weights))}, duals)
+
+    def cvxpy(self, W: Any) -> Any:  # noqa: D102
+        import cvxpy as cp
+
+        return cp.sum(cp.abs(W))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +187,20 @@ class Group(Penalty):
 
     index: IntArray
     name = "group"
+    euclidean = True
     formula = "Σ_g ‖W_g‖₂"
     dual_formula = "max_g ‖(Dᵀu)_g‖₂"
+    meanings = {
+        ("column", "bound"): (GROUPS, "upper bound of the norm of the weights of group g"),
+        ("row", "price"): (GROUPS, "norm over group g of those sums of u <= λ"),
+    }
+
+    @classmethod
+    def for_columns(cls, columns: int) -> Group:  # noqa: D102
+        return cls(np.arange(columns))
+
+    def on_units(self, units: int) -> Group:  # noqa: D102
+        return self.for_columns(units)
 
     def check(self, columns: int) -> None:  # noqa: D102
         index = np.asarray(self.index)
@@ -79,6 +208,9 @@ class Group(Penalty):
             raise ShapeError(f"index: expected (P={columns},) whole numbers, got {index.dtype} {index.shape}")
         if columns and not np.array_equal(np.unique(index), np.arange(index.max() + 1)):
             raise ShapeError(f"index: expected groups 0..G-1, each with a member, got {np.unique(index)[:8]}")
+
+    def groups(self, columns: int) -> IntArray:  # noqa: D102
+        return self.index
 
     def norms(self, table: FloatArray) -> FloatArray:
         """Return the ℓ2 norm of every group of a (P, C) table."""
@@ -97,3 +229,76 @@ class Group(Penalty):
     def merges_columns(self) -> bool:
         """Two equal columns of one larger group are worth more than one: (c/2, c/2) has a smaller norm."""
         return len(np.unique(self.index)) == len(self.index)
+
+    def meaning(self, kind: str, block: str) -> tuple[str, str] | None:  # noqa: D102
+        if kind == "row" and block.startswith("group "):
+            return MEMBERS, "norm of the weights of group g <= its bound"
+        return super().meaning(kind, block)
+
+    def cone_rows(self, columns: int, outputs: int) -> tuple[list[ConeRows], dict[str, FloatArray]]:
+        """Return one second-order cone a group: its bound, then its entries of W."""
+        groups, rows = np.tile(self.index, outputs), []
+        count, entries = int(self.index.max()) + 1, columns * outputs
+        for g in range(count):
+            members = np.flatnonzero(groups == g)
+            size = len(members) + 1
+            parts = {
+                "W": picked((1 + np.arange(size - 1), members), -1.0, (size, entries)),
+                "bound": picked(([0], [g]), -1.0, (size, count)),
+            }
+            rows.append(ConeRows(f"group {g}", "second_order", parts, np.zeros(size), size))
+        return rows, {"bound": np.ones(count)}
+
+    def cone_start(  # noqa: D102
+        self, weights: FloatArray, price: FloatArray, regularization: float
+    ) -> ConeStart:
+        groups, flat = np.tile(self.index, weights.shape[1]), by_output(price)
+        duals = {
+            f"group {g}": np.append(regularization, -flat[groups == g]) for g in range(int(groups.max()) + 1)
+        }
+        return ConeStart({"bound": self.norms(weights)}, duals)
+
+    def cvxpy(self, W: Any) -> Any:  # noqa: D102
+        import cvxpy as cp
+
+        members = [np.flatnonzero(self.index == g) for g in range(int(self.index.max()) + 1)]
+        if all(len(rows) == 1 for rows in members):
+            return cp.sum(cp.norm(W, 2, axis=1))
+        return cp.sum(cp.hstack([cp.norm(W[rows], "fro") for rows in members]))
+
+
+PENALTIES: dict[str, type[Penalty]] = {}
+
+
+def register_penalty(penalty: type[Penalty]) -> None:
+    """Make a penalty known by its name, to problem files.
+
+    Raises
+    ------
+    ShapeError
+        Not a subclass of Penalty, or another one has its name.
+    UnsupportedError
+        It leaves out what every penalty of a problem file needs; the message names it.
+    """
+    if not (isinstance(penalty, type) and issubclass(penalty, Penalty)):
+        raise ShapeError(f"penalty: expected a subclass of Penalty, got {penalty!r}")
+    penalty.check_complete()
+    if not penalty.offers("for_columns"):
+        penalty.refuse(f"class {penalty.__name__} does not define for_columns, which a problem file needs")
+    if penalty.name in PENALTIES:
+        other = PENALTIES[penalty.name].__name__
+        raise ShapeError(f"penalty: {penalty.name!r} is registered already, as {other}")
+    PENALTIES[penalty.name] = penalty
+
+
+def get_penalty(name: str) -> type[Penalty]:
+    """Return the class of a penalty by its name; ShapeError where there is none."""
+    if not isinstance(name, str) or name not in PENALTIES:
+        match = get_close_matches(name, PENALTIES, n=1) if isinstance(name, str) else []
+        hint = f"; did you mean {match[0]!r}?" if match else ""
+        raise ShapeError(f"penalty: expected one of {', '.join(PENALTIES)}, got {name!r}{hint}")
+    return PENALTIES[name]
+
+
+for _penalty in (L1, Group):
+    register_penalty(_penalty)

@@ -69,6 +69,16 @@ class Block(Program):
         """What a solver must be able to do: a kind of `Capabilities.programs`."""
 
     @property
+    def details(self) -> str:
+        """What a program of its kind it is, as refusals say it."""
+        return self.name
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """Which of the forms "qp", "cone" and "cvxpy" it has."""
+        return "qp", "cone", "cvxpy"
+
+    @property
     @abstractmethod
     def shape(self) -> tuple[int, int]:
         """The shape of the table."""

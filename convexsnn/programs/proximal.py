@@ -18,15 +18,12 @@ from scipy import sparse
 
 from convexsnn.arrays import FloatArray, positive, real_array
 from convexsnn.errors import ShapeError
-from convexsnn.programs.cone_form import CONES, ConeForm, loss_rows
-from convexsnn.programs.cvxpy_form import cvxpy_loss
-from convexsnn.programs.losses import Loss
+from convexsnn.programs.cone_form import ConeForm, by_cone, cones_of
+from convexsnn.programs.loss import Loss
 from convexsnn.programs.mps import write_model
 from convexsnn.programs.point import Certificate, Point, relative_gap
 from convexsnn.programs.program import Block, TableCone, TableQP
-from convexsnn.programs.qp_form import QPForm, by_output
-
-KINDS = {"logistic": "exponential", "softmax": "exponential"}
+from convexsnn.programs.qp_form import QPForm, by_output, slack_columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +57,7 @@ class OutputBlock(Block):
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", real_array("targets", self.targets, ("R", "C")))
         rows, outputs = self.shape
+        self.loss.check_complete()
         self.loss.check(self.targets)
         for name, axes in (("center", (("R", rows), ("C", outputs))), ("sample_weights", (("R", rows),))):
             object.__setattr__(self, name, real_array(name, getattr(self, name), axes))
@@ -69,8 +67,14 @@ class OutputBlock(Block):
 
     @property
     def kind(self) -> str:
-        """What a solver must be able to do: "qp" or "exponential"."""
-        return KINDS.get(self.loss.name, "qp")
+        """What a solver must be able to do: "qp", or what the loss's cones ask for."""
+        return "qp" if self.loss.offers("quadratic_rows") else self.loss.cone_kind
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """Which of the forms "qp", "cone" and "cvxpy" the loss has."""
+        parts = {"qp": "quadratic_rows", "cone": "cone_rows", "cvxpy": "cvxpy"}
+        return tuple(form for form, part in parts.items() if self.loss.offers(part))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -137,19 +141,19 @@ class OutputBlock(Block):
     def to_qp(self) -> QPForm:
         """Return the block as a QP in q and slacks; UnsupportedError for logistic and softmax."""
         rows, count = self.loss.quadratic_rows(self.targets), self.targets.size
-        eye = sparse.eye_array(count, format="csc")
-        free, cost = np.full(count, np.inf), self._cost()
+        slacks = slack_columns(rows, self._cost(), count)
+        free = np.full(count + len(slacks.lower), np.inf)
         return TableQP(
             P=sparse.diags_array(
-                np.concatenate([np.full(count, self.penalty), rows.quadratic * cost]), format="csc"
+                np.concatenate([np.full(count, self.penalty), slacks.square]), format="csc"
             ).tocsc(),
-            q=np.concatenate([-self.penalty * by_output(self.center), rows.linear * cost]),
-            A=sparse.hstack([sparse.diags_array(by_output(rows.sign)), rows.side * eye], format="csc"),
+            q=np.concatenate([-self.penalty * by_output(self.center), slacks.linear]),
+            A=sparse.hstack([sparse.diags_array(by_output(rows.sign)), slacks.A], format="csc"),
             row_lower=by_output(rows.lower),
             row_upper=by_output(rows.upper),
-            lower=np.concatenate([-free, -free if rows.slack_is_free else 0.0 * cost]),
-            upper=np.concatenate([free, free]),
-            variables={"q": slice(0, count), "slack": slice(count, 2 * count)},
+            lower=np.concatenate([-free[:count], slacks.lower]),
+            upper=free,
+            variables={"q": slice(0, count), **slacks.variables},
             rows={"loss": slice(0, count)},
             outputs_to_rows=None,
             shape=self.shape,
@@ -157,21 +161,17 @@ class OutputBlock(Block):
 
     def to_cone(self) -> ConeForm:
         """Return the block in conic form."""
-        blocks, costs = loss_rows(self.loss, self.targets, self._cost())
-        blocks = sorted(blocks, key=lambda rows: CONES.index(rows.cone))
+        blocks, costs = self.loss.cone_rows(self.targets, self._cost())
+        blocks = by_cone(blocks)
         center, count = by_output(self.center), self.targets.size
         terms = {"z": (-self.penalty * center, np.full(count, self.penalty))}
         terms |= {k: (linear * (q == 0), linear * q) for k, (linear, q) in costs.items()}
-        cones: list[tuple[str, int]] = []
-        for rows in blocks:
-            size = len(rows.b) if rows.cone in ("zero", "nonnegative") else rows.size
-            cones += [(rows.cone, size)] * (len(rows.b) // size)
         return TableCone(
             P=sparse.diags_array(np.concatenate([square for _, square in terms.values()]), format="csc"),
             q=np.concatenate([linear for linear, _ in terms.values()]),
             A=sparse.block_array([[rows.parts.get(k) for k in terms] for rows in blocks], format="csc"),
             b=np.concatenate([rows.b for rows in blocks]),
-            cones=tuple(cones),
+            cones=cones_of(blocks),
             variables={"q": slice(0, count)},
             rows={},
             outputs_to_rows=None,
@@ -184,7 +184,7 @@ class OutputBlock(Block):
 
         q = cp.Variable(self.shape, name="W")
         near = 0.5 * self.penalty * cp.sum_squares(q - self.center)
-        total = cvxpy_loss(q, self.targets, self.loss, self.sample_weights[:, None])
+        total = self.loss.cvxpy(q, self.targets, self.sample_weights[:, None])
         return cp.Problem(cp.Minimize(total + near))
 
     def to_mps(self, path: str | os.PathLike[str]) -> None:

@@ -10,22 +10,23 @@ it leads from a solver's row duals back to u.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from convexsnn.arrays import FloatArray
 from convexsnn.bits import PackedBits
-from convexsnn.programs.losses import Loss
+from convexsnn.programs.loss import Loss
+from convexsnn.programs.penalties import Penalty
 from convexsnn.programs.point import Point
+from convexsnn.programs.rows import Matrix, QuadraticRows, by_output
 
-Matrix = Any  # scipy.sparse arrays carry no types
+__all__ = ["Matrix", "QPForm", "by_output", "qp_form", "slack_columns", "stacked_dictionary"]
 
 
 @dataclass(frozen=True, eq=False)
 class QPForm:
-    """A quadratic program whose variables are w⁺, w⁻ (W = w⁺ − w⁻) and one slack an output.
+    """A quadratic program whose variables are w⁺, w⁻ (W = w⁺ − w⁻) and the slacks of every output.
 
     Attributes
     ----------
@@ -60,46 +61,65 @@ class QPForm:
         return Point(weights.reshape(self.shape[1], -1).T, dual)
 
 
-def by_output(table: FloatArray) -> FloatArray:
-    """Flatten an R × C table output by output."""
-    return table.T.ravel()
-
-
 def stacked_dictionary(dictionary: PackedBits, outputs: int) -> Matrix:
     """Return the matrix of vec(W) -> vec(D W): D once an output, block-diagonal."""
     dense = sparse.csc_array(dictionary.toarray().astype(np.float64))
     return sparse.block_diag([dense] * outputs, format="csc") if outputs > 1 else dense
 
 
-def qp_form(
-    dictionary: PackedBits, targets: FloatArray, loss: Loss, row_scale: FloatArray, regularization: float
-) -> QPForm:
-    """Return the ℓ1 program as a QP: (sign · D)(w⁺ − w⁻) + side · s in [lower, upper]."""
-    rows, (entries, count) = (
-        loss.quadratic_rows(targets),
-        (dictionary.shape[1] * targets.shape[1], targets.size),
+@dataclass(frozen=True, eq=False)
+class SlackColumns:
+    """The columns of a loss's slacks in a QP: coefficients in the rows, costs, lower bounds, places."""
+
+    A: Matrix
+    square: FloatArray
+    linear: FloatArray
+    lower: FloatArray
+    variables: dict[str, slice]
+
+
+def slack_columns(rows: QuadraticRows, cost: FloatArray, first: int) -> SlackColumns:
+    """Return the columns of `rows.slacks`, from column `first` on; `cost` (R C,) is c a."""
+    count, slacks = len(cost), rows.slacks
+    eye, kinds = sparse.eye_array(count, format="csc"), list(slacks.values())
+    return SlackColumns(
+        A=sparse.hstack([eye * slack.side for slack in kinds], format="csc"),
+        square=np.concatenate([slack.quadratic * cost for slack in kinds]),
+        linear=np.concatenate([slack.linear * cost for slack in kinds]),
+        lower=np.concatenate([np.full(count, -np.inf if slack.free else 0.0) for slack in kinds]),
+        variables={name: slice(first + k * count, first + (k + 1) * count) for k, name in enumerate(slacks)},
     )
-    scale = by_output(np.broadcast_to(row_scale, targets.shape))
+
+
+def qp_form(
+    dictionary: PackedBits,
+    targets: FloatArray,
+    loss: Loss,
+    row_scale: FloatArray,
+    regularization: float,
+    penalty: Penalty,
+) -> QPForm:
+    """Return an entrywise program as a QP: (sign · D)(w⁺ − w⁻) + Σ side · s in [lower, upper]."""
+    shape = dictionary.shape[1], targets.shape[1]
+    costs = by_output(regularization * penalty.entry_costs(*shape))
+    rows, entries, count = loss.quadratic_rows(targets), len(costs), targets.size
+    slacks = slack_columns(rows, by_output(np.broadcast_to(row_scale, targets.shape)), 2 * entries)
     to_rows = sparse.diags_array(by_output(rows.sign), format="csc")
     columns = to_rows @ stacked_dictionary(dictionary, targets.shape[1])
-    slack = sparse.eye_array(count, format="csc") * rows.side
     zeros = np.zeros(2 * entries)
+    size = 2 * entries + len(slacks.linear)
     return QPForm(
-        P=sparse.diags_array(np.concatenate([zeros, rows.quadratic * scale]), format="csc").tocsc()
-        if rows.quadratic
-        else sparse.csc_array((2 * entries + count, 2 * entries + count)),
-        q=np.concatenate([zeros + regularization, rows.linear * scale]),
-        A=sparse.hstack([columns, -columns, slack], format="csc"),
+        P=sparse.diags_array(np.concatenate([zeros, slacks.square]), format="csc").tocsc()
+        if slacks.square.any()
+        else sparse.csc_array((size, size)),
+        q=np.concatenate([costs, costs, slacks.linear]),
+        A=sparse.hstack([columns, -columns, slacks.A], format="csc"),
         row_lower=by_output(rows.lower),
         row_upper=by_output(rows.upper),
-        lower=np.concatenate([zeros, np.full(count, -np.inf if rows.slack_is_free else 0.0)]),
-        upper=np.full(2 * entries + count, np.inf),
-        variables={
-            "w+": slice(0, entries),
-            "w-": slice(entries, 2 * entries),
-            "slack": slice(2 * entries, 2 * entries + count),
-        },
+        lower=np.concatenate([zeros, slacks.lower]),
+        upper=np.full(size, np.inf),
+        variables={"w+": slice(0, entries), "w-": slice(entries, 2 * entries), **slacks.variables},
         rows={"loss": slice(0, count)},
         outputs_to_rows=to_rows,
-        shape=(dictionary.shape[1], targets.shape[1]),
+        shape=shape,
     )

@@ -1,7 +1,7 @@
 """Units in which a solver's tolerances mean something.
 
 Solvers stop on absolute residuals, so that their gap depends on the units of λ, c and the targets. The
-scaled program has row scales of mean 1 and, for the squared loss, targets of largest size 1:
+scaled program has row scales of mean 1 and, for a homogeneous loss, targets of largest size 1:
 
     c a -> c a / κ,   y -> y / σ,   λ -> λ / (κ σ);       back: W = σ W',  u = κ σ u'
 """
@@ -39,7 +39,7 @@ def scale(program: L1Program) -> Scaled:
     """Return the program in solver units."""
     rows = program.scale * float(program.sample_weights.mean())
     targets = 1.0
-    if program.loss.name == "squared":
+    if program.loss.homogeneous:
         targets = float(np.abs(program.targets).max()) or 1.0
     scaled = replace(
         program,

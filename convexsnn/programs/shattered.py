@@ -32,12 +32,12 @@ import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, positive, real_array
 from convexsnn.distinct import unique_rows
-from convexsnn.errors import ShapeError, UnsupportedError
-from convexsnn.programs.losses import LOSSES, Loss
+from convexsnn.errors import ShapeError
+from convexsnn.programs.loss import Loss
+from convexsnn.programs.losses import get_loss
 from convexsnn.programs.penalties import L1, Penalty
 
 INSIDE = 1.0 - 1e-13  # strictly inside the dual's constraint, so that no later sum rounds out of it
-STEEPEST = {"hinge": 1.0, "squared_hinge": 1.0, "logistic": 0.5}  # |ℓ'(0)|
 
 
 def shattered_optimum(
@@ -65,17 +65,17 @@ def shattered_optimum(
     Raises
     ------
     UnsupportedError
-        Softmax or a group penalty: they couple the outputs.
+        A loss without such a closed form, as softmax; a penalty other than ℓ1.
     ShapeError
         Shapes that do not fit, targets that the loss does not take, a scale or λ not positive.
     """
-    name = loss if isinstance(loss, str) else loss.name
-    if name != "squared" and name not in STEEPEST:
-        raise UnsupportedError(f"loss {name}: all 0/1 patterns have a closed form for separable losses only")
-    if penalty.name != "l1":
-        raise UnsupportedError(f"penalty {penalty.name}: all 0/1 patterns have a closed form for l1 only")
+    loss = get_loss(loss)
+    if not loss.offers("shattered_side"):
+        loss.refuse("has no closed form over all 0/1 patterns")
+    if not penalty.uniform:
+        penalty.refuse("all 0/1 patterns have a closed form for l1 only")
     y = real_array("targets", targets, ("R", "C"))
-    LOSSES[name].check(y)
+    loss.check(y)
     scale = real_array("row_scale", np.reshape(row_scale, -1), (("R", len(y)),))
     if scale.min() <= 0:
         raise ShapeError(f"row_scale: {scale.min():g}; every scale must be positive")
@@ -86,10 +86,7 @@ def shattered_optimum(
             rows = np.flatnonzero(sign * y[:, c] > 0)
             if not len(rows):
                 continue
-            if name == "squared":
-                side, price = _squared_side(sign * y[rows, c], scale[rows], limit)
-            else:
-                side, price = _margin_side(name, scale[rows], limit)
+            side, price = loss.shattered_side(sign * y[rows, c], scale[rows], limit)
             z[rows, c], dual[rows, c] = sign * side, sign * _inside(price, limit)
     return z, dual
 
@@ -97,30 +94,6 @@ def shattered_optimum(
 def _inside(price: FloatArray, limit: float) -> FloatArray:
     total, most = float(price.sum()), limit * INSIDE
     return price if total <= most else price * (most / total)
-
-
-def _squared_side(y: FloatArray, scale: FloatArray, limit: float) -> tuple[FloatArray, FloatArray]:
-    """Return outputs and prices of the rows y > 0: the cap at which the prices sum to λ.
-
-    With drops δ_i = max(y) − y_i the cap is max(y) − t, Σ s_i (t − δ_i)₊ = λ. The k smallest drops give
-    t <= t_k = (λ + Σ s δ) / Σ s, with equality for the right k: all terms are positive, nothing cancels.
-    """
-    top = y.max()
-    drop = top - y
-    order = np.argsort(drop, kind="stable")
-    depth = ((limit + np.cumsum((scale * drop)[order])) / np.cumsum(scale[order])).min()
-    if depth >= top:
-        return np.zeros_like(y), scale * y
-    return np.minimum(y, top - depth), scale * np.maximum(depth - drop, 0.0)
-
-
-def _margin_side(name: str, scale: FloatArray, limit: float) -> tuple[FloatArray, FloatArray]:
-    """Return outputs and prices of the rows of one sign: all of them at the cap, all of one slope."""
-    share = limit / float(scale.sum())
-    if share >= STEEPEST[name]:
-        return np.zeros_like(scale), scale * STEEPEST[name]
-    cap = {"hinge": 1.0, "squared_hinge": 1.0 - share, "logistic": np.log1p((1.0 - 2.0 * share) / share)}
-    return np.full_like(scale, cap[name]), scale * share
 
 
 def layer_cake(z: FloatArray) -> tuple[BoolArray, FloatArray]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from convexsnn.bits import PackedBits
-from convexsnn.programs import L1, LOSSES, Group, L1Program, Penalty
-from convexsnn.solvers import SOLVERS, Capabilities, kind_of
+from convexsnn.programs import LOSSES, PENALTIES, L1Program
+from convexsnn.solvers import SOLVERS, Capabilities
 
-PENALTIES: dict[str, Penalty] = {"ℓ1": L1(), "group": Group(np.zeros(1, dtype=np.int64))}
+WRITTEN = {"l1": "ℓ1"}  # names that the table writes in another way
 
 
 def solver_table() -> str:
@@ -26,12 +26,13 @@ def solver_table() -> str:
 def _taken(capabilities: Capabilities, loss: str) -> str:
     """Return the penalties under which a solver takes a loss, each with its gap."""
     found = []
+    targets = np.array([[1.0, LOSSES[loss].low_target]])
     for name, penalty in PENALTIES.items():
-        targets = np.array([[1.0, 0.0 if loss == "softmax" else -1.0]])
-        program = L1Program(
-            PackedBits.from_array(np.ones((1, 1))), targets, LOSSES[loss], 1.0, penalty=penalty
-        )
+        one = PackedBits.from_array(np.ones((1, 1)))
+        program = L1Program(one, targets, LOSSES[loss], 1.0, penalty=penalty.for_columns(1))
         if capabilities.refusal(program) is None:
-            gap = f"{capabilities.gap[kind_of(program)]:.0e}".replace("e-0", "e-")
-            found.append(f"{name} {gap}{'*' if loss in capabilities.whole_weights else ''}")
+            gap = f"{capabilities.gap[program.kind]:.0e}".replace("e-0", "e-")
+            found.append(
+                f"{WRITTEN.get(name, name)} {gap}{'*' if loss in capabilities.whole_weights else ''}"
+            )
     return ", ".join(found) or "–"

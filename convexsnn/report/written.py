@@ -91,7 +91,11 @@ class Written:
         text = linear(in_sums(self.layout, "column", row.indices, row.data))
         if isinstance(self.form, QPForm):
             low, high = self.form.row_lower[index], self.form.row_upper[index]
-            return f"{text} = {low:.6g}" if low == high else f"{text} >= {low:.6g}"
+            if low == high:
+                return f"{text} = {low:.6g}"
+            if not np.isfinite(low):
+                return f"{text} <= {high:.6g}"
+            return f"{text} >= {low:.6g}" if not np.isfinite(high) else f"{low:.6g} <= {text} <= {high:.6g}"
         if self.form is None:
             return f"{text} = 0"
         kind, part, size = self._cone(index)
@@ -117,14 +121,18 @@ class Written:
         program, place = self.program, self.layout.place(index, "row")
         limit = f"{program.regularization:.6g}"
         if place.group is None:
+            if not program.penalty.uniform:
+                cost = program.penalty.entry_costs(*program.shape)[place.pattern, place.output]
+                limit = f"{program.regularization * cost:.6g}"
             row = self._by_row[[index]]
             return f"|{linear(in_sums(self.layout, 'column', row.indices, row.data))}| <= {limit}"
-        members = np.flatnonzero(program.penalty.index == place.group)  # type: ignore[attr-defined]
+        members = np.flatnonzero(program.penalty.groups(program.shape[0]) == place.group)
         entries = (members + program.shape[0] * np.arange(program.shape[1])[:, None]).ravel()
         rows = [self._by_row[[entry]] for entry in entries[:SHOWN]]
         sums = [linear(in_sums(self.layout, "column", row.indices, row.data)) for row in rows]
         more = f", … {len(entries)} in all" if len(entries) > SHOWN else ""
-        return f"norm of ({', '.join(sums)}{more}) <= {limit}"
+        norm = "norm" if program.penalty.euclidean else "dual norm"
+        return f"{norm} of ({', '.join(sums)}{more}) <= {limit}"
 
     def column(self, index: int) -> str:
         """Return a column's cost and bounds, and the rows that it is in."""
@@ -135,8 +143,9 @@ class Written:
             assert place.row is not None and place.output is not None
             y, scale = program.targets[place.row, place.output], program.row_scale[place.row, 0]
             head = f"{program.loss.dual_formula}, y = {y:.6g}, c a = {scale:.6g}"
-            if program.penalty.name == "group":
-                rows = np.unique(program.penalty.index[rows % program.shape[0]])  # type: ignore[attr-defined]
+            groups = program.penalty.groups(program.shape[0])
+            if groups is not None:
+                rows = np.unique(groups[rows % program.shape[0]])
                 values = np.ones(len(rows))
         elif self.form is None:
             head = "no cost of its own"

@@ -12,19 +12,20 @@ from convexsnn.dictionary.shattering import realise_all, shatters
 from convexsnn.distinct import unique_rows
 from convexsnn.lowering import Convexification, Lowered, definition_of, dual_at_zero
 from convexsnn.problem import Problem
-from convexsnn.programs import Point
-from convexsnn.programs.losses import LOSSES
+from convexsnn.programs import Point, get_loss, get_penalty
 from convexsnn.programs.shattered import layer_cakes, shattered_optimum
 
 
 def closed_form(problem: Problem, oracle: Oracle) -> tuple[Lowered, Point] | None:
     """Return the program on the optimum's own patterns, and the optimum; None where it cannot be had.
 
-    Asks for independent samples (`shatters`), the ℓ1 penalty, a loss that adds up over outputs, and a unit
-    in the weight box for each pattern.
+    Asks for independent samples (`shatters`), the ℓ1 penalty, a loss with that closed form, and a unit in
+    the weight box for each pattern.
     """
-    training, loss = problem.training, LOSSES[problem.training.loss]
-    if training.penalty != "l1" or not loss.separable or len(oracle.samples) < len(problem.inputs):
+    training, loss = problem.training, get_loss(problem.training.loss)
+    if not (get_penalty(training.penalty).uniform and loss.offers("shattered_side")):
+        return None
+    if len(oracle.samples) < len(problem.inputs):
         return None
     if not any(shatters(unit) for unit in oracle.units):
         return None

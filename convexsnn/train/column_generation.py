@@ -32,7 +32,7 @@ from convexsnn.errors import LoweringError, UnsupportedError
 from convexsnn.lowering import Convexification, Lowered, build_dictionary, definition_of, dual_at_zero
 from convexsnn.networks import Layer, Subnetwork
 from convexsnn.problem import Problem
-from convexsnn.programs import Certificate, L1Program, Point
+from convexsnn.programs import Certificate, L1Program, Point, get_penalty
 from convexsnn.solvers import Solution, Solver, Status, failure, solve
 from convexsnn.train.closed_form import closed_form
 from convexsnn.training.budget import Progress
@@ -116,7 +116,7 @@ class ColumnGeneration:
         self.deadline = np.inf if time_limit is None else self.begun + time_limit
         self.progress = progress
         self.definition = definition_of(problem)
-        self.group = problem.training.penalty == "group"
+        self.group = get_penalty(problem.training.penalty).prices_jointly()
         self.samples, self.row_of = distinct_rows(problem.distinct, problem.network.supervise)
         self.oracle: Oracle | None = None
         self.search: LocalSearch | DeepSearch | CascadeSearch

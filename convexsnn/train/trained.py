@@ -9,14 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from convexsnn.dictionary.sources import get_source
 from convexsnn.errors import LoweringError
 from convexsnn.lowering import definition_of
 from convexsnn.networks import Network
 from convexsnn.problem import Problem
-from convexsnn.programs import L1, Group, L1Program
+from convexsnn.programs import L1Program
 from convexsnn.simulate import Trace, simulate
 from convexsnn.train.admm_result import admm_problem, run_admm
 from convexsnn.training.budget import Budget
@@ -137,7 +135,7 @@ def _by_gradients(problem: Problem, budget: Budget) -> list[Trained]:
 def network_objective(program: L1Program, network: Network, trace: Trace) -> float:
     """Return the objective of a network from its simulated outputs and its output weights."""
     table = trace.outputs.reshape(program.targets.shape)
-    penalty = L1() if program.penalty.name == "l1" else Group(np.arange(len(network.output_weights)))
+    penalty = program.penalty.on_units(len(network.output_weights))
     losses = program.row_scale[:, 0] @ program.loss.value(table, program.targets)
     return float(losses + program.regularization * penalty.value(network.output_weights))
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from convexsnn.arrays import FloatArray, IntArray
 from convexsnn.networks import Network
 from convexsnn.problem import Problem
-from convexsnn.programs.losses import LOSSES
+from convexsnn.programs.losses import get_loss
 from convexsnn.simulate import simulate
 
 SAMPLES_AT_A_TIME = 4096  # in the simulator, so that its spikes fit in memory
@@ -47,7 +47,7 @@ def score_of_outputs(
     """
     code = problem.target_code
     wanted = code.values(name, targets, len(outputs))
-    losses = LOSSES[problem.training.loss].value(outputs.reshape(wanted.shape), wanted)
+    losses = get_loss(problem.training.loss).value(outputs.reshape(wanted.shape), wanted)
     shares = code.accuracies(outputs, name, targets)
     return Score(float(np.mean(weights * losses)), None if shares is None else float(np.mean(shares)))
 
