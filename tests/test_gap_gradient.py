@@ -42,7 +42,7 @@ def test_column_generation_begins_with_the_networks_patterns(monkeypatch):
     layers = tuple(replace(layer, width=6) for layer in problem.network.layers)
     spec = replace(problem.gradient, epochs=60, batch=4, learning_rate=0.02, seed=1)
     network = replace(problem.network, layers=layers, subnetworks=1)
-    sampled = replace(problem.dictionary, source="sample")
+    sampled = replace(problem.dictionary, source="gaussian")
     made = replace(problem, gradient=spec, network=network, dictionary=sampled)
     trained = train_gradient(made).network
     starts, run = [], ColumnGeneration.run
