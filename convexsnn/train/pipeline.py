@@ -212,6 +212,7 @@ def _with_solver(
     problem: Problem, solver: str | Solver | None, tolerance: float | None, time_limit: float | None
 ) -> Problem:
     """Return the problem with what the caller asked for in its place, so that it is also what is saved."""
+    check_limits(problem.solver.tolerance if tolerance is None else tolerance, time_limit)
     given = {
         "name": solver.name if isinstance(solver, Solver) else solver,
         "tolerance": tolerance,
@@ -298,7 +299,6 @@ def train_convex(
 
     clock = [time.perf_counter()]
     spec = problem.solver
-    check_limits(spec.tolerance, spec.time_limit)
     if not isinstance(solver, Solver) and spec.name != "auto":
         get_solver(spec.name)
     report("dictionary")
