@@ -219,8 +219,7 @@ def _with_solver(
     problem: Problem, solver: str | Solver | None, tolerance: float | None, time_limit: float | None
 ) -> Problem:
     """Return the problem with what the caller asked for in its place, so that it is also what is saved."""
-    spec = problem.solver
-    check_limits(spec.tolerance if tolerance is None else tolerance, time_limit)
+    check_limits(problem.solver.tolerance if tolerance is None else tolerance, time_limit)
     given = {
         "name": solver.name if isinstance(solver, Solver) else solver,
         "tolerance": tolerance,
