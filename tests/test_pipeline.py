@@ -15,7 +15,7 @@ from convexsnn.errors import ProblemFileError, ShapeError, SolverFailed, Unsuppo
 from convexsnn.networks.files import layer_arrays
 from convexsnn.problem import Problem, library, load_problem
 from convexsnn.programs import Point, presolve
-from convexsnn.solvers import Capabilities, Solution, Solver, Status
+from convexsnn.solvers import Answer, Capabilities, Solver, Status
 from convexsnn.train import train
 from convexsnn.train.admm_result import verify_admm_folder
 
@@ -156,9 +156,8 @@ class Fake(Solver):
     def __init__(self, status):
         self.status = status
 
-    def solve(self, program, **_):
-        point = Point(np.zeros(program.shape))
-        return Solution(point, self.status, program.certify(point), self.name, "in my own words")
+    def run(self, program, request):
+        return Answer(Point(np.zeros(program.shape)), "in my own words", self.status)
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.INFEASIBLE, Status.UNBOUNDED])
