@@ -78,7 +78,7 @@ class SpikingConvolution(nn.Module):
         return self.fire(self.current(signal))
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Two 3 × 3 layers, or a bottleneck of three, and what goes past them."""
 
     def __init__(
@@ -167,7 +167,7 @@ class ResidualNetwork(nn.Module):
             for stage, count in enumerate(blocks):
                 for k in range(count):
                     stride = 2 if stage and not k else 1
-                    made.append(Block(before, width << stage, stride, bottleneck, *settings))
+                    made.append(ResidualBlock(before, width << stage, stride, bottleneck, *settings))
                     before = made[-1].filters
             self.blocks = nn.ModuleList(made)
             self.readout = nn.Linear(before, outputs)

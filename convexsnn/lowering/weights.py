@@ -61,10 +61,6 @@ class Weights:
             layers, self.output.astype(np.float64), spec.readout, spec.supervise, spec.readout_leak
         )
 
-    def is_finite(self) -> bool:
-        """Return whether every weight is a finite number."""
-        return all(np.isfinite(self.table(k)).all() for k in range(len(self.layers) + 1))
-
 
 @dataclass(eq=False)
 class Sums:

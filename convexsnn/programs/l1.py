@@ -105,6 +105,16 @@ class L1Program(Program):
         """What a program of its kind it is, as refusals say it."""
         return f"loss {self.loss.name}, penalty {self.penalty.name}"
 
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """Which of the forms "qp", "cone" and "cvxpy" both loss and penalty have."""
+        parts = (("qp", "quadratic_rows", "entry_costs"), ("cone", "cone_rows", "cone_rows"))
+        return tuple(
+            form
+            for form, of_loss, of_penalty in (*parts, ("cvxpy", "cvxpy", "cvxpy"))
+            if self.loss.offers(of_loss) and self.penalty.offers(of_penalty)
+        )
+
     @cached_property
     def row_scale(self) -> FloatArray:
         """C a, (R, 1): what multiplies each row's loss."""

@@ -82,6 +82,11 @@ class Block(Program):
         return self.name
 
     @property
+    def forms(self) -> tuple[str, ...]:
+        """Which of the forms "qp", "cone" and "cvxpy" it has."""
+        return "qp", "cone", "cvxpy"
+
+    @property
     @abstractmethod
     def shape(self) -> tuple[int, int]:
         """The shape of the table."""

@@ -71,6 +71,12 @@ class OutputBlock(Block):
         return "qp" if self.loss.offers("quadratic_rows") else self.loss.cone_kind
 
     @property
+    def forms(self) -> tuple[str, ...]:
+        """Which of the forms "qp", "cone" and "cvxpy" the loss has."""
+        parts = {"qp": "quadratic_rows", "cone": "cone_rows", "cvxpy": "cvxpy"}
+        return tuple(form for form, part in parts.items() if self.loss.offers(part))
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(R, C), the shape of q."""
         return self.targets.shape[0], self.targets.shape[1]

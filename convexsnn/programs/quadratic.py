@@ -37,26 +37,6 @@ ROUNDING = 1e-12  # of the largest eigenvalue: what an eigenvalue of Q may be wr
 CANCELLED = 1e-6  # of the terms' sizes: an objective below it is mostly their rounding
 
 
-SQUARINGS = 5
-
-
-def largest_eigenvalue(matrix: FloatArray) -> float:
-    """Return an upper bound of the largest eigenvalue of a positive semidefinite (k, k) array.
-
-    ‖Q^p‖_F^{1/p} with p = 32 is above it by a factor of at most k^{1/64}; five products, no factorization.
-    """
-    power, bound, exponent = matrix.astype(np.float64), 1.0, 1.0
-    for k in range(SQUARINGS + 1):
-        size = float(np.linalg.norm(power))
-        if size == 0.0:
-            return 0.0
-        bound *= size**exponent
-        if k < SQUARINGS:
-            power = power / size
-            power, exponent = power @ power, exponent / 2.0
-    return bound * (1.0 + 1e-12)
-
-
 def _above(table: FloatArray) -> float:
     """Return a number that rounding cannot put below the largest eigenvalue of a symmetric matrix."""
     slack = 1e-6 + len(table) * float(np.finfo(table.dtype).eps)
