@@ -69,7 +69,7 @@ def solvers(as_json: JsonOption = False) -> None:
     from convexsnn.solvers import SOLVERS, installed
 
     rows: list[dict[str, Any]] = []
-    for name, (cls, _) in SOLVERS.items():
+    for name, cls in SOLVERS.items():
         can = cls.capabilities
         rows.append({
             "name": name, "installed": installed(name), "programs": sorted(can.programs), "duals": can.duals,

@@ -10,8 +10,8 @@ from small_programs import dual_norm, make_program, slow_objective
 from convexsnn.programs import Point
 from convexsnn.solvers import (
     SOLVERS,
+    Answer,
     Capabilities,
-    Solution,
     Solver,
     Status,
     get_solver,
@@ -41,8 +41,8 @@ BACKENDS = {
     "cvxpy:scs": dict.fromkeys(KINDS, 1e-4),
     "cvxpy:osqp": {"lp": 1e-4, "qp": 1e-4},
 }
-METHODS = [f"{name}:{method}" for name, (cls, _) in SOLVERS.items() for method in cls.methods or ()]
-CAN = {name: cls.capabilities for name, (cls, _) in SOLVERS.items()}
+METHODS = [f"{name}:{method}" for name, cls in SOLVERS.items() for method in cls.methods or ()]
+CAN = {name: cls.capabilities for name, cls in SOLVERS.items()}
 CAN |= {name: get_solver(name).capabilities for name in METHODS}
 CAN |= {name: replace(CAN["cvxpy"], programs=frozenset(gap), gap=gap) for name, gap in BACKENDS.items()}
 GAPS = {name: can.gap for name, can in CAN.items()}
@@ -110,7 +110,10 @@ class Stub(Solver):
     def __init__(self, point=None, status=Status.OPTIMAL):
         self.point, self.status, self.asked = point, status, []
 
-    def solve(self, program, **settings):
-        self.asked.append((program, settings))
+    def known_options(self):
+        return ("a",)
+
+    def run(self, program, request):
+        self.asked.append((program, request))
         point = Point(np.zeros(program.shape)) if self.point is None else self.point
-        return Solution(point, self.status, program.certify(point), self.name)
+        return Answer(point, status=self.status)

@@ -1,6 +1,7 @@
 """λ paths: certified and monotone, started from the last point, chosen on samples that no row has seen."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from convexsnn.programs import Point
 from convexsnn.report.plots import plot_path
 from convexsnn.roads import train
 from convexsnn.simulate import simulate
-from convexsnn.solvers import Capabilities, Solution, Solver, Status, get_solver, solve
+from convexsnn.solvers import Answer, Capabilities, Solver, Status, get_solver, solve
 from convexsnn.train import lower, path, reconstruct
 from convexsnn.train.words import path_text
 
@@ -90,10 +91,11 @@ class Watched(Solver):
     def __init__(self, seconds=0.0, pass_start=True):
         self.seconds, self.pass_start, self.starts = seconds, pass_start, []
 
-    def solve(self, program, *, start=None, **settings):
-        self.starts.append(start)
+    def run(self, program, request):
+        self.starts.append(request.start)
         time.sleep(self.seconds)
-        return get_solver("working_set").solve(program, start=start if self.pass_start else None, **settings)
+        start = request.start if self.pass_start else None
+        return get_solver("working_set").run(program, replace(request, start=start))
 
 
 def test_each_row_starts_at_the_last_point():
@@ -266,9 +268,8 @@ class Broken(Solver):
     name = "broken"
     capabilities = Capabilities(frozenset({"qp"}), {}, False, False, False)
 
-    def solve(self, program, **_):
-        point = Point(np.zeros(program.shape))
-        return Solution(point, Status.INFEASIBLE, program.certify(point), self.name, "its words")
+    def run(self, program, request):
+        return Answer(Point(np.zeros(program.shape)), "its words", Status.INFEASIBLE)
 
 
 def test_a_solver_that_fails_ends_the_path():

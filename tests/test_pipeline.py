@@ -16,7 +16,7 @@ from convexsnn.networks.files import layer_arrays
 from convexsnn.problem import Problem, library, load_problem
 from convexsnn.programs import Point, presolve
 from convexsnn.roads import train
-from convexsnn.solvers import Capabilities, Solution, Solver, Status
+from convexsnn.solvers import Answer, Capabilities, Solver, Status
 
 SHIPPED = {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in library().glob("*.toml")}
 BY_ADMM = [name for name, tables in SHIPPED.items() if tables["training"].get("method") == "admm"]
@@ -155,9 +155,8 @@ class Fake(Solver):
     def __init__(self, status):
         self.status = status
 
-    def solve(self, program, **_):
-        point = Point(np.zeros(program.shape))
-        return Solution(point, self.status, program.certify(point), self.name, "in my own words")
+    def run(self, program, request):
+        return Answer(Point(np.zeros(program.shape)), "in my own words", self.status)
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.INFEASIBLE, Status.UNBOUNDED])

@@ -1,5 +1,7 @@
 """What solve does around a solver: presolve, outputs apart, starts, progress; names, kinds and refusals."""
 
+from itertools import count
+
 import numpy as np
 import pytest
 from small_programs import ROWS, make_program
@@ -103,17 +105,20 @@ def test_a_solver_is_given_the_presolved_program_and_the_settings():
     program = make_program("hinge", rows=3 * ROWS, dictionary=np.tile(np.eye(ROWS), (3, 1)))
     stub = Stub()
     solve(program, stub, tolerance=1e-3, options={"a": 1})
-    ((reduced, settings),) = stub.asked
+    ((reduced, request),) = stub.asked
     assert reduced.dictionary.rows < program.dictionary.rows
-    assert settings.pop("progress")("half way", 0.5) is False  # nobody watches, nobody stops it
-    assert settings == {"tolerance": 1e-3, "time_limit": None, "start": None, "options": {"a": 1}}
+    assert request.told_to_stop("half way", 0.5) is False  # nobody watches, nobody stops it
+    assert (request.tolerance, request.left, request.start) == (1e-3, None, None)
+    assert request.options == {"a": 1}
 
 
-def test_the_time_limit_of_a_later_output_is_what_is_left():
-    stub = Stub()
-    solve(make_program("hinge", outputs=3), stub, time_limit=100.0)
-    limits = [settings["time_limit"] for _, settings in stub.asked]
-    assert 100.0 > limits[0] > limits[1] > limits[2] > 99.0
+def test_the_time_limit_of_a_later_output_is_what_is_left(monkeypatch):
+    ticks, stub, program = count(), Stub(), make_program("hinge", outputs=3)
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(ticks)))  # a second a look
+    solve(program, stub, time_limit=100.0)
+    deadlines = [request.deadline for _, request in stub.asked]
+    assert len(deadlines) == 3 and np.ptp(deadlines) == 0.0  # one for all of them
+    assert stub.asked[-1][1].left < 100.0
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
@@ -121,7 +126,7 @@ def test_a_start_reaches_the_solver_output_by_output(outputs):
     program, stub = make_program("hinge", outputs=outputs), Stub()
     start = Point(np.random.default_rng(3).standard_normal(program.shape))
     solve(program, stub, start=start)
-    given = np.concatenate([settings["start"].weights for _, settings in stub.asked], axis=1)
+    given = np.concatenate([request.start.weights for _, request in stub.asked], axis=1)
     assert np.array_equal(given, start.weights)  # random columns: presolve keeps them all
 
 
@@ -183,14 +188,14 @@ def test_kinds_are_those_of_the_capabilities():
     for kind, cases in SMALL.items():
         assert {kind_of(make_program(*case)) for case in cases} == {kind}
     assert kind_of(make_program("logistic", "units")) == "exponential"
-    for cls, _ in SOLVERS.values():
+    for cls in SOLVERS.values():
         assert cls.capabilities.programs <= set(KINDS)
         assert set(cls.capabilities.gap) == cls.capabilities.programs
 
 
 @registered
 def test_a_solver_is_named_as_it_is_registered(name):
-    cls, _ = SOLVERS[name]
+    cls = SOLVERS[name]
     assert cls.name == name
     assert isinstance(get_solver(name), cls)
 
@@ -208,7 +213,7 @@ def test_auto_takes_every_kind(kind):
 def test_a_program_that_a_solver_does_not_take_is_refused_with_an_alternative(name, case):
     skip_without(name)
     program = make_program(*case)
-    able = [other for other, (cls, _) in SOLVERS.items() if not cls.capabilities.refusal(program)]
+    able = [other for other, cls in SOLVERS.items() if not cls.capabilities.refusal(program)]
     with pytest.raises(UnsupportedError, match=name) as caught:
         solve(program, name)
     assert program.loss.name in str(caught.value)

@@ -201,9 +201,10 @@ def test_the_gap_and_not_the_solver_says_what_is_optimal():
 def test_a_block_is_given_as_it_is_and_without_a_start():
     block, stub = programs("lifted, joint")[0].block, Taker()
     solve(block, stub, start=Point(np.ones(block.shape)), options={"a": 1}, tolerance=1e-3)
-    ((given, settings),) = stub.asked
-    assert given is block
-    assert settings == {"tolerance": 1e-3, "time_limit": None, "options": {"a": 1}, "progress": None}
+    ((program, request),) = stub.asked
+    assert program is block
+    assert (request.tolerance, request.left, request.start, request.progress) == (1e-3, None, None, None)
+    assert request.options == {"a": 1}
     with pytest.raises(ShapeError, match="start: expected weights"):
         solve(block, stub, start=Point(np.ones((1, 1))))
 
@@ -226,11 +227,11 @@ def test_no_time_and_being_told_to_stop_leave_a_point():
 
 
 def test_the_first_failure_is_not_the_last_word(monkeypatch):
-    def fails(solver, program, **settings):
+    def fails(solver, program, request):
         raise SolverFailed("solver clarabel: no")
 
     block = programs("published")[-1].block
-    monkeypatch.setattr(SOLVERS["clarabel"][0], "solve", fails)
+    monkeypatch.setattr(SOLVERS["clarabel"], "run", fails)
     assert_proved(block, solve(block), 1e-6)
     with pytest.raises(SolverFailed, match="no"):
         solve(block, "clarabel")

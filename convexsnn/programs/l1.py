@@ -65,6 +65,7 @@ class L1Program(Program):
     sample_weights: FloatArray = None  # type: ignore[assignment]
     scale: float = None  # type: ignore[assignment]
     penalty: Penalty = L1()
+    over_dictionary = True
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__

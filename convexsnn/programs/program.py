@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from convexsnn.arrays import FloatArray
 from convexsnn.programs.cone_form import ConeForm
@@ -13,7 +13,15 @@ from convexsnn.programs.qp_form import QPForm
 
 
 class Program(ABC):
-    """An explicit convex program; immutable, and the only judge of its own points."""
+    """An explicit convex program; immutable, and the only judge of its own points.
+
+    Attributes
+    ----------
+    over_dictionary : bool
+        Whether its unknowns are weights of the columns of a dictionary.
+    """
+
+    over_dictionary: ClassVar[bool] = False
 
     @abstractmethod
     def describe(self) -> str:

@@ -15,7 +15,7 @@ def solver_table() -> str:
     """Return one row a solver: by loss the penalties and the gaps that it reaches, then what else it does."""
     heads = ["solver", *(f"`{loss}`" for loss in LOSSES), "duals", "start", "time limit", "extra"]
     rows = [heads, ["---"] * len(heads)]
-    for name, (cls, _) in SOLVERS.items():
+    for name, cls in SOLVERS.items():
         can = cls.capabilities
         flags = ["yes" if flag else "no" for flag in (can.duals, can.warm_start, can.time_limit)]
         extra = f"`{can.extra}`" if can.extra else ""

@@ -1,12 +1,17 @@
 """Hands for the programs; nothing here knows what a network is."""
 
+from convexsnn.solvers.capabilities import Capabilities, kind_of
 from convexsnn.solvers.failure import failure
-from convexsnn.solvers.registry import SOLVERS, check_limits, get_solver, installed, solve
-from convexsnn.solvers.solver import Capabilities, Solution, Solver, Status, kind_of
+from convexsnn.solvers.registry import AUTO, SOLVERS, get_solver, installed, register_solver
+from convexsnn.solvers.solver import Answer, Request, Solution, Solver, Status, check_limits
+from convexsnn.solvers.solving import solve
 
 __all__ = [
+    "AUTO",
     "SOLVERS",
+    "Answer",
     "Capabilities",
+    "Request",
     "Solution",
     "Solver",
     "Status",
@@ -15,5 +20,6 @@ __all__ = [
     "get_solver",
     "installed",
     "kind_of",
+    "register_solver",
     "solve",
 ]

@@ -42,15 +42,17 @@ def solve_block(
         if progress is not None and progress(f"{solver.name}: {block.name}", 0.0) is True:
             break
         try:
-            found = solver.solve(
+            solution = solver.solve(
                 block, tolerance=tolerance, time_limit=left, options=options, progress=progress
             )
         except SolverFailed as error:
             failure = error
             continue
-        found = replace(found, point=replace(found.point, weights=block.inside(found.point.weights)))
-        if best is None or found.certificate.gap < best.certificate.gap:
-            best = found
+        solution = replace(
+            solution, point=replace(solution.point, weights=block.inside(solution.point.weights))
+        )
+        if best is None or solution.certificate.gap < best.certificate.gap:
+            best = solution
         if best.certificate.gap <= tolerance:
             return replace(best, status=Status.OPTIMAL)
     if best is None and failure is not None:

@@ -15,10 +15,51 @@ from typing import Any
 import numpy as np
 
 from convexsnn.arrays import FloatArray
-from convexsnn.programs import Group, L1Program
+from convexsnn.programs import L1Program
 from convexsnn.programs.qp_form import by_output
+from convexsnn.solvers.capabilities import Capabilities, copies
 from convexsnn.solvers.rounds import InRounds, Step
-from convexsnn.solvers.solver import Capabilities, copies
+
+
+def _squared(program: L1Program, celer_path: Any, settings: Mapping[str, Any]) -> Step:
+    """Return a round for all outputs with the squared loss, sample weights in the rows of X and y."""
+    rows, outputs = np.sqrt(program.row_scale), program.shape[1]
+    x = np.kron(np.eye(outputs), rows * program.dictionary.toarray())
+    y, index = by_output(rows * program.targets), program.penalty.groups(program.shape[0])
+    asked = {"X": np.asfortranarray(x), "y": y, "alphas": [program.regularization / len(y)], **settings}
+    asked |= {"pb": "lasso"}
+    if index is not None:
+        index = np.tile(index, outputs)
+        groups = [np.flatnonzero(index == g).tolist() for g in range(int(index.max()) + 1)]
+        asked |= {"pb": "grouplasso", "groups": groups}
+
+    def step(weights: FloatArray, accuracy: float) -> tuple[FloatArray, FloatArray]:
+        _, w, _, theta = celer_path(**asked, coef_init=by_output(weights), tol=accuracy, return_thetas=True)
+        dual = rows * (len(y) * theta[0]).reshape(outputs, -1).T
+        return w[:, 0].reshape(outputs, -1).T, dual
+
+    return step
+
+
+def _logistic(program: L1Program, celer_path: Any, settings: Mapping[str, Any]) -> Step:
+    """Return a round for one output with the logistic loss, rows repeated by their weights."""
+    times = copies(program.sample_weights)
+    assert times is not None  # else it was refused
+    x = np.repeat(program.dictionary.toarray().astype(np.float64), times, axis=0)
+    y, first = np.repeat(program.targets[:, 0], times), np.cumsum(times) - times
+    unit = float(program.row_scale[0, 0]) / int(times[0])
+    asked = {"X": np.asfortranarray(x), "y": y, "alphas": [program.regularization / unit], **settings}
+
+    def step(weights: FloatArray, accuracy: float) -> tuple[FloatArray, FloatArray]:
+        _, w, _, theta = celer_path(
+            **asked, pb="logreg", coef_init=weights[:, 0], tol=accuracy, return_thetas=True
+        )
+        return w, program.row_scale * theta[0][first][:, None]
+
+    return step
+
+
+ROUNDS = {"squared": _squared, "logistic": _logistic}
 
 
 class Celer(InRounds):
@@ -33,49 +74,14 @@ class Celer(InRounds):
         warm_start=True,
         time_limit=True,
         extra="fast",
-        losses=frozenset({"squared", "logistic"}),
+        losses=frozenset(ROUNDS),
         whole_weights=frozenset({"logistic"}),
+        penalties=frozenset({"uniform", "euclidean"}),
+        chooses_columns=True,
     )
+    package = "celer"
 
     def prepare(self, program: L1Program, options: Mapping[str, Any]) -> Step:  # noqa: D102
         from celer.homotopy import celer_path
 
-        settings = {key: options[key] for key in self.known}
-        if program.loss.name == "logistic":
-            return _logistic(program, celer_path, settings)
-        rows, outputs = np.sqrt(program.row_scale), program.shape[1]
-        x = np.kron(np.eye(outputs), rows * program.dictionary.toarray())
-        y = by_output(rows * program.targets)
-        given = {"X": np.asfortranarray(x), "y": y, "alphas": [program.regularization / len(y)], **settings}
-        given |= {"pb": "lasso"}
-        if isinstance(program.penalty, Group):
-            index = np.tile(program.penalty.index, outputs)
-            groups = [np.flatnonzero(index == g).tolist() for g in range(int(index.max()) + 1)]
-            given |= {"pb": "grouplasso", "groups": groups}
-
-        def step(weights: FloatArray, accuracy: float) -> tuple[FloatArray, FloatArray]:
-            _, w, _, theta = celer_path(
-                **given, coef_init=by_output(weights), tol=accuracy, return_thetas=True
-            )
-            dual = rows * (len(y) * theta[0]).reshape(outputs, -1).T
-            return w[:, 0].reshape(outputs, -1).T, dual
-
-        return step
-
-
-def _logistic(program: L1Program, celer_path: Any, settings: Mapping[str, Any]) -> Step:
-    """Return a round for one output with the logistic loss, rows repeated by their weights."""
-    times = copies(program.sample_weights)
-    assert times is not None  # else it was refused
-    x = np.repeat(program.dictionary.toarray().astype(np.float64), times, axis=0)
-    y, first = np.repeat(program.targets[:, 0], times), np.cumsum(times) - times
-    unit = float(program.row_scale[0, 0]) / int(times[0])
-    given = {"X": np.asfortranarray(x), "y": y, "alphas": [program.regularization / unit], **settings}
-
-    def step(weights: FloatArray, accuracy: float) -> tuple[FloatArray, FloatArray]:
-        _, w, _, theta = celer_path(
-            **given, pb="logreg", coef_init=weights[:, 0], tol=accuracy, return_thetas=True
-        )
-        return w, program.row_scale * theta[0][first][:, None]
-
-    return step
+        return ROUNDS[program.loss.name](program, celer_path, {key: options[key] for key in self.known})

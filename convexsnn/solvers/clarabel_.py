@@ -9,15 +9,13 @@ objectives" (2024).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from convexsnn.errors import SolverFailed
-from convexsnn.programs import AnyProgram, Point
-from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status, refuse_unknown
+from convexsnn.programs import AnyProgram
+from convexsnn.solvers.capabilities import Capabilities
+from convexsnn.solvers.solver import Answer, Request, Solver, finite
 
 GAP = {"lp": 1e-8, "qp": 1e-8, "cone": 1e-8, "logistic": 1e-7, "exponential": 1e-7}  # these stall near 1e-8
 
@@ -30,22 +28,18 @@ class Clarabel(Solver):
         programs=frozenset(GAP), gap=GAP, duals=True, warm_start=False, time_limit=True, standard_forms=True
     )
 
-    def solve(  # noqa: D102
-        self,
-        program: AnyProgram,
-        *,
-        tolerance: float = 1e-6,
-        time_limit: float | None = None,
-        start: Point | None = None,
-        options: Mapping[str, Any] | None = None,
-        progress: Progress | None = None,
-    ) -> Solution:
+    package = "clarabel"
+
+    def known_options(self) -> list[str]:  # noqa: D102
         import clarabel
 
-        begun = time.perf_counter()
-        settings, options = clarabel.DefaultSettings(), options or {}
-        refuse_unknown(self.name, options, [name for name in dir(settings) if not name.startswith("_")])
-        accuracy = float(np.clip(tolerance * 1e-2, 1e-11, 1e-8))
+        return [name for name in dir(clarabel.DefaultSettings()) if not name.startswith("_")]
+
+    def run(self, program: AnyProgram, request: Request) -> Answer:  # noqa: D102
+        import clarabel
+
+        settings, form = clarabel.DefaultSettings(), program.to_cone()
+        accuracy = float(np.clip(request.tolerance * 1e-2, 1e-11, 1e-8))
         ours = {
             "verbose": False,
             "direct_solve_method": "qdldl",
@@ -53,7 +47,6 @@ class Clarabel(Solver):
             "tol_gap_rel": accuracy,
             "tol_feas": accuracy,
         }
-        form = program.to_cone()
         makers = {
             "zero": clarabel.ZeroConeT,
             "nonnegative": clarabel.NonnegativeConeT,
@@ -61,30 +54,22 @@ class Clarabel(Solver):
             "exponential": lambda size: clarabel.ExponentialConeT(),
         }
         cones = [makers[kind](size) for kind, size in form.cones]
+        left = request.left
+        if left is not None:
+            ours["time_limit"] = left
         try:
-            if time_limit is not None:
-                settings.time_limit = max(time_limit - (time.perf_counter() - begun), 1e-9)
-            for key, value in {**ours, **options}.items():
+            for key, value in {**ours, **request.options}.items():
                 setattr(settings, key, value)
             solver = clarabel.DefaultSolver(
                 sparse.triu(form.P, format="csc"), form.q, sparse.csc_matrix(form.A), form.b, cones, settings
             )
         except Exception as error:  # its refusals have no class of their own
-            raise SolverFailed(f"solver clarabel: options {dict(options)}: {error}") from error
+            raise self.failed(f"options {dict(request.options)}: {error}") from error
         built = time.perf_counter()
-        found = solver.solve()
+        result = solver.solve()
         ended = time.perf_counter()
-        words = str(found.status)
-        x, dual = np.array(found.x), np.array(found.z)
+        words, x = str(result.status), np.array(result.x)
         if not np.isfinite(x).all() or words in ("PrimalInfeasible", "DualInfeasible"):
-            raise SolverFailed(f"solver clarabel: stopped with {words!r} and no point")
-        point = form.recover(x, dual if np.isfinite(dual).all() else None)
-        return Solution(
-            point,
-            Status.OPTIMAL if words == "Solved" else Status.LIMIT,
-            program.certify(point),
-            self.name,
-            words,
-            int(found.iterations),
-            seconds={"build": built - begun, "solve": ended - built},
-        )
+            raise self.no_point(words)
+        point = form.recover(x, finite(np.array(result.z)))
+        return Answer(point, words, iterations=int(result.iterations), seconds=ended - built)

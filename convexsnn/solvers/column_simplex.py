@@ -80,7 +80,7 @@ class ColumnSimplex:
         self.columns = np.concatenate([self.columns, columns])
         self.signs = np.concatenate([self.signs, signs])
 
-    def run(self, seconds: float) -> tuple[Point, bool]:
+    def run(self, seconds: float | None = None) -> tuple[Point, bool]:
         """Return the optimum over the columns at hand with its dual point, and whether it was reached.
 
         Raises
@@ -90,7 +90,7 @@ class ColumnSimplex:
         """
         import highspy
 
-        if np.isfinite(seconds):
+        if seconds is not None:
             self.solver.setOptionValue("time_limit", float(self.solver.getRunTime() + max(seconds, 0.01)))
         self.solver.run()
         status, model = self.solver.getModelStatus(), highspy.HighsModelStatus

@@ -6,17 +6,16 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
-from convexsnn.errors import SolverFailed, SolverNotInstalled, UnsupportedError
+from convexsnn.errors import SolverNotInstalled, UnsupportedError
 from convexsnn.programs import AnyProgram, Point
-from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status, details, kind_of
+from convexsnn.solvers.capabilities import Capabilities
+from convexsnn.solvers.solver import Answer, Request, Solver, Status, finite
 
 # How each solver is told accuracy and time limit, and kept deterministic.
 ACCURACY = {
@@ -36,6 +35,15 @@ PACKAGES = {
     "GUROBI": "gurobipy", "GLPK": "cvxopt", "CVXOPT": "cvxopt", "PIQP": "piqp", "PROXQP": "proxsuite",
     "QPALM": "qpalm", "COPT": "coptpy", "XPRESS": "xpress",
 }  # fmt: skip
+# cvxpy's words -> status
+STATUS = {
+    "optimal": Status.OPTIMAL,
+    "optimal_inaccurate": Status.LIMIT,
+    "user_limit": Status.LIMIT,
+    "infeasible": Status.INFEASIBLE,
+    "unbounded": Status.UNBOUNDED,
+}
+REFUSALS = ("cannot solve", "does not support", "could not be reduced")
 TIME_LIMIT = {"CLARABEL": "time_limit", "SCS": "time_limit_secs", "OSQP": "time_limit", "HIGHS": "time_limit"}
 
 
@@ -51,78 +59,67 @@ class Cvxpy(Solver):
         time_limit=True,
         standard_forms=True,
     )
-
+    package = "cvxpy"
     methods = None  # the solvers that cvxpy has
 
     def __init__(self, backend: str = "CLARABEL") -> None:
         self.backend = backend.upper()
+        self.name = f"cvxpy:{backend.lower()}"
 
-    def solve(  # noqa: D102
-        self,
-        program: AnyProgram,
-        *,
-        tolerance: float = 1e-6,
-        time_limit: float | None = None,
-        start: Point | None = None,
-        options: Mapping[str, Any] | None = None,
-        progress: Progress | None = None,
-    ) -> Solution:
+    def known_options(self) -> None:
+        """Leave it to the solver that cvxpy calls."""
+
+    def run(self, program: AnyProgram, request: Request) -> Answer:  # noqa: D102
         import cvxpy as cp
 
-        begun = time.perf_counter()
-        label = f"{self.name}:{self.backend.lower()}"
         if self.backend not in cp.installed_solvers():
             raise SolverNotInstalled(
-                f"solver {label}: {_not_installed(self.backend, cp.installed_solvers())}"
+                f"solver {self.name}: {_not_installed(self.backend, cp.installed_solvers())}"
             )
-        problem = program.to_cvxpy()
-        accuracy = max(tolerance * 1e-2, 1e-11)
-        settings: dict[str, Any] = ACCURACY.get(self.backend, lambda tol: {})(accuracy)
-        if time_limit is not None and self.backend in TIME_LIMIT:
-            settings[TIME_LIMIT[self.backend]] = float(time_limit)
+        problem, limited = program.to_cvxpy(), request.left is not None
+        self._call(problem, program, request)
+        status = STATUS.get(problem.status, Status.LIMIT if limited else Status.FAILED)
+        weights, dual = problem.var_dict["W"].value, _multiplier(problem)
+        stats = problem.solver_stats
+        if weights is not None and np.isfinite(weights).all():
+            point = Point(weights, None if dual is None else finite(-dual))
+        elif status is Status.LIMIT:
+            point = None
+        else:
+            raise self.no_point(problem.status)
+        return Answer(
+            point,
+            str(problem.status),
+            status,
+            getattr(stats, "num_iters", None),
+            seconds=float(getattr(stats, "solve_time", None) or 0.0),
+        )
+
+    def _call(self, problem: Any, program: AnyProgram, request: Request) -> None:
+        """Let cvxpy solve; without a point under a time limit, nothing is raised."""
+        import cvxpy as cp
+
+        settings: dict[str, Any] = {}
+        if self.backend in ACCURACY:
+            settings = ACCURACY[self.backend](max(request.tolerance * 1e-2, 1e-11))
+        left = request.left
+        if left is not None and self.backend in TIME_LIMIT:
+            settings[TIME_LIMIT[self.backend]] = left
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # an inaccurate point is judged by its gap, not by a warning
-                problem.solve(solver=self.backend, **{**settings, **(options or {})})
+                problem.solve(solver=self.backend, **{**settings, **request.options})
         except cp.error.SolverError as error:
-            if any(
-                words in str(error) for words in ("cannot solve", "does not support", "could not be reduced")
-            ):
+            if any(words in str(error) for words in REFUSALS):
                 raise UnsupportedError(
-                    f"solver {label}: takes no {kind_of(program)} programs ({details(program)}); "
+                    f"solver {self.name}: takes no {program.kind} programs ({program.details}); "
                     "use cvxpy:clarabel or cvxpy:scs"
                 ) from error
-            if time_limit is None:
-                raise SolverFailed(
-                    f"solver {label}: stopped without a point: {str(error).split('. ')[0].splitlines()[0]}"
-                ) from error
+            if left is None:
+                why = str(error).split(". ")[0].splitlines()[0]
+                raise self.failed(f"stopped without a point: {why}") from error
         except (TypeError, ValueError, AttributeError, KeyError) as error:  # what backends raise on options
-            raise SolverFailed(f"solver {label}: options {dict(options or {})}: {error}") from error
-        ended = time.perf_counter()
-        status = {
-            cp.OPTIMAL: Status.OPTIMAL,
-            cp.OPTIMAL_INACCURATE: Status.LIMIT,
-            cp.USER_LIMIT: Status.LIMIT,
-            cp.INFEASIBLE: Status.INFEASIBLE,
-            cp.UNBOUNDED: Status.UNBOUNDED,
-        }.get(problem.status, Status.FAILED if time_limit is None else Status.LIMIT)
-        weights, dual = problem.var_dict["W"].value, _multiplier(problem)
-        if weights is None or not np.isfinite(weights).all():
-            if status is not Status.LIMIT:
-                raise SolverFailed(f"solver {label}: stopped with {problem.status!r} and no point")
-            weights, dual = np.zeros(program.shape), None
-        stats = problem.solver_stats
-        inner = float(getattr(stats, "solve_time", None) or 0.0) if stats else 0.0
-        point = Point(weights, None if dual is None else -dual)
-        return Solution(
-            point,
-            status,
-            program.certify(point),
-            label,
-            str(problem.status),
-            getattr(stats, "num_iters", None) if stats else None,
-            seconds={"build": ended - begun - inner, "solve": inner},
-        )
+            raise self.failed(f"options {dict(request.options)}: {error}") from error
 
 
 def _multiplier(problem: Any) -> Any:

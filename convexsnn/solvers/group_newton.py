@@ -71,6 +71,11 @@ def _descend(rows, ends, slope, h, q, scale, regularization, w, order, starts, b
             break
 
 
+def group_norms(index: IntArray, table: FloatArray) -> FloatArray:
+    """Return the ℓ2 norm of every group of a table (P, C); `index` (P,) has the group of every row."""
+    return np.sqrt(np.bincount(index, (table**2).sum(axis=1)))
+
+
 class GroupModel:
     """The program on some columns, which hold whole groups, at weights W (m, C) and outputs z (R, C)."""
 
@@ -93,7 +98,7 @@ class GroupModel:
 
     def norms(self, weights: FloatArray) -> FloatArray:
         """Return the norm of every group of a table (m, C)."""
-        return np.sqrt(np.bincount(self.group, (weights**2).sum(axis=1)))
+        return group_norms(self.group, weights)
 
     def objective(self, weights: FloatArray, z: FloatArray) -> float:
         """Return the program's objective."""

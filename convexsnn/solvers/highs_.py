@@ -10,18 +10,17 @@ Deterministic. Its LP duals certify to rounding; its QP solver stops at about 1e
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from convexsnn.errors import SolverFailed, UnsupportedError
 from convexsnn.programs import AnyProgram, L1Program, Point
 from convexsnn.programs.mps import highs_model
 from convexsnn.programs.qp_form import QPForm
 from convexsnn.programs.starts import qp_start
-from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status
+from convexsnn.solvers.capabilities import Capabilities, over_dictionary
+from convexsnn.solvers.solver import Answer, Request, Solver, finite
 
 COUNTED = ("simplex", "ipm", "pdlp", "qp")
 
@@ -38,6 +37,7 @@ class Highs(Solver):
         time_limit=True,
         standard_forms=True,
     )
+    package = "highspy"
     methods = ("simplex", "ipm", "pdlp")
 
     def __init__(self, method: str | None = None) -> None:
@@ -49,65 +49,51 @@ class Highs(Solver):
                 self.capabilities, programs=frozenset(gap), gap=gap, warm_start=method != "ipm"
             )
 
-    def solve(  # noqa: D102
-        self,
-        program: AnyProgram,
-        *,
-        tolerance: float = 1e-6,
-        time_limit: float | None = None,
-        start: Point | None = None,
-        options: Mapping[str, Any] | None = None,
-        progress: Progress | None = None,
-    ) -> Solution:
+    def known_options(self) -> None:
+        """Leave it to HiGHS, which is asked option by option."""
+
+    def run(self, program: AnyProgram, request: Request) -> Answer:  # noqa: D102
         import highspy
 
-        begun = time.perf_counter()
-        refusal = self.capabilities.refusal(program)
-        if refusal:
-            raise UnsupportedError(f"solver {self.name}: {refusal}")
         form = program.to_qp()
         solver = highspy.Highs()
-        settings = _settings(form, self.method, tolerance, time_limit)
+        settings = _settings(form, self.method, request)
         # somebody else in this process may have started HiGHS with another number of threads
         highspy.Highs.resetGlobalScheduler(True)
-        for key, value in {**settings, **(options or {})}.items():
+        for key, value in {**settings, **request.options}.items():
             if _refused(solver, key, value):
-                raise SolverFailed(f"highs: option {key} = {value!r} was refused")
+                raise self.failed(f"option {key} = {value!r} was refused")
         if solver.passModel(highs_model(form)) == highspy.HighsStatus.kError:
-            raise SolverFailed("highs: does not take the model; are its numbers out of scale?")
+            raise self.failed("does not take the model; are its numbers out of scale?")
         warm = form.linear and solver.getOptionValue("solver")[1] not in ("ipm", "ipx")
-        if start is None or not isinstance(program, L1Program):
+        if request.start is None:
             warm = False
         elif warm:
-            warm = solver.setSolution(_start(program, form, start)) == highspy.HighsStatus.kOk
+            start = _start(over_dictionary(program), form, request.start)
+            warm = solver.setSolution(start) == highspy.HighsStatus.kOk
         built = time.perf_counter()
         solver.run()
         ended = time.perf_counter()
-        model = highspy.HighsModelStatus
-        words = solver.modelStatusToString(solver.getModelStatus())
+        model, status = highspy.HighsModelStatus, solver.getModelStatus()
+        words, info = solver.modelStatusToString(status), solver.getInfo()
         stopped = (model.kTimeLimit, model.kIterationLimit, model.kInterrupt, model.kSolutionLimit)
-        status = Status.OPTIMAL if solver.getModelStatus() == model.kOptimal else Status.LIMIT
-        point = _point(form, solver.getSolution())
-        if status is Status.LIMIT and solver.getModelStatus() not in stopped:
+        if status != model.kOptimal and status not in stopped:
             # these programs are feasible and bounded, so that any other word is a failure of the solver
-            raise SolverFailed(f"highs: stopped with {words!r}")
-        if point is None and status is Status.OPTIMAL:
-            raise SolverFailed(f"highs: stopped with {words!r} and no point")
-        point, info = point or Point(np.zeros(program.shape)), solver.getInfo()
-        return Solution(
+            raise self.failed(f"stopped with {words!r}")
+        point = _point(form, solver.getSolution())
+        if point is None and status == model.kOptimal:
+            raise self.no_point(words)
+        return Answer(
             point,
-            status,
-            program.certify(point),
-            self.name,
             words,
-            max(int(getattr(info, f"{method}_iteration_count", 0)) for method in COUNTED),
-            warm,
-            {"build": built - begun, "solve": ended - built},
+            iterations=max(int(getattr(info, f"{method}_iteration_count", 0)) for method in COUNTED),
+            start_used=warm,
+            seconds=ended - built,
         )
 
 
-def _settings(form: QPForm, method: str | None, tolerance: float, time_limit: float | None) -> dict[str, Any]:
-    accuracy = float(np.clip(tolerance, 1e-10, 1e-7))
+def _settings(form: QPForm, method: str | None, request: Request) -> dict[str, Any]:
+    accuracy, left = float(np.clip(request.tolerance, 1e-10, 1e-7)), request.left
     settings: dict[str, Any] = {
         "output_flag": False,
         "threads": 1,
@@ -120,8 +106,8 @@ def _settings(form: QPForm, method: str | None, tolerance: float, time_limit: fl
         settings["pdlp_optimality_tolerance"] = 0.1 * accuracy
     if not form.linear:  # its active-set method can cycle for ever
         settings["qp_iteration_limit"] = 100 * sum(form.A.shape)
-    if time_limit is not None:
-        settings["time_limit"] = float(time_limit)
+    if left is not None:
+        settings["time_limit"] = left
     return settings
 
 
@@ -130,8 +116,8 @@ def _point(form: QPForm, values: Any) -> Point | None:
     x, duals = np.array(values.col_value), np.array(values.row_dual)
     if not (values.value_valid and len(x) == form.A.shape[1] and np.isfinite(x).all()):
         return None
-    good = values.dual_valid and len(duals) == form.A.shape[0] and np.isfinite(duals).all()
-    return form.recover(x, duals if good else None)
+    complete = values.dual_valid and len(duals) == form.A.shape[0]
+    return form.recover(x, finite(duals) if complete else None)
 
 
 def _start(program: L1Program, form: QPForm, start: Point) -> Any:

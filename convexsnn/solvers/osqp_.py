@@ -9,18 +9,17 @@ Deterministic. Stellato, Banjac, Goulart, Bemporad & Boyd, "OSQP" (2020).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from convexsnn.arrays import BoolArray
-from convexsnn.errors import SolverFailed
-from convexsnn.programs import AnyProgram, Certificate, L1Program, Point
+from convexsnn.programs import AnyProgram, L1Program, Point
 from convexsnn.programs.qp_form import QPForm
 from convexsnn.programs.starts import qp_start
-from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status, refuse_unknown
+from convexsnn.solvers.capabilities import Capabilities, over_dictionary
+from convexsnn.solvers.solver import Answer, Request, Solver, finite
 
 STAGES = (1.0, 1e-2, 1e-4)  # of the tolerance: the gap has no fixed relation to OSQP's own residuals
 
@@ -38,22 +37,17 @@ class Osqp(Solver):
         standard_forms=True,
     )
 
-    def solve(  # noqa: D102
-        self,
-        program: AnyProgram,
-        *,
-        tolerance: float = 1e-6,
-        time_limit: float | None = None,
-        start: Point | None = None,
-        options: Mapping[str, Any] | None = None,
-        progress: Progress | None = None,
-    ) -> Solution:
+    package = "osqp"
+
+    def known_options(self) -> list[str]:  # noqa: D102
         import osqp
 
-        begun = time.perf_counter()
-        deadline = np.inf if time_limit is None else begun + time_limit
-        form, options, solver = program.to_qp(), options or {}, osqp.OSQP(algebra="builtin")
-        refuse_unknown(self.name, options, [k for k in vars(solver.ext.OSQPSettings) if k[0] != "_"])
+        return [name for name in vars(osqp.OSQP(algebra="builtin").ext.OSQPSettings) if name[0] != "_"]
+
+    def run(self, program: AnyProgram, request: Request) -> Answer:  # noqa: D102
+        import osqp
+
+        form, solver = program.to_qp(), osqp.OSQP(algebra="builtin")
         settings: dict[str, Any] = {
             "verbose": False,
             "polishing": form.A.shape[0] > 0,  # else nothing may be active, which it would print
@@ -62,58 +56,51 @@ class Osqp(Solver):
         }
         refusals = (osqp.interface.OSQPException, ValueError, TypeError)
         try:
-            solver.setup(*_data(form), **{**settings, **options})
+            solver.setup(*_data(form), **{**settings, **request.options})
         except refusals as error:
-            raise SolverFailed(f"solver osqp: options {dict(options)}: {error}") from error
-        warm = _begin_at(solver, program, form, start)
+            raise self.failed(f"options {dict(request.options)}: {error}") from error
+        if request.start is not None:
+            _begin_at(solver, over_dictionary(program), form, request.start)
         built = time.perf_counter()
-        best: tuple[Point, Certificate] | None = None
+        best, least = None, np.inf
         words, iterations = "time limit", 0
         for stage in STAGES:
-            left = deadline - time.perf_counter()
-            if left <= 0:
+            if request.late:
                 break
-            own = {key: max(tolerance * stage, 1e-11) for key in ("eps_abs", "eps_rel") if key not in options}
-            solver.update_settings(**own, **({} if time_limit is None else {"time_limit": left}))
-            found = solver.solve(raise_error=False)
-            words, iterations = str(found.info.status), iterations + int(found.info.iter)
-            if found.info.status_val == osqp.SolverStatus.OSQP_SIGINT:
+            accuracy = max(request.tolerance * stage, 1e-11)
+            own = {key: accuracy for key in ("eps_abs", "eps_rel") if key not in request.options}
+            left = request.left
+            solver.update_settings(**own, **({} if left is None else {"time_limit": left}))
+            result = solver.solve(raise_error=False)
+            words, iterations = str(result.info.status), iterations + int(result.info.iter)
+            if result.info.status_val == osqp.SolverStatus.OSQP_SIGINT:
                 raise KeyboardInterrupt
-            point = _point(form, found)
+            point = _point(form, result)
             if point is None:
                 if "infeasible" in words or "convex" in words:
-                    raise SolverFailed(f"solver osqp: stopped with {words!r} and no point")
+                    raise self.no_point(words)
                 break
-            certificate = program.certify(point)
-            if best is None or certificate.gap < best[1].gap:
-                best = point, certificate
-            if best[1].gap <= tolerance or found.info.status_val != osqp.SolverStatus.OSQP_SOLVED:
+            gap = program.certify(point).gap
+            if best is None or gap < least:
+                best, least = point, gap
+            if least <= request.tolerance or result.info.status_val != osqp.SolverStatus.OSQP_SOLVED:
                 break
-        if best is None:
-            if "time limit" not in words:
-                raise SolverFailed(f"solver osqp: stopped with {words!r} and no point")
-            point = Point(np.zeros(program.shape))
-            best = point, program.certify(point)
-        return Solution(
-            best[0],
-            Status.OPTIMAL if best[1].gap <= tolerance else Status.LIMIT,
-            best[1],
-            self.name,
+        if best is None and "time limit" not in words:
+            raise self.no_point(words)
+        return Answer(
+            best,
             words,
-            iterations,
-            warm,
-            {"build": built - begun, "solve": time.perf_counter() - built},
+            iterations=iterations,
+            start_used=request.start is not None,
+            seconds=time.perf_counter() - built,
         )
 
 
-def _begin_at(solver: Any, program: AnyProgram, form: QPForm, start: Point | None) -> bool:
-    """Give the solver a start, and return whether it has one."""
-    if start is None or not isinstance(program, L1Program):
-        return False
+def _begin_at(solver: Any, program: L1Program, form: QPForm, start: Point) -> None:
+    """Give the solver a start."""
     x, rows = qp_start(program, form, start)
     slope = form.P @ x + form.q - form.A.T @ rows
     solver.warm_start(x=x, y=-np.concatenate([rows, slope[_bounded(form)]]))
-    return True
 
 
 def _bounded(form: QPForm) -> BoolArray:
@@ -131,9 +118,8 @@ def _data(form: QPForm) -> tuple[Any, ...]:
     return sparse.csc_matrix(form.P), form.q, rows, lower, upper
 
 
-def _point(form: QPForm, found: Any) -> Point | None:
+def _point(form: QPForm, result: Any) -> Point | None:
     """Return OSQP's point, None where it has none."""
-    if found.x is None or not np.isfinite(found.x).all():
+    if result.x is None or not np.isfinite(result.x).all():
         return None
-    rows = -np.array(found.y[: form.A.shape[0]])
-    return form.recover(np.array(found.x), rows if np.isfinite(rows).all() else None)
+    return form.recover(np.array(result.x), finite(-np.array(result.y[: form.A.shape[0]])))

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from convexsnn.arrays import IntArray
-from convexsnn.programs import Group, L1Program, Point
+from convexsnn.programs import L1Program, Point
+from convexsnn.solvers.group_newton import group_norms
 from convexsnn.solvers.solver import Solution
 
 LEAST = 2000  # columns from which on it pays
@@ -22,8 +23,9 @@ Solve = Callable[[L1Program, Point | None], Solution]  # on some columns, from a
 
 def pays(program: L1Program) -> bool:
     """Return whether a program has so many more columns than rows that most of them are best left out."""
-    rows, columns = program.dictionary.shape
-    return columns > max(LEAST, 8 * rows) and program.penalty.merges_columns
+    (rows, columns), penalty = program.dictionary.shape, program.penalty
+    priced = penalty.uniform or penalty.euclidean  # of others `_largest` knows no price
+    return columns > max(LEAST, 8 * rows) and priced and penalty.merges_columns
 
 
 def solve_restricted(
@@ -72,7 +74,7 @@ def solve_restricted(
 def _largest(program: L1Program, dual: np.ndarray, count: int, above: float = 0.0) -> IntArray:
     """Return the columns that a dual point prices highest, in order of their numbers."""
     table = program.dictionary.transpose_times(dual)
-    penalty = program.penalty
-    norms = penalty.norms(table)[penalty.index] if isinstance(penalty, Group) else np.abs(table).max(axis=1)
+    groups = program.penalty.groups(program.shape[0])
+    norms = np.abs(table).max(axis=1) if groups is None else group_norms(groups, table)[groups]
     count = min(count, int((norms > above).sum()))
     return np.sort(np.argsort(-norms, kind="stable")[:count])

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from convexsnn.arrays import FloatArray
-from convexsnn.errors import SolverFailed
 from convexsnn.programs import AnyProgram, L1Program, Point, relative_gap
-from convexsnn.solvers.solver import Progress, Solution, Solver, Status, over_dictionary, refuse_unknown
+from convexsnn.solvers.capabilities import over_dictionary
+from convexsnn.solvers.solver import Answer, Request, Solver
 
 # weights (P, C) and the accuracy wanted, relative -> better weights and, if it has one, a dual point (R, C)
 Step = Callable[[FloatArray, float], tuple[FloatArray, FloatArray | None]]
@@ -44,54 +44,33 @@ class InRounds(Solver):
         """Return whether a round goes on from the weights that it is given."""
         return True
 
-    def solve(  # noqa: D102
-        self,
-        program: AnyProgram,
-        *,
-        tolerance: float = 1e-6,
-        time_limit: float | None = None,
-        start: Point | None = None,
-        options: Mapping[str, Any] | None = None,
-        progress: Progress | None = None,
-    ) -> Solution:
-        program = over_dictionary(self, program)
-        chosen = {"rounds": ROUNDS, **self.known, **(options or {})}
-        refuse_unknown(self.name, options or {}, ["rounds", *self.known])
-        begun = time.perf_counter()
-        run = _Run(self, tolerance, np.inf if time_limit is None else begun + time_limit, chosen, progress)
+    def known_options(self) -> list[str]:  # noqa: D102
+        return ["rounds", *self.known]
+
+    def run(self, program: AnyProgram, request: Request) -> Answer:  # noqa: D102
+        begun, program, start = time.perf_counter(), over_dictionary(program), request.start
+        run = _Run(self, request)
         parts = program.outputs_apart()
         points = []
         for k, part in enumerate(parts):
             weights = np.zeros(program.shape) if start is None else np.array(start.weights, dtype=np.float64)
             points.append(run.go(part, weights if len(parts) == 1 else weights[:, [k]]))
         whole = [np.concatenate(tables, axis=1) for tables in zip(*points, strict=True)]
-        point = Point(*whole)
-        certificate = program.certify(point)
-        return Solution(
-            point,
-            Status.OPTIMAL if certificate.gap <= tolerance else Status.LIMIT,
-            certificate,
-            self.name,
+        return Answer(
+            Point(*whole),
             run.words,
-            run.rounds,
-            start is not None and self.uses_start(program),
-            {"build": run.building, "solve": time.perf_counter() - begun - run.building},
+            iterations=run.rounds,
+            start_used=start is not None and self.uses_start(program),
+            seconds=time.perf_counter() - begun - run.building,
         )
 
 
 class _Run:
     """Rounds on one part after another, under one deadline."""
 
-    def __init__(
-        self,
-        solver: InRounds,
-        tolerance: float,
-        deadline: float,
-        options: Mapping[str, Any],
-        progress: Progress | None,
-    ) -> None:
-        self.solver, self.tolerance, self.deadline = solver, tolerance, deadline
-        self.options, self.progress = options, progress
+    def __init__(self, solver: InRounds, request: Request) -> None:
+        self.solver, self.request = solver, request
+        self.options = {"rounds": ROUNDS, **solver.known, **request.options}
         self.words, self.rounds, self.building = "gap reached", 0, 0.0
 
     def go(self, part: L1Program, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -101,7 +80,7 @@ class _Run:
         self.building += time.perf_counter() - begun
         first = part.certify(Point(weights))
         best, objective, proof, bound = weights, first.objective, first.dual, first.lower_bound
-        gap, waited, accuracy = first.gap, 0, 0.1 * self.tolerance
+        gap, waited, accuracy = first.gap, 0, 0.1 * self.request.tolerance
         for left in range(int(self.options["rounds"]), -1, -1):
             words = self._stopped(gap, waited) or ("" if left else "rounds ran out")
             if words:
@@ -110,7 +89,7 @@ class _Run:
             weights, dual = self._asked(lambda: step(weights.copy(), accuracy))  # noqa: B023
             self.rounds += 1
             if not np.isfinite(weights).all():
-                raise SolverFailed(f"solver {self.solver.name}: its weights are not finite")
+                raise self.solver.failed("its weights are not finite")
             found = part.certify(Point(weights, dual))
             if found.objective < objective:
                 best, objective = weights, found.objective
@@ -122,11 +101,11 @@ class _Run:
 
     def _stopped(self, gap: float, waited: int) -> str:
         """Return why there is no further round, "" if there is one."""
-        if gap <= self.tolerance:
+        if gap <= self.request.tolerance:
             return "gap reached"
-        if time.perf_counter() > self.deadline:
+        if self.request.late:
             return "time limit"
-        if self.progress and self.progress(f"gap {gap:.2g}", 0.0):
+        if self.request.told_to_stop(f"gap {gap:.2g}"):
             return "interrupted"
         return "no further progress" if waited >= PATIENCE else ""
 
@@ -137,4 +116,4 @@ class _Run:
                 warnings.simplefilter("ignore")  # that it has not converged is seen from the gap
                 return call()
         except (ValueError, TypeError, ArithmeticError, AttributeError) as error:
-            raise SolverFailed(f"solver {self.solver.name}: {error}") from error
+            raise self.solver.failed(str(error)) from error

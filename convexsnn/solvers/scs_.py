@@ -9,21 +9,21 @@ embedding of the linear complementarity problem" (2021).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from convexsnn.errors import ShapeError, SolverFailed
-from convexsnn.programs import AnyProgram, L1Program, Point
+from convexsnn.errors import ShapeError
+from convexsnn.programs import AnyProgram
 from convexsnn.programs.cone_form import ConeForm
 from convexsnn.programs.starts import cone_start
-from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status
+from convexsnn.solvers.capabilities import Capabilities, over_dictionary
+from convexsnn.solvers.solver import Answer, Request, Solver, finite
 
 KINDS = frozenset({"lp", "qp", "cone", "logistic", "exponential"})
 # SCS's own numbers; failed are unbounded, infeasible, indeterminate; the guesses are these two at a limit
-SOLVED, FAILED, INTERRUPTED, GUESSES = 1, (-1, -2, -3, -4), -5, (-6, -7)
+FAILED, INTERRUPTED, GUESSES = (-1, -2, -3, -4), -5, (-6, -7)
 
 
 class Scs(Solver):
@@ -39,21 +39,16 @@ class Scs(Solver):
         standard_forms=True,
     )
 
-    def solve(  # noqa: D102
-        self,
-        program: AnyProgram,
-        *,
-        tolerance: float = 1e-6,
-        time_limit: float | None = None,
-        start: Point | None = None,
-        options: Mapping[str, Any] | None = None,
-        progress: Progress | None = None,
-    ) -> Solution:
+    package = "scs"
+
+    def known_options(self) -> None:
+        """Leave it to SCS, which refuses unknown settings and has no list of them."""
+
+    def run(self, program: AnyProgram, request: Request) -> Answer:  # noqa: D102
         import scs
 
-        begun = time.perf_counter()
-        form, options = program.to_cone(), options or {}
-        accuracy = max(tolerance * 1e-2, 1e-12)
+        form = program.to_cone()
+        accuracy = max(request.tolerance * 1e-2, 1e-12)
         settings: dict[str, Any] = {
             "verbose": False,
             "eps_abs": accuracy,
@@ -62,38 +57,31 @@ class Scs(Solver):
         }
         if hasattr(scs, "LinearSolver"):  # else there is no other to choose
             settings["linear_solver"] = "qdldl"
-        if time_limit is not None:
-            settings["time_limit_secs"] = max(time_limit - (time.perf_counter() - begun), 1e-9)
+        left = request.left
+        if left is not None:
+            settings["time_limit_secs"] = left
         try:
-            solver = scs.SCS(_data(form), _cones(form), **{**settings, **options})
+            solver = scs.SCS(_data(form), _cones(form), **{**settings, **request.options})
         except TypeError as error:  # "'name' is an invalid keyword argument"
             raise ShapeError(f"options: solver scs: {error}") from error
         except ValueError as error:
-            raise SolverFailed(f"solver scs: options {dict(options)}: {error}") from error
-        given = {}
-        if start is not None and isinstance(program, L1Program):
-            given = dict(zip("xys", cone_start(program, form, start), strict=True))
+            raise self.failed(f"options {dict(request.options)}: {error}") from error
+        begin = {}
+        if request.start is not None:
+            begin = dict(zip("xys", cone_start(over_dictionary(program), form, request.start), strict=True))
         built = time.perf_counter()
-        found = solver.solve(warm_start=bool(given), **given)
+        result = solver.solve(warm_start=bool(begin), **begin)
         ended = time.perf_counter()
-        info = found["info"]
-        x, dual = np.array(found["x"]), np.array(found["y"])
+        info, x, point = result["info"], np.array(result["x"]), None
         if info["status_val"] == INTERRUPTED:
             raise KeyboardInterrupt
-        point = Point(np.zeros(program.shape))
         if np.isfinite(x).all() and info["status_val"] not in FAILED:
-            point = form.recover(x, dual if np.isfinite(dual).all() else None)
+            point = form.recover(x, finite(np.array(result["y"])))
         elif info["status_val"] not in GUESSES:
-            raise SolverFailed(f"solver scs: stopped with {info['status']!r} and no point")
-        return Solution(
-            point,
-            Status.OPTIMAL if info["status_val"] == SOLVED else Status.LIMIT,
-            program.certify(point),
-            self.name,
-            str(info["status"]),
-            int(info["iter"]),
-            bool(given),
-            {"build": built - begun, "solve": ended - built},
+            raise self.no_point(info["status"])
+        words = str(info["status"])
+        return Answer(
+            point, words, iterations=int(info["iter"]), start_used=bool(begin), seconds=ended - built
         )
 
 

@@ -16,12 +16,13 @@ import numpy as np
 from numba import boolean, float64, int32
 
 from convexsnn.arrays import FloatArray, IntArray
-from convexsnn.programs import Group, L1Program
+from convexsnn.programs import L1Program
 from convexsnn.programs.qp_form import by_output
+from convexsnn.solvers.capabilities import Capabilities
 from convexsnn.solvers.rounds import InRounds, Step
-from convexsnn.solvers.solver import Capabilities
 
 KINDS = frozenset({"qp", "logistic", "cone", "exponential"})
+LOSSES = {"squared": (False, False), "squared_hinge": (False, True), "logistic": (True, False)}  # as in Rows
 
 
 class Rows:
@@ -111,22 +112,25 @@ class Skglm(InRounds):
         warm_start=True,
         time_limit=True,
         extra="fast",
-        losses=frozenset({"squared", "squared_hinge", "logistic"}),
+        losses=frozenset(LOSSES),
+        penalties=frozenset({"uniform", "euclidean"}),
+        chooses_columns=True,
     )
+    package = "skglm"
 
     def prepare(self, program: L1Program, options: Mapping[str, Any]) -> Step:  # noqa: D102
         from skglm.penalties import L1, WeightedGroupL2
         from skglm.solvers import AndersonCD, GroupBCD
 
-        outputs, limit, name = program.shape[1], program.regularization, program.loss.name
+        outputs, limit = program.shape[1], program.regularization
         x = np.asfortranarray(np.kron(np.eye(outputs), program.dictionary.toarray()))
         y, scale = by_output(program.targets), np.tile(program.row_scale[:, 0], outputs)
-        index, grouped = np.arange(x.shape[1]), isinstance(program.penalty, Group)
-        if isinstance(program.penalty, Group):
-            index = np.tile(program.penalty.index, outputs)
+        groups = program.penalty.groups(program.shape[0])
+        grouped = groups is not None
+        index = np.arange(x.shape[1]) if groups is None else np.tile(groups, outputs)
         members = np.argsort(index, kind="stable").astype(np.int32)
         cuts = np.concatenate([[0], np.cumsum(np.bincount(index))]).astype(np.int32)
-        datafit = Rows(scale, name == "logistic", name == "squared_hinge", cuts, members)
+        datafit = Rows(scale, *LOSSES[program.loss.name], cuts, members)
         penalty = WeightedGroupL2(limit, np.ones(len(cuts) - 1), cuts, members) if grouped else L1(limit)
         settings = {key: options[key] for key in self.known}
 
@@ -135,7 +139,7 @@ class Skglm(InRounds):
             solver = (GroupBCD if grouped else AndersonCD)(
                 fit_intercept=False, tol=accuracy * limit, **settings
             )
-            found = solver.solve(x, y, datafit, penalty, w, x @ w)[0]
-            return found.reshape(outputs, -1).T, None
+            better = solver.solve(x, y, datafit, penalty, w, x @ w)[0]
+            return better.reshape(outputs, -1).T, None
 
         return step

@@ -17,8 +17,57 @@ import numpy as np
 
 from convexsnn.arrays import FloatArray
 from convexsnn.programs import L1Program
+from convexsnn.solvers.capabilities import Capabilities
 from convexsnn.solvers.rounds import InRounds, Step
-from convexsnn.solvers.solver import Capabilities
+
+
+def _lasso(program: L1Program, passes: int) -> Step:
+    """Return a round for the squared loss: a Lasso with the sample weights in its rows."""
+    from sklearn.linear_model import Lasso
+
+    rows = np.sqrt(program.row_scale)
+    x, y = np.asfortranarray(rows * program.dictionary.toarray()), (rows * program.targets)[:, 0]
+
+    def step(weights: FloatArray, accuracy: float) -> tuple[FloatArray, None]:
+        model = Lasso(
+            alpha=program.regularization / len(y),
+            fit_intercept=False,
+            warm_start=True,
+            tol=accuracy,
+            max_iter=passes,
+        )
+        model.coef_ = weights[:, 0]
+        return model.fit(x, y).coef_[:, None], None
+
+    return step
+
+
+def _liblinear(program: L1Program, passes: int) -> Step:
+    """Return a round for the logistic loss: LIBLINEAR on rows that all have the label +1."""
+    from sklearn.linear_model import LogisticRegression
+
+    x = np.vstack([program.targets * program.dictionary.toarray(), np.zeros((1, program.shape[0]))])
+    y = np.append(np.ones(len(x) - 1), -1.0)
+    scale = np.append(program.row_scale[:, 0], program.row_scale.mean())
+    # the ℓ1 penalty was named `penalty` before 1.8, `l1_ratio` since
+    old = LogisticRegression().penalty == "l2"
+
+    def step(weights: FloatArray, accuracy: float) -> tuple[FloatArray, None]:
+        model = LogisticRegression(
+            **({"penalty": "l1"} if old else {"l1_ratio": 1.0}),
+            C=1.0 / program.regularization,
+            solver="liblinear",
+            fit_intercept=False,
+            tol=accuracy,
+            max_iter=passes,
+            random_state=0,
+        )
+        return model.fit(x, y, sample_weight=scale).coef_.T, None
+
+    return step
+
+
+ROUNDS = {"squared": _lasso, "logistic": _liblinear}
 
 
 class Sklearn(InRounds):
@@ -33,48 +82,14 @@ class Sklearn(InRounds):
         warm_start=True,
         time_limit=False,
         extra="reference",
-        losses=frozenset({"squared", "logistic"}),
+        losses=frozenset(ROUNDS),
+        penalties=frozenset({"uniform"}),
     )
+    package = "sklearn"
 
     def uses_start(self, program: L1Program) -> bool:
-        """Return whether it is a Lasso."""
-        return program.loss.name == "squared"
+        """Return whether it is a Lasso: LIBLINEAR takes no start."""
+        return ROUNDS[program.loss.name] is _lasso
 
     def prepare(self, program: L1Program, options: Mapping[str, Any]) -> Step:  # noqa: D102
-        from sklearn.linear_model import Lasso, LogisticRegression
-
-        if program.loss.name == "squared":
-            rows = np.sqrt(program.row_scale)
-            x, y = np.asfortranarray(rows * program.dictionary.toarray()), (rows * program.targets)[:, 0]
-
-            def step(weights: FloatArray, accuracy: float) -> tuple[FloatArray, None]:
-                model = Lasso(
-                    alpha=program.regularization / len(y),
-                    fit_intercept=False,
-                    warm_start=True,
-                    tol=accuracy,
-                    max_iter=options["max_iter"],
-                )
-                model.coef_ = weights[:, 0]
-                return model.fit(x, y).coef_[:, None], None
-
-            return step
-        x = np.vstack([program.targets * program.dictionary.toarray(), np.zeros((1, program.shape[0]))])
-        y = np.append(np.ones(len(x) - 1), -1.0)
-        scale = np.append(program.row_scale[:, 0], program.row_scale.mean())
-        # the ℓ1 penalty was named `penalty` before 1.8, `l1_ratio` since
-        old = LogisticRegression().penalty == "l2"
-
-        def fit(weights: FloatArray, accuracy: float) -> tuple[FloatArray, None]:
-            model = LogisticRegression(
-                **({"penalty": "l1"} if old else {"l1_ratio": 1.0}),
-                C=1.0 / program.regularization,
-                solver="liblinear",
-                fit_intercept=False,
-                tol=accuracy,
-                max_iter=options["max_iter"],
-                random_state=0,
-            )
-            return model.fit(x, y, sample_weight=scale).coef_.T, None
-
-        return fit
+        return ROUNDS[program.loss.name](program, options["max_iter"])

@@ -1,21 +1,27 @@
-"""What every solver says of itself and gives back."""
+"""The frame around every solver: refuse, start the clock, run, judge the point by the program, wrap.
+
+A solver states its name and its `Capabilities` and has one method, `run`: convert the program, call the
+package, map its answer back. Everything else is the same for all of them and stands here.
+"""
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from convexsnn.arrays import FloatArray, IntArray
-from convexsnn.errors import ShapeError, UnsupportedError
-from convexsnn.programs import AnyProgram, Block, Certificate, L1Program, Point
+from convexsnn.arrays import FloatArray
+from convexsnn.errors import ShapeError, SolverFailed, UnsupportedError
+from convexsnn.programs import AnyProgram, Certificate, Point
+from convexsnn.solvers.capabilities import Capabilities, over_dictionary
 
-MOST_COPIES = 100_000
+SOON = 1e-9  # seconds: what is left when nothing is left, as solvers take only positive limits
 
 
 class Status(Enum):
@@ -26,53 +32,6 @@ class Status(Enum):
     INFEASIBLE = "infeasible"
     UNBOUNDED = "unbounded"
     FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What a solver takes and gives; refusals and the conformance suite are made from this.
-
-    Attributes
-    ----------
-    programs : frozenset of str
-        Among "lp" (ℓ1 with hinge), "qp" (ℓ1 with squared losses), "logistic" (ℓ1 with it), "cone" (group
-        penalties) and "exponential" (softmax, and groups with the logistic loss).
-    gap : dict
-        Relative gap that it reaches on small programs, by kind of program.
-    duals : bool
-        Whether its own dual point comes back with the weights.
-    losses : frozenset of str, optional
-        Of these kinds only programs with these losses; any if not given.
-    whole_weights : frozenset of str
-        Losses of which it takes only sample weights that are `copies`.
-    standard_forms : bool
-        Whether it works from standard forms, and so takes any program of its kinds; else only an `L1Program`.
-    """
-
-    programs: frozenset[str]
-    gap: Mapping[str, float]
-    duals: bool
-    warm_start: bool
-    time_limit: bool
-    extra: str | None = None
-    losses: frozenset[str] | None = None
-    whole_weights: frozenset[str] = frozenset()
-    standard_forms: bool = False
-
-    def refusal(self, program: AnyProgram) -> str | None:
-        """Return what stands between a solver and a program, or None if it takes it."""
-        kind = kind_of(program)
-        described = f"{kind} ({details(program)})"
-        if kind not in self.programs:
-            return f"takes {', '.join(sorted(self.programs))} programs, not {described}"
-        if isinstance(program, Block):
-            return None if self.standard_forms else f"takes programs over a dictionary, not {described}"
-        loss = program.loss.name
-        if self.losses is not None and loss not in self.losses:
-            return f"takes the losses {', '.join(sorted(self.losses))}, not {described}"
-        if loss in self.whole_weights and copies(program.sample_weights) is None:
-            return f"takes {described} only with sample weights in ratios of small whole numbers"
-        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +47,7 @@ class Solution:
     start_used : bool
         Whether a starting point was really used.
     seconds : dict
-        "build" (conversion) and "solve".
+        "build" (conversion, there and back) and "solve".
     """
 
     point: Point
@@ -104,20 +63,131 @@ class Solution:
 Progress = Callable[[str, float], object]  # a line and the finished share; what returns True asks to stop
 
 
-class Solver(ABC):
-    """Takes a program, returns a point. One subclass and one registry line add a solver.
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What a solver is asked for, besides the program.
 
     Attributes
     ----------
+    tolerance : float
+        Relative duality gap to reach.
+    deadline : float
+        Reading of `time.perf_counter` at which it must stop; inf without a time limit.
+    start : Point, optional
+        Where to start; None for a solver or a program that takes none.
+    options : mapping
+        Options of this solver; all of them are among its `known_options`.
+    """
+
+    tolerance: float
+    deadline: float = np.inf
+    start: Point | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress | None = None
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left, a positive number; None without a time limit."""
+        return None if np.isinf(self.deadline) else max(self.deadline - time.perf_counter(), SOON)
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is over."""
+        return time.perf_counter() > self.deadline
+
+    def told_to_stop(self, line: str, share: float = 0.0) -> bool:
+        """Tell whoever watches a line and the finished share; return whether to stop."""
+        return self.progress is not None and self.progress(line, share) is True
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a solver gives back, before the program has judged it.
+
+    Attributes
+    ----------
+    point : Point or None
+        None if it had no point yet when its time or its iterations ran out; W = 0 then stands for it.
+    words : str
+        Why it stopped, in the solver's own words.
+    status : Status, optional
+        INFEASIBLE, UNBOUNDED or FAILED if the solver says so. Between OPTIMAL and LIMIT the gap decides.
+    start_used : bool
+        Whether it went on from the start.
+    seconds : float, optional
+        Time in the solver itself, without conversion; the time of the whole run if not given.
+    """
+
+    point: Point | None
+    words: str = ""
+    status: Status | None = None
+    iterations: int | None = None
+    start_used: bool = False
+    seconds: float | None = None
+
+
+class Solver(ABC):
+    """Takes a program, returns a point. One subclass and one line of `register_solver` add a solver.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in problem files and on the command line.
+    capabilities : Capabilities
+        Which programs it takes; others never reach `run`.
+    package : str
+        Module that must be installed; numpy, which always is, if not given.
     methods : collection of str, or None
         What may follow its name after a colon and is handed to its constructor; None: anything.
+
+    Raises
+    ------
+    UnsupportedError
+        When a class is instantiated or registered that leaves out name, capabilities or a method.
     """
 
     name: str
     capabilities: Capabilities
+    package: ClassVar[str] = "numpy"
     methods: ClassVar[Collection[str] | None] = ()
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse a class that leaves something out, by the name of what is missing."""
+        cls.check_complete()
+        return super().__new__(cls)
+
+    @classmethod
+    def check_complete(cls) -> None:
+        """Raise an UnsupportedError that names the first part that the class leaves out or has wrong."""
+        name = getattr(cls, "name", None)
+        if not isinstance(name, str) or not name:
+            raise UnsupportedError(f"solver: class {cls.__name__} does not define name, a text")
+        if not isinstance(getattr(cls, "capabilities", None), Capabilities):
+            raise UnsupportedError(
+                f"solver {name}: class {cls.__name__} does not define capabilities, a Capabilities"
+            )
+        for method in sorted(cls.__abstractmethods__):
+            raise UnsupportedError(f"solver {name}: class {cls.__name__} does not define the method {method}")
+
     @abstractmethod
+    def run(self, program: AnyProgram, request: Request) -> Answer:
+        """Convert the program, solve it, and map the answer back.
+
+        Only programs that `capabilities` take come here. A solver that cannot be watched does not call
+        `request.progress`.
+
+        Raises
+        ------
+        SolverNotInstalled
+            Its package is missing.
+        SolverFailed
+            It stopped without a point.
+        """
+
+    def known_options(self) -> Collection[str] | None:
+        """Return the names of the options that it takes; None if its package refuses others itself."""
+        return ()
+
     def solve(
         self,
         program: AnyProgram,
@@ -128,64 +198,106 @@ class Solver(ABC):
         options: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> Solution:
-        """Solve `program` until its own measure of `tolerance` (relative) or `time_limit` seconds.
+        """Solve `program` as it is until `tolerance` (relative gap) or `time_limit` seconds.
 
-        A solver that cannot be watched does not call `progress`.
+        The program certifies the point, and its gap decides between OPTIMAL and LIMIT.
 
         Raises
         ------
         UnsupportedError
             The program is of a kind that the solver does not take.
+        ShapeError
+            A limit, the start or the name of an option is wrong.
         SolverNotInstalled
             Its package is missing.
         SolverFailed
-            It stopped without a point.
+            It stopped without a point, or with one that is none.
         """
+        refusal = self.capabilities.refusal(program)
+        if refusal:
+            raise UnsupportedError(f"solver {self.name}: {refusal}")
+        check_limits(tolerance, time_limit)
+        check_start(program, start)
+        if options:
+            self._check_options(options)
+        begun = time.perf_counter()
+        request = Request(
+            tolerance,
+            np.inf if time_limit is None else begun + time_limit,
+            start if self.capabilities.warm_start and program.over_dictionary else None,
+            dict(options or {}),
+            progress,
+        )
+        answer = self.run(program, request)
+        whole = time.perf_counter() - begun
+        point = self._checked(program, answer)
+        certificate, status = program.certify(point), answer.status
+        if status in (None, Status.OPTIMAL, Status.LIMIT):
+            status = Status.OPTIMAL if certificate.gap <= tolerance else Status.LIMIT
+        inside = whole if answer.seconds is None else min(answer.seconds, whole)
+        return Solution(
+            point,
+            status,
+            certificate,
+            self.name,
+            answer.words,
+            answer.iterations,
+            answer.start_used and request.start is not None,
+            {"build": whole - inside, "solve": inside},
+        )
+
+    def failed(self, why: str) -> SolverFailed:
+        """Return the error that says why this solver failed."""
+        return SolverFailed(f"solver {self.name}: {why}")
+
+    def no_point(self, words: str) -> SolverFailed:
+        """Return the error of a solver that stopped with these words and no point."""
+        return self.failed(f"stopped with {words!r} and no point")
+
+    def _check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise a ShapeError that names the first option that is not among the known ones."""
+        known = self.known_options()
+        unknown = [] if known is None else [key for key in options if key not in known]
+        if not unknown:
+            return
+        if not known:
+            raise ShapeError(f"options: solver {self.name} takes none, got {', '.join(unknown)}")
+        match = get_close_matches(unknown[0], known, n=1)
+        hint = f"did you mean {match[0]!r}?" if match else f"known: {', '.join(sorted(known))}"
+        raise ShapeError(f"options: solver {self.name} has no option {unknown[0]!r}; {hint}")
+
+    def _checked(self, program: AnyProgram, answer: Answer) -> Point:
+        """Return the point of an answer, or raise a SolverFailed if it is none of this program."""
+        if not isinstance(answer, Answer):
+            raise self.failed(f"its method run returned {type(answer).__name__}, expected an Answer")
+        if answer.point is None:
+            return Point(np.zeros(program.shape))
+        point = answer.point
+        tables = [("weights", point.weights, program.shape)]
+        if point.dual is not None and program.over_dictionary:
+            tables.append(("dual", point.dual, over_dictionary(program).targets.shape))
+        for name, table, shape in tables:
+            if np.shape(table) != shape:
+                raise self.failed(f"returned {name} of shape {np.shape(table)}, expected {shape}")
+            if not np.isfinite(table).all():
+                raise self.failed(f"stopped with {answer.words!r} and {name} that are not finite")
+        return point
 
 
-def copies(weights: FloatArray) -> IntArray | None:
-    """Return how many equal rows each weight (R,) stands for, up to one factor; None if too many."""
-    for unit in range(1, 1001):
-        times = weights * (unit / weights.min())
-        if times.sum() > MOST_COPIES:
-            return None
-        if (abs(times - np.rint(times)) <= 1e-9 * times).all():
-            return np.rint(times).astype(np.int64)
-    return None
+def check_limits(tolerance: float, time_limit: float | None) -> None:
+    """Raise a ShapeError unless 0 < tolerance < 1 and the time limit is positive and finite."""
+    if not 0 < tolerance < 1:
+        raise ShapeError(f"tolerance: expected a positive number below 1, got {tolerance}")
+    if time_limit is not None and not 0 < time_limit < np.inf:
+        raise ShapeError(f"time_limit: expected a positive number of seconds, got {time_limit}")
 
 
-def refuse_unknown(name: str, options: Mapping[str, Any], known: Collection[str]) -> None:
-    """Raise a ShapeError that names the first option of a solver that is not among the known ones."""
-    for key in options:
-        if key not in known:
-            match = get_close_matches(key, known, n=1)
-            hint = f"did you mean {match[0]!r}?" if match else f"known: {', '.join(sorted(known))}"
-            raise ShapeError(f"options: solver {name} has no option {key!r}; {hint}")
+def check_start(program: AnyProgram, start: Point | None) -> None:
+    """Raise a ShapeError if the weights of a start have another shape than those of the program."""
+    if start is not None and np.shape(start.weights) != program.shape:
+        raise ShapeError(f"start: expected weights {program.shape}, got {np.shape(start.weights)}")
 
 
-def kind_of(program: AnyProgram) -> str:
-    """Return which of the kinds of `Capabilities.programs` a program is."""
-    if isinstance(program, Block):
-        return program.kind
-    if program.loss.name == "logistic" and program.penalty.name == "l1":
-        return "logistic"
-    if program.loss.name in ("logistic", "softmax"):
-        return "exponential"
-    if program.penalty.name != "l1":
-        return "cone"
-    return "lp" if program.loss.name == "hinge" else "qp"
-
-
-def details(program: AnyProgram) -> str:
-    """Return what a program of its kind is, as refusals say it."""
-    if isinstance(program, Block):
-        return program.name
-    return f"loss {program.loss.name}, penalty {program.penalty.name}"
-
-
-def over_dictionary(solver: Solver, program: AnyProgram) -> L1Program:
-    """Return the program, one that `solver` takes and that has a dictionary, or raise an UnsupportedError."""
-    refusal = solver.capabilities.refusal(program)
-    if refusal or isinstance(program, Block):
-        raise UnsupportedError(f"solver {solver.name}: {refusal}")
-    return program
+def finite(values: FloatArray) -> FloatArray | None:
+    """Return an array, or None if some of it is not a finite number."""
+    return values if np.isfinite(values).all() else None

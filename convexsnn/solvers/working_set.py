@@ -12,23 +12,21 @@ models under an ℓ1 penalty and the path in λ.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray
-from convexsnn.errors import ShapeError
-from convexsnn.programs import AnyProgram, Group, L1Program, Point
+from convexsnn.programs import AnyProgram, L1Program, Point
 from convexsnn.programs.point import relative_gap
 from convexsnn.solvers.active_set import quadratic_l1
+from convexsnn.solvers.capabilities import Capabilities, over_dictionary
 from convexsnn.solvers.clarabel_ import Clarabel
 from convexsnn.solvers.column_simplex import ColumnSimplex
-from convexsnn.solvers.group_newton import GroupModel
+from convexsnn.solvers.group_newton import GroupModel, group_norms
 from convexsnn.solvers.newton import Entries, gram
 from convexsnn.solvers.restricted import solve_restricted
-from convexsnn.solvers.solver import Capabilities, Progress, Solution, Solver, Status, over_dictionary
+from convexsnn.solvers.solver import Answer, Request, Solution, Solver
 
 FIRST = 200  # entries of the first working set, for each output up to five of them
 ROUNDS = 200
@@ -56,42 +54,28 @@ class WorkingSet(Solver):
         duals=True,
         warm_start=True,
         time_limit=True,
+        kinked=frozenset({"hinge"}),
+        penalties=frozenset({"uniform", "euclidean"}),
+        chooses_columns=True,
     )
 
-    def solve(  # noqa: D102
-        self,
-        program: AnyProgram,
-        *,
-        tolerance: float = 1e-6,
-        time_limit: float | None = None,
-        start: Point | None = None,
-        options: Mapping[str, Any] | None = None,
-        progress: Progress | None = None,
-    ) -> Solution:
-        if options:
-            raise ShapeError(f"options: solver working_set takes none, got {', '.join(options)}")
-        begun, program = time.perf_counter(), over_dictionary(self, program)
-        hinge, single = program.loss.name == "hinge", program.penalty.name == "l1"
-        kind = _Run if not hinge else _ByColumns if single else _ByCones
-        run = kind(program, start, np.inf if time_limit is None else begun + time_limit, progress)
+    def run(self, program: AnyProgram, request: Request) -> Answer:  # noqa: D102
+        program = over_dictionary(program)
+        run = METHODS[program.loss.kinked, program.penalty.uniform](program, request)
         if program.regularization >= program.regularization_max:
             run.weights, words = np.zeros(program.shape), "W = 0: no pattern can help"
         else:
-            words = run.go(tolerance)
+            words = run.go(request.tolerance)
         point = Point(run.weights, program.certify(Point(run.weights, run.dual)).dual)
-        certificate = program.certify(point)
-        status = Status.OPTIMAL if certificate.gap <= tolerance else Status.LIMIT
-        seconds = {"build": 0.0, "solve": time.perf_counter() - begun}
-        return Solution(point, status, certificate, self.name, words, run.rounds, start is not None, seconds)
+        return Answer(point, words, iterations=run.rounds, start_used=request.start is not None)
 
 
 class _Run:
     """One run: weights (P, C) and what they give, z = D W."""
 
-    def __init__(
-        self, program: L1Program, start: Point | None, deadline: float, progress: Progress | None
-    ) -> None:
-        self.program, self.deadline, self.progress = program, deadline, progress
+    def __init__(self, program: L1Program, request: Request) -> None:
+        self.program, self.request, start = program, request, request.start
+        self.groups = program.penalty.groups(program.shape[0])
         self.weights: FloatArray = (
             np.zeros(program.shape) if start is None else np.array(start.weights, float)
         )
@@ -119,9 +103,9 @@ class _Run:
             look = self._look(regularization)
             if look.gap <= tolerance:
                 return "gap reached"
-            if time.perf_counter() > self.deadline:
+            if self.request.late:
                 return "time limit"
-            if self.progress and self.progress(f"λ {regularization:.3g}, gap {look.gap:.2g}", 0.0):
+            if self.request.told_to_stop(f"λ {regularization:.3g}, gap {look.gap:.2g}"):
                 return "interrupted"
             stuck = 0 if look.gap < before else stuck + 1
             before = min(before, look.gap)
@@ -129,8 +113,8 @@ class _Run:
                 return "no further progress"
             self.rounds += 1
             chosen = self._chosen(look, regularization)
-            better = self._grouped if isinstance(self.program.penalty, Group) else self._newton
-            if not chosen.any() or not better(chosen, look, regularization):
+            improve = self._newton if self.groups is None else self._grouped
+            if not chosen.any() or not improve(chosen, look, regularization):
                 return "no further progress"
         return "rounds ran out"
 
@@ -152,21 +136,21 @@ class _Run:
 
     def _chosen(self, look: Look, regularization: float) -> BoolArray:
         """Return the working set (P, C): the support, and as much again of what violates λ most."""
-        support, penalty = self.weights != 0, self.program.penalty
+        support, groups = self.weights != 0, self.groups
         least = FIRST * min(self.program.shape[1], 5)
-        if not isinstance(penalty, Group):
+        if groups is None:
             excess = np.where(support, 0.0, np.abs(look.prices) - regularization)
             return support | _largest(excess, max(least, int(support.sum())))
-        active = penalty.norms(self.weights) > 0
-        excess = np.where(active, 0.0, penalty.norms(look.prices) - regularization)
-        groups = active | _largest(excess, max(least // self.program.shape[1], int(active.sum())))
-        return np.broadcast_to(groups[penalty.index][:, None], self.program.shape)
+        active = group_norms(groups, self.weights) > 0
+        excess = np.where(active, 0.0, group_norms(groups, look.prices) - regularization)
+        chosen = active | _largest(excess, max(least // self.program.shape[1], int(active.sum())))
+        return np.broadcast_to(chosen[groups][:, None], self.program.shape)
 
     def _grouped(self, chosen: BoolArray, look: Look, regularization: float) -> bool:
         """Improve the weights of whole groups; return whether the objective fell."""
         program, columns = self.program, np.flatnonzero(chosen[:, 0])
-        index, own = np.asarray(program.penalty.index)[columns], self.weights[columns]  # type: ignore[attr-defined]
-        model = GroupModel(program, columns, index, regularization, own, self.z)
+        index, weights = np.asarray(self.groups)[columns], self.weights[columns]
+        model = GroupModel(program, columns, index, regularization, weights, self.z)
         accuracy = float(np.clip(0.1 * look.gap, 1e-9, 0.1))
         descended = model.descend(accuracy)
         moved = model.newton(accuracy, look.gap <= CLOSE) or descended
@@ -176,12 +160,12 @@ class _Run:
     def _newton(self, chosen: BoolArray, look: Look, regularization: float) -> bool:
         """Take Newton steps on some entries; return whether the objective fell."""
         program, moved, entries = self.program, False, Entries.of(chosen)
-        squared = program.loss.name == "squared"
+        quadratic = program.loss.quadratic  # then one step is the whole way
         prices, value, accuracy = look.prices, look.objective, float(np.clip(0.1 * look.gap, 1e-9, 0.1))
-        for last in (False, True)[squared or look.gap <= CLOSE :]:
+        for last in (False, True)[quadratic or look.gap <= CLOSE :]:
             now, bend = entries.gather(self.weights), gram(program, self.z, entries)
             linear = bend @ now + entries.gather(prices)
-            rounds = EARLY if look.gap > CLOSE and not squared else 1000
+            rounds = EARLY if look.gap > CLOSE and not quadratic else 1000
             target = quadratic_l1(bend, linear, regularization, now, accuracy, rounds)
             new = self._searched(entries, now, target, value, regularization)
             if new is None:
@@ -231,7 +215,7 @@ class _ByColumns(_Run):
         columns, signs = simplex.missing(prices)
         while len(columns):
             simplex.add(columns, signs)
-            point, done = simplex.run(self.deadline - time.perf_counter())
+            point, done = simplex.run(self.request.left)
             self.rounds += 1
             dual = np.asarray(point.dual)
             self.weights[:, c], self.duals[:, c] = point.weights[:, 0], dual[:, 0]
@@ -242,9 +226,7 @@ class _ByColumns(_Run):
                 break
             if not done:
                 return "time limit"
-            if self.progress and self.progress(
-                f"output {c}: {len(simplex.columns)} columns, gap {gap:.2g}", 0.0
-            ):
+            if self.request.told_to_stop(f"output {c}: {len(simplex.columns)} columns, gap {gap:.2g}"):
                 return "interrupted"
             columns, signs = simplex.missing(prices)
         return "gap reached"
@@ -261,15 +243,24 @@ class _ByCones(_Run):
 
     def _solved(self, part: L1Program, start: Point | None) -> Solution:
         self.rounds += 1
-        left = self.deadline - time.perf_counter()
-        limit = None if np.isinf(left) else max(left, 0.1)
+        left = self.request.left
+        limit = None if left is None else max(left, 0.1)
         return Clarabel().solve(part, tolerance=1e-9, time_limit=limit, start=start)
+
+
+# by whether the loss has kinks and whether the penalty is the plain ℓ1 norm
+METHODS: dict[tuple[bool, bool], type[_Run]] = {
+    (False, True): _Run,
+    (False, False): _Run,
+    (True, True): _ByColumns,
+    (True, False): _ByCones,
+}
 
 
 def _largest(excess: FloatArray, count: int) -> BoolArray:
     """Return where the `count` largest positive numbers of an array are."""
     flat = excess.ravel()
     order = np.argsort(-flat, kind="stable")[:count]
-    found = np.zeros(flat.shape, bool)
-    found[order[flat[order] > 0]] = True
-    return found.reshape(excess.shape)
+    mask = np.zeros(flat.shape, bool)
+    mask[order[flat[order] > 0]] = True
+    return mask.reshape(excess.shape)

@@ -1,0 +1,114 @@
+"""What a solver says of itself: which programs it takes, what it reaches on them, what it can do besides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray, IntArray
+from convexsnn.errors import UnsupportedError
+from convexsnn.programs import AnyProgram, L1Program
+from convexsnn.programs.loss import KINDS
+
+MOST_COPIES = 100_000
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a solver takes and gives; refusals and the conformance suite are made from this.
+
+    Attributes
+    ----------
+    programs : frozenset of str
+        Among "lp" (ℓ1 with hinge), "qp" (ℓ1 with squared losses), "logistic" (ℓ1 with it), "cone" (group
+        penalties) and "exponential" (softmax, and groups with the logistic loss).
+    gap : dict
+        Relative gap that it reaches on small programs, by kind of program.
+    duals : bool
+        Whether its own dual point comes back with the weights.
+    losses : frozenset of str, optional
+        Of these kinds only programs with these losses; any if not given.
+    whole_weights : frozenset of str
+        Losses of which it takes only sample weights that are `copies`.
+    standard_forms : bool
+        Whether it works from standard forms, and so takes any program of its kinds; else only an `L1Program`.
+    kinked : frozenset of str, optional
+        Of the losses with kinks only these; any if not given.
+    penalties : frozenset of str, optional
+        Only penalties that have one of these properties, "uniform" or "euclidean"; any if not given.
+    chooses_columns : bool
+        Whether it works on few columns by itself. The others are given a growing choice of columns where a
+        program has far more columns than rows.
+
+    Raises
+    ------
+    UnsupportedError
+        `programs` has something that is no kind of program.
+    """
+
+    programs: frozenset[str]
+    gap: Mapping[str, float]
+    duals: bool
+    warm_start: bool
+    time_limit: bool
+    extra: str | None = None
+    losses: frozenset[str] | None = None
+    whole_weights: frozenset[str] = frozenset()
+    standard_forms: bool = False
+    kinked: frozenset[str] | None = None
+    penalties: frozenset[str] | None = None
+    chooses_columns: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.programs) - set(KINDS))
+        if unknown:
+            raise UnsupportedError(f"programs: expected kinds among {', '.join(KINDS)}, got {unknown[0]!r}")
+
+    def refusal(self, program: AnyProgram) -> str | None:
+        """Return what stands between a solver and a program, or None if it takes it."""
+        described = f"{program.kind} ({program.details})"
+        if program.kind not in self.programs:
+            return f"takes {', '.join(sorted(self.programs))} programs, not {described}"
+        if not program.over_dictionary:
+            return None if self.standard_forms else f"takes programs over a dictionary, not {described}"
+        return self._refusal_of_terms(over_dictionary(program), described)
+
+    def _refusal_of_terms(self, program: L1Program, described: str) -> str | None:
+        loss, penalty = program.loss, program.penalty
+        if self.losses is not None and loss.name not in self.losses:
+            return f"takes the losses {', '.join(sorted(self.losses))}, not {described}"
+        if self.kinked is not None and loss.kinked and loss.name not in self.kinked:
+            return f"takes of the losses with kinks {', '.join(sorted(self.kinked))}, not {described}"
+        if self.penalties is not None and not any(getattr(penalty, wanted) for wanted in self.penalties):
+            return f"takes {' and '.join(sorted(self.penalties))} penalties, not {described}"
+        if loss.name in self.whole_weights and copies(program.sample_weights) is None:
+            return f"takes {described} only with sample weights in ratios of small whole numbers"
+        return None
+
+
+def over_dictionary(program: AnyProgram) -> L1Program:
+    """Return a program that has a dictionary as what it is; UnsupportedError for any other."""
+    if not program.over_dictionary:
+        raise UnsupportedError(
+            f"expected a program over a dictionary, got {program.kind} ({program.details})"
+        )
+    return cast(L1Program, program)
+
+
+def kind_of(program: AnyProgram) -> str:
+    """Return which of the kinds of `Capabilities.programs` a program is."""
+    return program.kind
+
+
+def copies(weights: FloatArray) -> IntArray | None:
+    """Return how many equal rows each weight (R,) stands for, up to one factor; None if too many."""
+    for unit in range(1, 1001):
+        times = weights * (unit / weights.min())
+        if times.sum() > MOST_COPIES:
+            return None
+        if (abs(times - np.rint(times)) <= 1e-9 * times).all():
+            return np.rint(times).astype(np.int64)
+    return None

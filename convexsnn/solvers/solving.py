@@ -1,0 +1,169 @@
+"""The way of a program through solvers: outputs apart, reduced, solved by the first that does, certified."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+
+from convexsnn.errors import SolverFailed
+from convexsnn.programs import AnyProgram, Block, L1Program, Point, Presolved, presolve
+from convexsnn.programs.reductions import Chain
+from convexsnn.programs.scaling import scale
+from convexsnn.solvers.blocks import solve_block
+from convexsnn.solvers.capabilities import over_dictionary
+from convexsnn.solvers.failure import in_users_terms
+from convexsnn.solvers.registry import chosen_solvers
+from convexsnn.solvers.restricted import pays, solve_restricted
+from convexsnn.solvers.solver import Progress, Solution, Solver, Status, check_limits, check_start
+
+
+def solve(
+    program: AnyProgram,
+    solver: str | Solver = "auto",
+    *,
+    tolerance: float = 1e-6,
+    time_limit: float | None = None,
+    start: Point | None = None,
+    options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Solution:
+    """Solve a program and certify the point on the program itself.
+
+    Over a dictionary, exact presolve comes first; outputs that nothing couples are solved one by one.
+    λ >= λ_max is answered at once, by W = 0. A block of a splitting goes to the solver as it is.
+
+    Parameters
+    ----------
+    solver : name or Solver
+        "auto" takes our own working-set solver, and where that does not reach the tolerance HiGHS, Clarabel
+        or SCS after it; for a block Clarabel, then SCS.
+    tolerance : float
+        Relative duality gap; above it the status is LIMIT, whatever the solver says.
+    start : Point, optional
+        Not used for a block.
+    progress : callable, optional
+        Called with a line and the finished share. If it returns True, solvers that can be watched stop, and
+        the best point so far is the answer.
+
+    Raises
+    ------
+    UnsupportedError, SolverNotInstalled, SolverFailed
+    """
+    check_limits(tolerance, time_limit)
+    deadline = None if time_limit is None else time.perf_counter() + time_limit
+    solvers = chosen_solvers(program, solver)
+    check_start(program, start)
+    if not program.over_dictionary:
+        return solve_block(solvers, cast(Block, program), tolerance, deadline, options, progress)
+    program = over_dictionary(program)
+    zero = Point(np.zeros(program.shape))
+    if program.shape[0] == 0 or program.regularization >= program.regularization_max:
+        return Solution(zero, Status.OPTIMAL, program.certify(zero), "presolve", "W = 0: no pattern can help")
+    parts = program.outputs_apart()
+    call = _Call(solvers, tolerance, deadline, options, _Watch(progress, len(parts)))
+    return _joined(program, [call.part(k, part, start) for k, part in enumerate(parts)], tolerance)
+
+
+class _Watch:
+    """Hands on what solvers say of one output after the other, and remembers being told to stop."""
+
+    def __init__(self, progress: Progress | None, parts: int) -> None:
+        self.progress, self.parts = progress, parts
+        self.part, self.stopped = 0, False
+
+    def __call__(self, line: str, share: float) -> bool:
+        if self.progress is not None and self.progress(line, (self.part + share) / self.parts) is True:
+            self.stopped = True
+        return self.stopped
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """One call of `solve`: what is the same for all outputs."""
+
+    solvers: Sequence[Solver]
+    tolerance: float
+    deadline: float | None
+    options: Mapping[str, Any] | None
+    watch: _Watch
+
+    def part(self, k: int, part: L1Program, start: Point | None) -> Solution:
+        """Solve output k, or the coupled whole; on few columns where there are far too many."""
+        small = presolve(part)
+        self.watch.part, (rows, columns) = k, small.program.dictionary.shape
+        self.watch(f"solving {rows} × {columns}", 0.0)
+        if start is not None and self.watch.parts > 1:
+            start = Point(start.weights[:, [k]], None if start.dual is None else start.dual[:, [k]])
+        if self.solvers[0].capabilities.chooses_columns or not pays(small.program):
+            return self.reduced(part, start, small)
+        begin = None if start is None else small.reduce(start)
+        inner = solve_restricted(small.program, self.reduced, self.tolerance, begin)
+        point = small.recover(inner.point)
+        return replace(inner, point=point, certificate=part.certify(point))
+
+    def reduced(self, part: L1Program, start: Point | None, small: Presolved | None = None) -> Solution:
+        """Solve a program presolved and in solver units, by the first solver that reaches the tolerance."""
+        small = small or presolve(part)
+        zero = Point(np.zeros(part.shape))
+        nothing = Solution(zero, Status.LIMIT, part.certify(zero), self.solvers[0].name, "time limit")
+        if part.regularization >= part.regularization_max:
+            return replace(nothing, status=Status.OPTIMAL, solver_status="W = 0: no pattern can help")
+        way, best, failure = Chain((small, scale(small.program))), nothing, None
+        for solver in self.solvers:
+            left = None if self.deadline is None else self.deadline - time.perf_counter()
+            if self.watch.stopped or (left is not None and left <= 0):
+                break
+            try:
+                solution = solver.solve(
+                    way.program,
+                    tolerance=self.tolerance,
+                    time_limit=left,
+                    start=None if start is None else way.reduce(start),
+                    options=self.options,
+                    progress=self.watch,
+                )
+            except SolverFailed as error:
+                failure = error
+                continue
+            point = way.recover(solution.point)
+            solution = replace(solution, point=point, certificate=part.certify(point))
+            # a stopped solver can be worse than no network at all
+            if best is nothing or solution.certificate.gap < best.certificate.gap:
+                best = solution
+                if solution.certificate.objective > nothing.certificate.objective:
+                    point = Point(zero.weights, solution.certificate.dual)
+                    best = replace(solution, point=point, certificate=part.certify(point))
+            if best.certificate.gap <= self.tolerance:
+                return best
+        if best is nothing and failure is not None:
+            raise in_users_terms(part, failure) from failure
+        return best
+
+
+def _joined(program: L1Program, solutions: list[Solution], tolerance: float) -> Solution:
+    """Put the outputs' solutions side by side and certify the whole."""
+    point = Point(
+        np.concatenate([s.point.weights for s in solutions], axis=1),
+        np.concatenate([s.certificate.dual for s in solutions], axis=1),
+    )
+    certificate = program.certify(point)
+    worst = max(solutions, key=lambda s: (list(Status).index(s.status), s.iterations or 0))
+    status = worst.status
+    if status in (Status.OPTIMAL, Status.LIMIT):  # the gap decides, not the solver's word
+        status = Status.OPTIMAL if certificate.gap <= tolerance else Status.LIMIT
+    seconds = {k: sum(s.seconds.get(k, 0.0) for s in solutions) for k in ("build", "solve")}
+    iterations = [s.iterations for s in solutions if s.iterations is not None]
+    return Solution(
+        point,
+        status,
+        certificate,
+        worst.solver,
+        worst.solver_status,
+        sum(iterations) if iterations else None,
+        all(s.start_used for s in solutions),
+        seconds,
+    )
