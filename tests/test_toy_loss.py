@@ -22,7 +22,7 @@ from convexsnn.report.forms import explained, form_text
 from convexsnn.report.written import Written
 from convexsnn.solvers import get_solver, solve
 from convexsnn.targets import target_code
-from convexsnn.train import train, verify_folder
+from convexsnn.roads import train, verify_folder
 
 UP, DOWN = 0.3, 0.7  # slopes of the loss below and above the target
 

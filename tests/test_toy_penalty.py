@@ -21,7 +21,7 @@ from convexsnn.programs.starts import cone_start, qp_start
 from convexsnn.report.forms import explained, form_text
 from convexsnn.report.written import Written
 from convexsnn.solvers import get_solver, solve
-from convexsnn.train import train, verify_folder
+from convexsnn.roads import train, verify_folder
 
 
 @dataclass(frozen=True, eq=False)

@@ -165,7 +165,7 @@ def failed_solve(folder):
     from convexsnn.errors import SolverFailed
 
     file = write_problem("exact", folder)
-    with mock.patch("convexsnn.train.train", side_effect=SolverFailed("highs: gave up")):
+    with mock.patch("convexsnn.roads.train", side_effect=SolverFailed("highs: gave up")):
         return told("solve", file, status=1)
 
 

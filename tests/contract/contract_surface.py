@@ -27,9 +27,10 @@ MADE_BY_HAND = (  # classes whose arguments are pinned too
 
 def schema():
     """Return section: name: key, and what marks a key without default; the only place that knows where."""
-    from convexsnn.keys import REQUIRED, SCHEMA
+    from convexsnn.fields import REQUIRED, keys_of
+    from convexsnn.problem.tables import SPECS
 
-    return SCHEMA, REQUIRED
+    return {section: keys_of(spec) for section, spec in SPECS.items()}, REQUIRED
 
 
 def toml_keys():
