@@ -15,6 +15,7 @@ the dictionary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -32,6 +33,8 @@ from convexsnn.networks.files import layers_from_arrays
 if TYPE_CHECKING:
     from convexsnn.dictionary.spikes import Definition, SpikeDictionary
 
+# enumerates every pattern of a definition on samples, up to a limit
+Walk = Callable[[DistinctSamples, NetworkSpec, "Definition", int], "SpikeDictionary"]
 METHODS = {"draws": "weights", "reads": "read", "enumerates": "enumerated", "trains": "", "grows": ""}
 DEFAULT_COUNT = 1000
 START_COUNT = 200
@@ -162,9 +165,12 @@ class Source:
         raise UnsupportedError(f"dictionary.source: {self.name!r} {self.kind} and reads no file")
 
     def enumerated(
-        self, inputs: DistinctSamples, network: NetworkSpec, definition: Definition, limit: int
+        self, inputs: DistinctSamples, network: NetworkSpec, definition: Definition, limit: int, walk: Walk
     ) -> SpikeDictionary:
-        """Return the dictionary of all patterns, not complete if there are more than `limit`."""
+        """Return the dictionary of all patterns, not complete if there are more than `limit`.
+
+        `walk` is the package's own enumeration; it takes the four other arguments.
+        """
         raise UnsupportedError(f"dictionary.source: {self.name!r} {self.kind} and enumerates nothing")
 
 
@@ -319,11 +325,9 @@ class Exact(Source):
     covers_all_patterns = True
 
     def enumerated(  # noqa: D102
-        self, inputs: DistinctSamples, network: NetworkSpec, definition: Definition, limit: int
+        self, inputs: DistinctSamples, network: NetworkSpec, definition: Definition, limit: int, walk: Walk
     ) -> SpikeDictionary:
-        from convexsnn.dictionary.cells import exact_dictionary  # compiles kernels
-
-        return exact_dictionary(inputs, network, definition, limit)
+        return walk(inputs, network, definition, limit)
 
 
 @register_source

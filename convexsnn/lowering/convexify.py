@@ -18,6 +18,7 @@ from scipy.linalg import block_diag
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary import Definition, SpikeDictionary, collect, draw_subnetworks, subnetworks_from_file
+from convexsnn.dictionary.cells import exact_dictionary
 from convexsnn.dictionary.sources import get_source
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError
 from convexsnn.lowering.lowering import Lowered, Lowering
@@ -90,7 +91,7 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
             "convexsnn.lower(problem) or convexsnn.train(problem)"
         )
     if source.enumerates:
-        return source.enumerated(problem.distinct, problem.network, definition, spec.limit)
+        return source.enumerated(problem.distinct, problem.network, definition, spec.limit, exact_dictionary)
     if source.reads:
         if spec.file is None:
             raise ProblemFileError(
