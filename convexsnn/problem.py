@@ -11,7 +11,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from convexsnn.arrays import FloatArray, read_npz, real_array, write_npz
 from convexsnn.errors import ConvexSNNError, ProblemFileError, ShapeError
-from convexsnn.keys import SCHEMA
-from convexsnn.networks import LayerSpec, NetworkSpec
+from convexsnn.keys import SCHEMA, Key
+from convexsnn.networks import NEURONS, LayerSpec, NetworkSpec
+from convexsnn.networks.layers import layer_parameters
 from convexsnn.networks.network import windows
 from convexsnn.schema import read_section
 from convexsnn.specs import AdmmSpec, DictionarySpec, GradientSpec, SolverSpec, TrainingSpec
@@ -201,7 +202,7 @@ class Problem:
             }
 
         network = given(self.network)
-        network["layers"] = [given(layer) for layer in self.network.layers]
+        network["layers"] = [layer.table() for layer in self.network.layers]
         return {
             "name": self.name,
             "title": self.title,
@@ -250,12 +251,24 @@ def _without_later_defaults(section: str, table: Mapping[str, Any]) -> dict[str,
     return {name: value for name, value in table.items() if name not in later or value != later[name]}
 
 
+def layer_keys(neuron: Any) -> dict[str, Key]:
+    """Return the keys of a layer's table: those of every layer, and what its neuron declares beside them."""
+    keys = dict(SCHEMA["network.layers"])
+    keys["neuron"] = replace(keys["neuron"], choices=tuple(NEURONS))
+    for declared in layer_parameters(neuron) if isinstance(neuron, str) and neuron in NEURONS else ():
+        kind = "text" if declared.choices else "numbers" if declared.per_unit else "number"
+        keys[declared.name] = Key(kind, declared.default, declared.meaning, declared.choices)
+    return keys
+
+
 def _layer(k: int, table: Any) -> LayerSpec:
-    values = read_section("network.layers", table)
+    neuron = table.get("neuron") if isinstance(table, Mapping) else None
+    values = read_section("network.layers", table, layer_keys(neuron))
+    declared = {name: values.pop(name) for name in values.keys() - SCHEMA["network.layers"].keys()}
     leak = values.pop("leak")
     grid = tuple(float(b) for b in (leak if isinstance(leak, (list, tuple)) else [leak]))
     try:
-        return LayerSpec(leak=grid, **values)
+        return LayerSpec(leak=grid, parameters=declared, **values)
     except ShapeError as error:
         raise ProblemFileError(f"network.layers[{k}].{error}") from error
 

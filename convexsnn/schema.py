@@ -50,15 +50,20 @@ EXPECTED = {
 }
 
 
-def read_section(section: str, given: Any) -> dict[str, Any]:
+def read_section(section: str, given: Any, keys: Mapping[str, Key] | None = None) -> dict[str, Any]:
     """Check one table of a problem file and fill in its defaults.
+
+    Parameters
+    ----------
+    keys : mapping of str to Key, optional
+        Keys of this one table, where they are not those of every table of its section.
 
     Raises
     ------
     ProblemFileError
         Unknown key (the message has the nearest known one), missing key, wrong type or value.
     """
-    keys = SCHEMA[section]
+    keys = keys or SCHEMA[section]
     if not isinstance(given, Mapping):
         raise ProblemFileError(f"{section}: expected a table, got {given!r}")
     dot = f"{section}." if section else ""

@@ -36,7 +36,7 @@ class Draw:
 
 
 def _empty_layer(spec: LayerSpec, units: int, inputs: int, rng: np.random.Generator) -> Layer:
-    neuron = spec.make_neuron(rng.choice(np.asarray(spec.leak), units), np.zeros(units))
+    neuron = spec.drawn_neuron(units, rng)
     bias = np.zeros(units) if spec.bias else None
     recurrent = np.zeros((units, units)) if spec.recurrent else None
     return Layer(np.zeros((units, inputs)), neuron, bias, recurrent)
@@ -58,11 +58,12 @@ def _gaussian(layer: Layer, draw: Draw) -> FloatArray:
 
 
 def _pairs(
-    layer: Layer, draw: Draw, signal: FloatArray, labels: FloatArray, level: float, every_step: bool
+    layer: Layer, draw: Draw, signal: FloatArray, labels: FloatArray, membrane: bool, every_step: bool
 ) -> FloatArray:
-    """Weights along the difference of two samples in the leak-filtered inputs, `level` in between.
+    """Weights along the difference of two samples in the inputs as the membrane sums them, a level between.
 
-    The level is the threshold, or 0 for a membrane readout. With a bias the membranes of the two
+    The level is that of the unit's rows without earlier spikes: the threshold, or 0 for a `membrane`
+    readout. With a bias the membranes of the two
     samples differ by the scale; without one the scale is what puts the level between them.
     """
     rows = _gaussian(layer, draw)
@@ -73,7 +74,9 @@ def _pairs(
         k = int(draw.rng.choice(others)) if len(others) else int(draw.rng.integers(n))
         t = int(draw.rng.integers(steps)) if every_step else steps - 1
         pair = np.concatenate([signal[[i, k]], np.ones((2, steps, 1))], axis=2)
-        filtered = layer.neuron.unit(j).affine_rows(pair, np.zeros((2, steps), bool))[0][:, t]
+        unit = layer.neuron.unit(j)
+        g, h = (unit.readout_rows if membrane else unit.affine_rows)(pair, np.zeros((2, steps), bool))
+        filtered, level = g[:, t], float(h[0, t])
         difference = filtered[0, :d] - filtered[1, :d]
         length = float(difference @ difference)
         share = draw.rng.uniform(0.25, 0.75)
@@ -100,9 +103,8 @@ def _drawn(
 ) -> Layer:
     layer = _empty_layer(spec, units, signal.shape[2], draw.rng)
     if draw.source == "pairs":
-        reads_membrane = definition.readout == "membrane" and not hidden
-        level = 0.0 if reads_membrane else layer.neuron.threshold
-        rows = _pairs(layer, draw, signal, labels, level, hidden or definition.supervise == "all")
+        membrane = definition.reads.of_membrane and not hidden
+        rows = _pairs(layer, draw, signal, labels, membrane, hidden or definition.supervise == "all")
     else:
         rows = _gaussian(layer, draw)
     return layer.with_unit_weights(np.clip(rows, -definition.weight_box, definition.weight_box))
