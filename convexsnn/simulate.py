@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convexsnn.arrays import BoolArray, FloatArray, real_array
-from convexsnn.networks import FILTERED, Layer, Network
+from convexsnn.networks import READOUTS, Layer, Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,28 +80,8 @@ def run_layer(
 
 
 def readout(layer: Layer, membranes: FloatArray | None, spikes: BoolArray, kind: str) -> BoolArray:
-    """Return what a readout sees of a layer: its spikes, or 1{v >= 0}; (n, T, m)."""
-    if kind == "spike":
-        return spikes
-    assert membranes is not None
-    return layer.neuron.after_reset(membranes, spikes) >= 0
-
-
-def filtered_spikes(network: Network, spikes: BoolArray, dtype: npt.DTypeLike = np.float64) -> FloatArray:
-    """Return φ of the readouts "rate" and "output_membrane": `spikes` (n, T, m) -> (n, m) or (n, T, m)."""
-    n, steps, m = spikes.shape
-    rate, every = network.readout == "rate", network.supervise == "all"
-    leak = 1.0 if rate else network.readout_leak
-    kept = np.empty((n, steps, m) if every else (n, m), dtype)
-    total = np.zeros((n, m), dtype)
-    for t in range(steps):
-        total *= leak
-        total += spikes[:, t]
-        if every:
-            kept[:, t] = total / (t + 1) if rate else total
-    if not every:
-        kept[:] = total / steps if rate else total
-    return kept
+    """Return the bits that a readout sees of a layer: its spikes, or 1{v >= 0}; (n, T, m)."""
+    return READOUTS[kind].seen(layer.neuron, membranes, spikes)
 
 
 def simulate(
@@ -126,17 +106,17 @@ def simulate(
     d = network.layers[0].inputs
     shown = real_array("inputs", inputs, ("n", "T", ("d", d)), dtype=dtype, copy=copy)
     signal: FloatArray | BoolArray = shown
+    reads, every = READOUTS[network.readout], network.supervise == "all"
     spikes = []
     for layer in network.layers:
-        is_read = layer is network.layers[-1] and network.readout == "membrane"
+        is_read = layer is network.layers[-1] and reads.of_membrane
         membranes, signal = run_layer(layer, signal, dtype, record_membranes=is_read)
         spikes.append(signal)
     features: npt.NDArray[Any]
-    if network.readout in FILTERED:
-        features = filtered_spikes(network, spikes[-1], dtype)
+    if reads.bits:
+        features = reads.seen(layer.neuron, membranes, spikes[-1])
+        features = features if every else features[:, -1]
     else:
-        features = readout(layer, membranes, spikes[-1], network.readout)
-        if network.supervise == "last":
-            features = features[:, -1]
+        features = reads.filtered(spikes[-1], network.readout_leak, every, dtype)
     outputs = features.astype(dtype) @ network.output_weights.astype(dtype)
     return Trace(network, shown, tuple(spikes), features, outputs)

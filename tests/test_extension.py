@@ -1,7 +1,7 @@
 """The extension points: one file adds a neuron, a loss, a penalty, a dictionary source and a solver.
 
-Nothing in the package is changed for them. Together they go through solve, save, load, inspect, export, verify
-and verify --exact. The documentation shows the parts between the markers.
+Nothing in the package is changed for them. Together they go through solve, save, load, inspect, export,
+verify and verify --exact. The documentation shows the parts between the markers.
 """
 
 import json
@@ -19,7 +19,7 @@ from convexsnn.networks.neuron import NEURONS, Neuron, last_spikes, register_neu
 from convexsnn.networks.parameters import GRID, TRAINED, PerUnit, parameter
 from convexsnn.problem import Problem, load_problem
 from convexsnn.programs import LOSSES, PENALTIES, Loss, Penalty, register_loss, register_penalty
-from convexsnn.programs.rows import ENTRIES, OUTPUTS, ConeRows, QuadraticRows, Slack, by_output
+from convexsnn.programs.rows import ENTRIES, OUTPUTS, ConeRows, ConeStart, QuadraticRows, Slack, by_output
 from convexsnn.solvers import Answer, Capabilities, Solver, register_solver
 from convexsnn.solvers.registry import SOLVERS
 
@@ -99,6 +99,14 @@ class Absolute(Loss):
             ConeRows("over >= 0", "nonnegative", {"over": -eye}, zeros),
         ], {"short": (cost, 0.0), "over": (cost, 0.0)}
 
+    def slack_values(self, z, y):  # where a solver may start, in either form
+        return {"short": np.maximum(y - z, 0.0), "over": np.maximum(z - y, 0.0)}
+
+    def cone_start(self, z, u, y, cost):
+        values = {name: by_output(value) for name, value in self.slack_values(z, y).items()}
+        duals = {"fit": -u, "short >= 0": cost - u, "over >= 0": cost + u}
+        return ConeStart(values, {name: by_output(dual) for name, dual in duals.items()})
+
 
 # [/loss]
 
@@ -143,6 +151,14 @@ class Ranked(Penalty):
             ConeRows("-W <= height", "nonnegative", {"W": -eye, "height": -eye}, zeros),
         ], {"height": by_output(self.entry_costs(columns, outputs))}
 
+    def cone_start(self, weights, price, regularization):  # price is Dᵀu
+        limit = regularization * self.costs[:, None]
+        duals = {"W <= height": limit + price, "-W <= height": limit - price}
+        return ConeStart(
+            {"height": by_output(np.abs(weights))},
+            {row: by_output(np.maximum(dual, 0.0) / 2.0) for row, dual in duals.items()},
+        )
+
 
 # [/penalty]
 
@@ -170,7 +186,7 @@ class ScipyLP(Solver):
     package = "scipy"
     capabilities = Capabilities(
         programs=frozenset({"lp"}), gap={"lp": 1e-8}, duals=True, warm_start=False, time_limit=True,
-        standard_forms=True, form="qp",
+        standard_forms=True,
     )  # fmt: skip
 
     def known_options(self):
@@ -301,17 +317,18 @@ def test_a_toy_neuron_is_proved_over_all_patterns(extended, tmp_path):
 
 MISSING = [
     (Echo, "affine_rows", register_neuron), (Echo, "carry", register_neuron), (Echo, "kind", register_neuron),
-    (Absolute, "dual_value", lambda cls: register_loss(cls())), (Absolute, "name", lambda cls: register_loss(cls())),
+    (Absolute, "dual_value", lambda cls: register_loss(cls())),
+    (Absolute, "name", lambda cls: register_loss(cls())),
     (Ranked, "dual_norm", register_penalty), (Ranked, "for_columns", register_penalty),
     (Lattice, "weights", register_source), (Lattice, "meaning", register_source),
     (ScipyLP, "run", register_solver), (ScipyLP, "capabilities", register_solver),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("cls", "part", "register"), MISSING, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(("cls", "part", "register"), MISSING, ids=lambda x: x if isinstance(x, str) else "")
 def test_a_class_without_a_part_is_refused_in_one_line_that_names_it(cls, part, register):
-    parts = {k: v for k, v in vars(cls).items() if k not in (part, "__dict__", "__weakref__", "__abstractmethods__")}
-    parts = {k: v for k, v in parts.items() if k != "_abc_impl"}
+    without = (part, "__dict__", "__weakref__", "__abstractmethods__", "_abc_impl")
+    parts = {k: v for k, v in vars(cls).items() if k not in without}
     tables = [dict(table) for table in (NEURONS, LOSSES, PENALTIES, SOURCES, SOLVERS)]
     with pytest.raises(ConvexSNNError) as caught:
         register(type("Partial", cls.__bases__, parts))
@@ -331,7 +348,7 @@ def test_a_class_without_a_part_is_refused_in_one_line_that_names_it(cls, part, 
 def test_an_unknown_name_is_refused_with_the_nearest_one(extended, key, parts):
     with pytest.raises(ConvexSNNError) as caught:
         problem(**parts)
-    assert str(caught.value).startswith(key.rpartition(".")[0].split("[")[0]) and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(key.split(".")[0]) and "\n" not in str(caught.value)
     near = {"neuron": "echo", "loss": "absolute", "penalty": "ranked", "source": "lattice"}
     assert f"did you mean {near[key.rpartition('.')[2]]!r}?" in str(caught.value)
 

@@ -20,9 +20,9 @@ from convexsnn.programs.shattered import shattered_optimum
 from convexsnn.programs.starts import cone_start, qp_start
 from convexsnn.report.forms import explained, form_text
 from convexsnn.report.written import Written
+from convexsnn.roads import train, verify_folder
 from convexsnn.solvers import get_solver, solve
 from convexsnn.targets import target_code
-from convexsnn.roads import train, verify_folder
 
 UP, DOWN = 0.3, 0.7  # slopes of the loss below and above the target
 

@@ -20,8 +20,8 @@ from convexsnn.programs.shattered import shattered_optimum
 from convexsnn.programs.starts import cone_start, qp_start
 from convexsnn.report.forms import explained, form_text
 from convexsnn.report.written import Written
-from convexsnn.solvers import get_solver, solve
 from convexsnn.roads import train, verify_folder
+from convexsnn.solvers import get_solver, solve
 
 
 @dataclass(frozen=True, eq=False)

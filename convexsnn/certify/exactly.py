@@ -10,7 +10,7 @@ from convexsnn.arrays import BoolArray, FloatArray
 from convexsnn.dictionary.rational import exact_spikes
 from convexsnn.distinct import DistinctSamples, distinct_samples
 from convexsnn.errors import VerificationError
-from convexsnn.networks import Network
+from convexsnn.networks import READOUTS, Network
 from convexsnn.simulate import simulate
 
 
@@ -27,14 +27,15 @@ def check_spikes_exactly(network: Network, inputs: FloatArray | DistinctSamples,
     """
     samples, _ = distinct_samples(inputs)
     trace = simulate(network, samples)
+    reads_membrane = READOUTS[network.readout].of_membrane
     signal: FloatArray | BoolArray = samples
     closest: Fraction | None = None
     for k, (layer, spikes) in enumerate(zip(network.layers, trace.spikes, strict=True), start=1):
-        exact = exact_spikes(layer, signal)
+        exact = exact_spikes(layer, signal, reads_membrane and k == len(network.layers))
         _same(f"layer {k}", spikes, exact.spikes)
         closest = min([*exact.closest, *([] if closest is None else [closest])])
         signal = exact.spikes
-    if network.readout == "membrane":
+    if reads_membrane:
         seen = exact.membrane if network.supervise == "all" else exact.membrane[:, -1:]
         _same("readout", trace.features.reshape(seen.shape), seen)
     assert closest is not None

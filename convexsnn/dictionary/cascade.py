@@ -11,7 +11,7 @@ prices it. That proves nothing of patterns it did not meet, and R of other shape
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, takewhile
 from typing import TypeVar
@@ -23,7 +23,8 @@ from convexsnn.dictionary.patterns import Patterns
 from convexsnn.dictionary.pricing import dual_norm
 from convexsnn.dictionary.search import moved_weights, random_weights
 from convexsnn.dictionary.spikes import Definition, readout_margins, simulated, spike_margins
-from convexsnn.networks import Layer, NetworkSpec, Subnetwork
+from convexsnn.errors import UnsupportedError
+from convexsnn.networks import NEURONS, TRAINED, Layer, NetworkSpec, Subnetwork
 from convexsnn.simulate import readout, run_layer
 
 TRIES = 5  # before there is nothing to propose
@@ -39,20 +40,24 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, eq=False)
 class _Units:
-    """Units by their leaks (k,) and weights (k, d'), in the order of `Layer.unit_weights`."""
+    """Units by their grid values (k,) and weights (k, d'), in the order of `Layer.unit_weights`."""
 
-    leak: FloatArray
+    grids: Mapping[str, FloatArray]
     weights: FloatArray
 
+    def __len__(self) -> int:
+        return len(self.weights)
+
     def select(self, units: slice | list[int] | IntArray) -> _Units:
-        return _Units(self.leak[units], self.weights[units])
+        return _Units({name: values[units] for name, values in self.grids.items()}, self.weights[units])
 
     def joined(self, other: _Units) -> _Units:
-        return _Units(np.concatenate([self.leak, other.leak]), np.concatenate([self.weights, other.weights]))
+        grids = {name: np.concatenate([self.grids[name], other.grids[name]]) for name in self.grids}
+        return _Units(grids, np.concatenate([self.weights, other.weights]))
 
     def below(self, unit: _Units) -> _Units:
         """Return coupled units with another on top: it sees them, and they do not see it."""
-        return _Units(self.leak, np.pad(self.weights, ((0, 0), (0, 1)))).joined(unit)
+        return _Units(self.grids, np.pad(self.weights, ((0, 0), (0, 1)))).joined(unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +96,18 @@ class CascadeSearch:
         """Take an architecture of one recurrent layer of width > 1 and distinct samples (n, T, d).
 
         After `deadline`, of `time.perf_counter`, nothing more is tried.
+
+        Raises
+        ------
+        UnsupportedError
+            A neuron with trained weights of its own: they would stand after those on its neighbours.
         """
         self.spec = network.layers[0]
+        if trained := NEURONS[self.spec.neuron].parameters(TRAINED):
+            raise UnsupportedError(
+                f"dictionary.cascade: neuron {self.spec.neuron!r} has a trained parameter of its own, "
+                f"{trained[0].name}; cascades are of neurons without any"
+            )
         self.definition, self.samples = definition, samples
         self.rng = np.random.default_rng(seed)
         self.starts: Sequence[Subnetwork] = ()
@@ -118,13 +133,14 @@ class CascadeSearch:
         return takewhile(lambda _: time.perf_counter() <= self.deadline, items)
 
     def _nothing(self) -> _Units:
-        return _Units(np.zeros(0), np.zeros((0, self.samples.shape[2] + self.spec.bias)))
+        grids = {name: np.zeros(0) for name in self.spec.grids()}
+        return _Units(grids, np.zeros((0, self.samples.shape[2] + self.spec.bias)))
 
     def _first_units(self, layer: Layer, most: int) -> _Units:
-        rows, leak = layer.unit_weights(), getattr(layer.neuron, "leak", self.spec.leak[0])
-        k = min(layer.units, most)
+        rows, k = layer.unit_weights(), min(layer.units, most)
         columns = rows.shape[1] - layer.units + k
-        return _Units(np.broadcast_to(leak, layer.units)[:k], rows[:k, :columns])
+        grids = {name: layer.neuron.values(name, layer.units)[:k] for name in self.spec.grids()}
+        return _Units(grids, rows[:k, :columns])
 
     def _drawn(self, units: int, in_use: Sequence[_Units]) -> _Units:
         """Return a random cascade: neighbours may be worth something to others and nothing by themselves."""
@@ -132,7 +148,7 @@ class CascadeSearch:
         if in_use and self.rng.random() < 0.5:
             layer = self._layer(in_use[int(self.rng.integers(len(in_use)))])
             base = self._first_units(layer, int(self.rng.integers(units + 1)))
-        while len(base.leak) < units:
+        while len(base) < units:
             seen = self._seen(base)
             drawn = self._random(seen)
             fits = self._patterns(drawn, seen)[1] >= self.definition.margin
@@ -142,14 +158,14 @@ class CascadeSearch:
         return base
 
     def _layer(self, units: _Units) -> Layer:
-        k, d = len(units.leak), self.samples.shape[2]
-        neuron = self.spec.make_neuron(units.leak, np.zeros(k))
+        k, d = len(units), self.samples.shape[2]
+        neuron = self.spec.make_neuron(**units.grids)
         bias = np.zeros(k) if self.spec.bias else None
         return Layer(np.zeros((k, d)), neuron, bias, np.zeros((k, k))).with_unit_weights(units.weights)
 
     def _seen(self, base: _Units) -> FloatArray:
         """Return what a unit on top of others sees, but for its own spikes: (n, T, d'-1)."""
-        if len(base.leak):
+        if len(base):
             layer = self._layer(base)
             return layer.unit_inputs(self.samples, run_layer(layer, self.samples)[1])
         ones = np.ones((*self.samples.shape[:2], int(self.spec.bias)))
@@ -183,11 +199,12 @@ class CascadeSearch:
 
     def _random(self, seen: FloatArray) -> _Units:
         weights = random_weights(self.rng, (RANDOM, seen.shape[2] + 1), self.definition.weight_box)
-        return _Units(self.rng.choice(np.asarray(self.spec.leak), RANDOM), weights)
+        grids = {name: self.rng.choice(np.asarray(grid), RANDOM) for name, grid in self.spec.grids().items()}
+        return _Units(grids, weights)
 
     def _moved(self, parents: _Units, spread: float) -> _Units:
-        near = parents.select(np.repeat(np.arange(len(parents.leak)), CHILDREN))
-        return _Units(near.leak, moved_weights(self.rng, near.weights, spread, self.definition.weight_box))
+        near = parents.select(np.repeat(np.arange(len(parents)), CHILDREN))
+        return _Units(near.grids, moved_weights(self.rng, near.weights, spread, self.definition.weight_box))
 
     def _worth(self, units: _Units, seen: FloatArray, prices: FloatArray, group: bool) -> FloatArray:
         """Return what candidates are worth, 0 for those of too small a margin."""
@@ -197,9 +214,9 @@ class CascadeSearch:
     def _patterns(self, units: _Units, seen: FloatArray) -> tuple[BoolArray, FloatArray]:
         """Return patterns (k, R) and margins (k,) of candidates, each alone on top of what it sees."""
         patterns, margins = [], []
-        for start in range(0, len(units.leak), AT_A_TIME):
+        for start in range(0, len(units), AT_A_TIME):
             some = units.select(slice(start, start + AT_A_TIME))
-            neuron = self.spec.make_neuron(some.leak, np.zeros(len(some.leak)))
+            neuron = self.spec.make_neuron(**some.grids)
             layer = Layer(some.weights[:, :-1], neuron, None, np.diag(some.weights[:, -1]))
             membranes, spikes = run_layer(layer, seen)
             assert membranes is not None

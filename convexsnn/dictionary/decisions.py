@@ -13,8 +13,10 @@ Everything that proves something about all weights walks these trees; the rows c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 
@@ -121,9 +123,9 @@ class Decisions:
         return sign[:, None] * g[real], sign * h[real], fires[real], real
 
 
-def unit_layer(spec: LayerSpec, inputs: int, leak: float) -> Layer:
-    """Return one unit of an architecture with all weights 0."""
-    neuron = spec.make_neuron(np.array([leak]), np.zeros(1))
+def unit_layer(spec: LayerSpec, inputs: int, point: Mapping[str, float]) -> Layer:
+    """Return one unit of an architecture with all weights 0, at a point of the grids of its parameters."""
+    neuron = spec.make_neuron(**{name: np.array([value]) for name, value in point.items()})
     bias = np.zeros(1) if spec.bias else None
     recurrent = np.zeros((1, 1)) if spec.recurrent else None
     return Layer(np.zeros((1, inputs)), neuron, bias, recurrent)
@@ -132,7 +134,7 @@ def unit_layer(spec: LayerSpec, inputs: int, leak: float) -> Layer:
 def events_of(steps: int, definition: Definition) -> list[tuple[int, bool]]:
     """Return a sample's events in their order: the step, and whether it is a membrane readout."""
     first_read = steps - 1 if definition.supervise == "last" else 0
-    kinds = (False, True) if definition.readout == "membrane" else (False,)
+    kinds = (False, True) if definition.reads.of_membrane else (False,)
     return [(t, readout) for t in range(steps) for readout in kinds if not readout or t >= first_read]
 
 
@@ -182,7 +184,7 @@ def decisions(
     reads = np.full(len(events), -1)
     first = steps - 1 if definition.supervise == "last" else 0
     for k, (t, readout) in enumerate(events):
-        if t >= first and readout == (definition.readout == "membrane"):
+        if t >= first and readout == definition.reads.of_membrane:
             reads[k] = t - first
     return Decisions(g, h, reads, definition, layer, inputs, below, width)
 
@@ -190,9 +192,10 @@ def decisions(
 def unit_decisions(
     inputs: FloatArray, spec: LayerSpec, definition: Definition, below: tuple[Layer, ...] = ()
 ) -> list[Decisions]:
-    """Return the decision trees of a unit for every leak of its grid, on the distinct samples of `inputs`.
+    """Return the decision trees of a unit for all values of its grids, on the distinct samples of `inputs`.
 
-    With hidden layers `below`, whose spikes on the distinct samples the inputs are, on all of them.
+    Where there is one step, values that make the same trees count once, as all leaks do. With hidden layers
+    `below`, whose spikes on the distinct samples the inputs are, on all of them.
     """
     samples = inputs if below else distinct_samples(inputs).samples
     return decisions_on(samples, spec, definition, below)
@@ -202,6 +205,15 @@ def decisions_on(
     samples: FloatArray, spec: LayerSpec, definition: Definition, below: tuple[Layer, ...] = ()
 ) -> list[Decisions]:
     """Return what `unit_decisions` does, on samples that are distinct already."""
-    leaks = sorted(set(spec.leak)) if spec.neuron == "lif" and samples.shape[1] > 1 else [spec.leak[0]]
-    units = (unit_layer(spec, samples.shape[2], leak) for leak in leaks)
-    return [decisions(samples, unit, definition, below, spec.width) for unit in units]
+    grids = {name: sorted(set(grid)) for name, grid in spec.grids().items()}
+    trees: list[Decisions] = []
+    for values in product(*grids.values()):
+        unit = unit_layer(spec, samples.shape[2], dict(zip(grids, values, strict=True)))
+        tree = decisions(samples, unit, definition, below, spec.width)
+        if samples.shape[1] > 1 or not any(_same(tree, other) for other in trees):
+            trees.append(tree)
+    return trees
+
+
+def _same(a: Decisions, b: Decisions) -> bool:
+    return np.array_equal(a.h, b.h) and np.array_equal(a.g, b.g)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -23,7 +23,8 @@ from convexsnn.dictionary.faces import on_faces
 from convexsnn.dictionary.patterns import Patterns
 from convexsnn.dictionary.spikes import patterns_of, simulated
 from convexsnn.distinct import unique_rows
-from convexsnn.networks import LIF, Layer, Subnetwork
+from convexsnn.networks import Layer, Subnetwork
+from convexsnn.networks.neuron import joined
 from convexsnn.threads import on_threads
 
 AT_ONCE = 20_000  # levels between two looks at the clock
@@ -131,11 +132,8 @@ def layer_of(units: Sequence[Decisions], witnesses: Witnesses) -> Layer:
         (own,) = witnesses.unit
         return units[own].layer.with_unit_weights(witnesses.weights)
     many = np.zeros(len(witnesses.unit), int)
-    neuron = layer.neuron.unit(many)
-    if isinstance(neuron, LIF):
-        kinds, which = np.unique(witnesses.unit, return_inverse=True)
-        leaks = [float(np.ravel(units[k].layer.neuron.leak)[0]) for k in kinds]
-        neuron = replace(neuron, leak=np.array(leaks)[which])
+    kinds, which = np.unique(witnesses.unit, return_inverse=True)
+    neuron = joined([units[k].layer.neuron for k in kinds], [1] * len(kinds)).unit(which)
     bias = None if layer.bias is None else np.zeros(len(many))
     return Layer(layer.weights[many], neuron, bias).with_unit_weights(witnesses.weights)
 

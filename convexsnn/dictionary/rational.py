@@ -1,7 +1,8 @@
 """Neurons and cells without rounding: every float is a fraction with a power of two below, so all is exact.
 
-Spikes, rows and the emptiness of cells are computed anew from the data and the neuron's parameters as they
-stand in memory. Rows are kept as whole numbers (A, B, e): A·w >= B in units of 2^−e. A cell
+Spikes and rows come from the neuron's own methods, on fractions; they and the emptiness of cells are computed
+anew from the data and the neuron's parameters as they stand in memory. Rows are kept as whole numbers
+(A, B, e): A·w >= B in units of 2^−e. A cell
 
     robust, margin ε   σ (g·w − h) >= ε for all its rows, |w_j| <= box         σ = 1 fires, −1 silent
     closed             g·w >= h (fires), g·w < h (silent),  |w_j| <= box
@@ -22,11 +23,11 @@ import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary.decisions import Decisions, events_of
-from convexsnn.networks import LIF, Layer, RecurrentThreshold
+from convexsnn.errors import UnsupportedError
+from convexsnn.networks import Layer, Neuron
+from convexsnn.networks.parameters import fraction
 
 Rows = Sequence[tuple[int, int, bool]]  # (sample, node, fires)
-
-fraction = np.frompyfunc(lambda x: Fraction(float(x)), 1, 1)  # exact, entry by entry
 
 
 class ExactRun(NamedTuple):
@@ -36,7 +37,7 @@ class ExactRun(NamedTuple):
     ----------
     spikes : (n, T, m) bool array
     membrane : (n, T, m) bool array
-        The membrane readout 1{v >= 0}.
+        The membrane readout 1{v >= 0}; without any steps where it was not asked for.
     closest : tuple of m Fraction
         For every unit, the smallest |u − θ|: 0 is a tie.
     """
@@ -46,28 +47,47 @@ class ExactRun(NamedTuple):
     closest: tuple[Fraction, ...]
 
 
-def exact_spikes(layer: Layer, inputs: FloatArray | BoolArray) -> ExactRun:
-    """Run one layer on inputs (n, T, d) in rational arithmetic; its spikes are the next layer's inputs."""
+def exact_spikes(layer: Layer, inputs: FloatArray | BoolArray, read_membrane: bool = True) -> ExactRun:
+    """Run one layer on inputs (n, T, d) in rational arithmetic; its spikes are the next layer's inputs.
+
+    The neuron's own `step` is what runs, on fractions.
+
+    Raises
+    ------
+    UnsupportedError
+        The neuron turns fractions into floats.
+    """
     n, steps, _ = inputs.shape
-    neuron, theta = layer.neuron, Fraction(layer.neuron.threshold)
-    leak = fraction(np.broadcast_to(getattr(neuron, "leak", 0.0), layer.units))
-    own = fraction(np.broadcast_to(getattr(neuron, "own_weight", 0.0), layer.units))
-    reset = getattr(neuron, "reset", "none")
+    neuron = layer.neuron.exact()
     drive = _products(fraction(inputs), layer.weights)
     if layer.bias is not None:
         drive = drive + fraction(layer.bias)
-    spikes, membrane = np.zeros((2, n, steps, layer.units), bool)
-    closest, carry = np.full(layer.units, np.inf, object), np.zeros((n, layer.units), object)
+    spikes = np.zeros((n, steps, layer.units), bool)
+    membrane = np.zeros((n, steps if read_membrane else 0, layer.units), bool)
+    closest = np.full(layer.units, np.inf, object)
+    carry: Any = 0
     for t in range(steps):
-        u = carry + drive[:, t]
+        now = drive[:, t]
         if layer.recurrent is not None and t > 0:
-            u = u + _products(spikes[:, t - 1].astype(int).astype(object), layer.recurrent)
-        fired = u >= theta
-        closest = np.minimum(closest, np.abs(u - theta).min(axis=0))
-        v = u if reset == "none" else u * ~fired if reset == "zero" else u - theta * fired
-        carry = leak * u - theta * fired if reset == "subtract_after" else leak * v + own * fired
-        spikes[:, t], membrane[:, t] = fired, v >= 0
+            now = now + _products(spikes[:, t - 1].astype(int).astype(object), layer.recurrent)
+        u, spikes[:, t], carry = neuron.step(now, carry)
+        _check_fractions(layer.neuron, "step", u)
+        closest = np.minimum(closest, np.abs(u - neuron.threshold).min(axis=0))
+        if read_membrane:
+            v = neuron.after_reset(u, spikes[:, t])
+            _check_fractions(layer.neuron, "after_reset", v)
+            membrane[:, t] = v >= 0
     return ExactRun(spikes, membrane, tuple(closest))
+
+
+def _check_fractions(neuron: Neuron, method: str, values: Any) -> None:
+    """Refuse what is no fraction any more; −∞ stands for a row that always holds."""
+    for value in np.ravel(values):
+        if not isinstance(value, (Fraction, int)) and value != -np.inf:
+            raise UnsupportedError(
+                f"neuron {neuron.kind}: {method} makes {value!r} of fractions, so that nothing is exact; "
+                "its numbers belong in declared parameters, not in floats of its code"
+            )
 
 
 def _products(inputs: Any, weights: FloatArray) -> Any:
@@ -83,36 +103,23 @@ def _whole(fractions: Any) -> tuple[Any, int]:
 
 
 def exact_rows(layer: Layer, inputs: FloatArray, spikes: Any, readout: bool = False) -> tuple[Any, Any]:
-    """Return g (T, d') and h (T,) of a single unit on one sample (T, d), as Fractions.
+    """Return g (T, d') and h (T,) of a single unit on one sample (T, d), as fractions.
 
-    Given its own `spikes` (T,), of which row t needs those before t, the unit fires at t iff g·w >= h. With
-    `readout` the event is that of the membrane readout, v_t >= 0, which needs the spike at t as well; its h
-    is −inf where it happens whatever the weights.
+    The neuron's own rows: given its own `spikes` (T,), of which row t needs those before t, the unit fires at
+    t iff g·w >= h. With `readout` the event is that of the membrane readout, v_t >= 0, which needs the spike
+    at t as well; its h is −inf where it happens whatever the weights.
+
+    Raises
+    ------
+    UnsupportedError
+        The neuron turns fractions into floats.
     """
-    neuron, theta = layer.neuron.unit(0), Fraction(layer.neuron.threshold)
-    leak = Fraction(neuron.leak) if isinstance(neuron, LIF) else Fraction(0)  # type: ignore[arg-type]
-    reset = neuron.reset if isinstance(neuron, LIF) else "none"
-    g: list[Any] = []
-    h: list[Any] = []
-    total, past = np.zeros(layer.weights.shape[1], object), Fraction(0)  # of u_t, the constant apart
-    before = False
-    for x, fired in zip(inputs, spikes, strict=True):
-        extra = [Fraction(1)] * (layer.bias is not None)
-        extra += [Fraction(int(before))] * (layer.recurrent is not None)
-        extra += [Fraction(int(before))] * isinstance(neuron, RecurrentThreshold)
-        now = np.array([*fraction(x), *extra], object)
-        total = now + leak * total if g else now
-        removed = theta * bool(fired)
-        always = readout and reset == "zero" and fired
-        g.append(0 * total if always else total)
-        v_removed = removed if reset in ("subtract", "subtract_after") else 0
-        h.append(-np.inf if always else past + v_removed if readout else past + theta)
-        past = leak * (past + removed) if reset == "subtract" else leak * past
-        past += removed if reset == "subtract_after" else 0
-        if reset == "zero" and fired:
-            total, past = 0 * total, Fraction(0)
-        before = bool(fired)
-    return np.array(g, object), np.array(h, object)
+    neuron, fires = layer.neuron.unit(0).exact(), np.array([spikes], bool)
+    seen = fraction(layer.unit_inputs(inputs[None], fires[..., None]))
+    g, h = (neuron.readout_rows if readout else neuron.affine_rows)(seen, fires)
+    _check_fractions(layer.neuron, "readout_rows" if readout else "affine_rows", g)
+    _check_fractions(layer.neuron, "readout_rows" if readout else "affine_rows", h)
+    return g[0], h[0]
 
 
 def _inverse(matrix: Any) -> tuple[Any, int] | None:

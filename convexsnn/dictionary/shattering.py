@@ -39,7 +39,7 @@ def _leaves(decisions: Decisions, patterns: BoolArray, unread: str) -> np.ndarra
     one then implies the other.
     """
     bits = patterns.reshape(-1, decisions.samples, decisions.rows_per_sample)
-    reads, membrane = decisions.reads, decisions.definition.readout == "membrane"
+    reads, membrane = decisions.reads, decisions.definition.reads.of_membrane
     node = np.zeros(bits.shape[:2], dtype=np.int64)
     for event in range(decisions.events):
         ahead = event + int(np.argmax(reads[event:] >= 0))  # the last event is always read

@@ -54,8 +54,8 @@ class Draw:
         What the layer sees of the distinct samples.
     labels : (n, k) array
         Targets of the distinct samples.
-    level : float
-        What a membrane is compared with at the readout: the threshold, or 0 for a membrane readout.
+    reads_membrane : bool
+        Whether the output weights see the layer's membranes, compared with 0, in place of its spikes.
     every_step : bool
         Whether the layer's spikes matter at every step; if not, only at the last.
     weight_box : float
@@ -67,7 +67,7 @@ class Draw:
     scales: tuple[float, ...]
     signal: FloatArray
     labels: FloatArray
-    level: float
+    reads_membrane: bool
     every_step: bool
     weight_box: float
 
@@ -248,10 +248,11 @@ class Gaussian(Source):
 
 @register_source
 class Pairs(Source):
-    """Weights along the difference of two samples in the leak-filtered inputs, the level in between.
+    """Weights along the difference of two samples in the inputs as the membrane sums them, a level between.
 
-    With a bias the membranes of the two samples differ by the scale; without one the scale is what puts the
-    level between them.
+    The level is that of the unit's rows without earlier spikes: the threshold, or 0 where the membrane is
+    read. With a bias the membranes of the two samples differ by the scale; without one the scale is what
+    puts the level between them.
     """
 
     name = "pairs"
@@ -259,7 +260,7 @@ class Pairs(Source):
     kind = "draws"
 
     def weights(self, layer: Layer, draw: Draw) -> FloatArray:  # noqa: D102
-        rows, signal, labels, level = gaussian(layer, draw), draw.signal, draw.labels, draw.level
+        rows, signal, labels = gaussian(layer, draw), draw.signal, draw.labels
         n, steps, d = signal.shape
         for j in range(layer.units):
             i = int(draw.rng.integers(n))
@@ -267,7 +268,10 @@ class Pairs(Source):
             k = int(draw.rng.choice(others)) if len(others) else int(draw.rng.integers(n))
             t = int(draw.rng.integers(steps)) if draw.every_step else steps - 1
             pair = np.concatenate([signal[[i, k]], np.ones((2, steps, 1))], axis=2)
-            filtered = layer.neuron.unit(j).affine_rows(pair, np.zeros((2, steps), bool))[0][:, t]
+            unit = layer.neuron.unit(j)
+            rows_of = unit.readout_rows if draw.reads_membrane else unit.affine_rows
+            g, h = rows_of(pair, np.zeros((2, steps), bool))
+            filtered, level = g[:, t], float(h[0, t])
             difference = filtered[0, :d] - filtered[1, :d]
             length = float(difference @ difference)
             share = draw.rng.uniform(0.25, 0.75)

@@ -21,8 +21,9 @@ from convexsnn.bits import PackedBits
 from convexsnn.dictionary.patterns import Patterns
 from convexsnn.distinct import DistinctSamples, distinct_rows
 from convexsnn.errors import ConvexSNNError, LoweringError, ProblemFileError, ShapeError
-from convexsnn.networks import Layer, Subnetwork
+from convexsnn.networks import Layer, Readout, Subnetwork
 from convexsnn.networks.files import layer_arrays, layers_from_arrays
+from convexsnn.networks.readouts import readout_of
 from convexsnn.simulate import readout, run_layer
 
 UNITS_AT_A_TIME = 256
@@ -36,6 +37,11 @@ class Definition:
     weight_box: float = 10.0
     readout: str = "spike"
     supervise: str = "last"
+
+    @property
+    def reads(self) -> Readout:
+        """The readout of that name."""
+        return readout_of(self.readout)
 
     def __str__(self) -> str:
         kind = f"robust, margin {self.margin:g}" if self.margin > 0 else "closed (margin 0)"
@@ -178,12 +184,12 @@ def readout_margins(
     layer: Layer, membranes: FloatArray, spikes: BoolArray, definition: Definition
 ) -> FloatArray:
     """Return, for every unit, the smallest |v| at the steps of a membrane readout, else inf, (m,)."""
-    if definition.readout == "spike":
+    if not definition.reads.of_membrane:
         return np.full(layer.units, np.inf)
     steps = slice(-1, None) if definition.supervise == "last" else slice(None)
     v = np.abs(layer.neuron.after_reset(membranes[:, steps], spikes[:, steps]))
-    if getattr(layer.neuron, "reset", "") == "zero":  # v = 0 after a spike is exact, whatever the weights
-        v = np.where(spikes[:, steps], np.inf, v)
+    if (certain := layer.neuron.certain(spikes[:, steps])).any():  # no rounding moves these
+        v = np.where(certain, np.inf, v)
     return v.min(axis=(0, 1))
 
 

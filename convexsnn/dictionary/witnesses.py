@@ -25,7 +25,7 @@ ROUNDS = 100
 
 
 def _empty_layer(spec: LayerSpec, units: int, inputs: int, rng: np.random.Generator) -> Layer:
-    neuron = spec.make_neuron(rng.choice(np.asarray(spec.leak), units), np.zeros(units))
+    neuron = spec.drawn_neuron(units, rng)
     bias = np.zeros(units) if spec.bias else None
     recurrent = np.zeros((units, units)) if spec.recurrent else None
     return Layer(np.zeros((units, inputs)), neuron, bias, recurrent)
@@ -41,11 +41,10 @@ def _drawn(
     hidden: bool = False,
 ) -> Layer:
     layer = _empty_layer(spec, units, signal.shape[2], draw.rng)
-    reads_membrane = definition.readout == "membrane" and not hidden
     draw = replace(
         draw,
         signal=signal,
-        level=0.0 if reads_membrane else layer.neuron.threshold,
+        reads_membrane=definition.reads.of_membrane and not hidden,
         every_step=hidden or definition.supervise == "all",
     )
     rows = source.weights(layer, draw)
@@ -122,7 +121,7 @@ def draw_subnetworks(
     scales = tuple(float(s) for s in np.atleast_1d(np.asarray(scale, dtype=float)))
     distinct, rng = distinct_samples(inputs), np.random.default_rng(seed)
     samples, drawn_for = distinct.samples, labels[distinct.first]
-    draw = Draw(rng, variant, scales, samples, drawn_for, 0.0, False, definition.weight_box)
+    draw = Draw(rng, variant, scales, samples, drawn_for, False, False, definition.weight_box)
     last = network.layers[-1]
     stacks = -(-(count or asked.default_count(network.subnetworks * last.width)) // last.width)
     drawer = asked.drawer

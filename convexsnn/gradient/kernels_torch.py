@@ -21,6 +21,17 @@ def carried(membrane: Tensor, spike: Tensor, leak: Tensor, threshold: Tensor, re
             return leak * membrane
 
 
+def after_reset(membrane: Tensor, spike: Tensor, threshold: Tensor, reset: int) -> Tensor:
+    """Return the membrane after its reset, the quantity of the membrane readout."""
+    match reset:
+        case 0 | 1:
+            return membrane - threshold * spike
+        case 2:
+            return membrane * (1.0 - spike)
+        case _:
+            return membrane
+
+
 def forward(current: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> tuple[Tensor, Tensor]:
     """Return what `backward` needs, membranes, and spikes, (T, N); leak and threshold are (N,)."""
     membranes, spikes = torch.empty_like(current), torch.empty_like(current)

@@ -18,11 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from convexsnn.errors import ShapeError
-from convexsnn.gradient.kernels_torch import carried
+from convexsnn.gradient.kernels_torch import after_reset, carried
 from convexsnn.gradient.lif import lif, spike
 from convexsnn.gradient.surrogate import Surrogate
-from convexsnn.networks import LIF, Layer, Network, RecurrentThreshold, readout_kernel
-from convexsnn.networks.neurons import RESETS
+from convexsnn.networks import READOUTS, RESETS, Layer, Network
 
 
 def _tensor(value: Any, dtype: torch.dtype) -> Tensor:
@@ -37,7 +36,7 @@ class LayerModule(nn.Module):
     layer : Layer
         Dense; its values are the starting ones.
     learn_neuron : bool
-        Whether leak and threshold of LIF units are trained too, one a unit.
+        Whether leak and threshold of units with a leak are trained too, one a unit.
     normalize : bool
         Batch normalisation of the input current, over samples and steps ([L20]); `layer` folds it into
         weights and bias, which is exact: at the end it is one factor and one constant a unit.
@@ -47,7 +46,15 @@ class LayerModule(nn.Module):
         self, layer: Layer, surrogate: Surrogate, gradient: str = "exodus", scale: float = 1.0,
         dtype: torch.dtype = torch.float32, learn_neuron: bool = False, normalize: bool = False,
     ) -> None:  # fmt: skip
-        """Copy a layer's values; raises ShapeError for a convolution, or nowhere to fold a constant into."""
+        """Copy a layer's values.
+
+        Raises
+        ------
+        ShapeError
+            A convolution, or nowhere to fold a constant into.
+        UnsupportedError
+            A neuron without the form that the kernels know.
+        """
         super().__init__()
         if layer.window is not None:
             raise ShapeError("window: gradient training takes dense layers; this one is a convolution")
@@ -59,16 +66,16 @@ class LayerModule(nn.Module):
         self.weights = nn.Parameter(_tensor(layer.weights, dtype))
         self.bias = None if layer.bias is None else nn.Parameter(_tensor(layer.bias, dtype))
         self.recurrent = None if layer.recurrent is None else nn.Parameter(_tensor(layer.recurrent, dtype))
-        own = neuron.own_weight if isinstance(neuron, RecurrentThreshold) else None
+        form = neuron.leaky_form("training by gradients")
+        own = form.own_weight
         self.own_weight = (
             None if own is None else nn.Parameter(_tensor(np.broadcast_to(own, layer.units), dtype))
         )
-        self.reset = neuron.reset if isinstance(neuron, LIF) else "none"
-        leak = neuron.leak if isinstance(neuron, LIF) else 0.0
-        values = {"leak": leak, "threshold": neuron.threshold}
+        self.reset = form.reset
+        values = {"leak": 0.0 if form.leak is None else form.leak, "threshold": neuron.threshold}
         for name, value in values.items():
             each = _tensor(np.broadcast_to(value, layer.units).copy() if learn_neuron else value, dtype)
-            if learn_neuron and isinstance(neuron, LIF):
+            if learn_neuron and form.leak is not None:
                 setattr(self, name, nn.Parameter(each))
             else:
                 self.register_buffer(name, each)
@@ -109,18 +116,9 @@ class LayerModule(nn.Module):
                 continue
             if self.gradient == "slayer":
                 s = s.detach()  # the reset is left out of the gradient; recurrent weights see the spike above
-            after.append(self._after_reset(membrane, s))
+            after.append(after_reset(membrane, s, self.threshold, code))  # type: ignore[arg-type]
             carry = carried(membrane, s, self.leak, self.threshold, code)  # type: ignore[arg-type]
         return torch.stack(spikes), torch.stack(after)
-
-    def _after_reset(self, membrane: Tensor, s: Tensor) -> Tensor:
-        match self.reset:
-            case "none":
-                return membrane
-            case "zero":
-                return membrane * (1.0 - s)
-            case _:
-                return membrane - self.threshold * s  # type: ignore[operator]
 
     def layer(self) -> Layer:
         """Return the layer of the present values, in float64.
@@ -211,11 +209,12 @@ class NetworkModule(nn.Module):
         for layer in self.layers[:-1]:
             signal = layer(signal)
         last: Any = self.layers[-1]
-        if self.readout == "membrane":
+        reads = READOUTS[self.readout]
+        if reads.of_membrane:
             seen = spike(last.unrolled(signal)[1], last.surrogate, last.scale)
         else:
             seen = last(signal)
-        if self.readout in ("spike", "membrane"):
+        if reads.bits:
             return seen[-1] if self.supervise == "last" else seen.transpose(0, 1)
         return self._filtered(seen)
 
@@ -224,7 +223,7 @@ class NetworkModule(nn.Module):
         steps = len(spikes)
         ends = range(1, steps + 1) if self.supervise == "all" else (steps,)
         rows = [
-            np.concatenate([readout_kernel(self.readout, t, self.readout_leak), np.zeros(steps - t)])
+            np.concatenate([READOUTS[self.readout].kernel(t, self.readout_leak), np.zeros(steps - t)])
             for t in ends
         ]
         kernel = torch.tensor(np.array(rows), dtype=spikes.dtype, device=spikes.device)

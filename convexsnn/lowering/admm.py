@@ -29,10 +29,10 @@ from typing import Any
 import numpy as np
 
 from convexsnn.arrays import FloatArray
-from convexsnn.errors import LoweringError
+from convexsnn.errors import LoweringError, UnsupportedError
 from convexsnn.lowering.split import HiddenLayer, Split, Splitting
 from convexsnn.lowering.weights import Sums, Weights
-from convexsnn.networks import LIF, Network, readout_kernel
+from convexsnn.networks import READOUTS, Network
 from convexsnn.problem import Problem
 from convexsnn.problem.specs import AdmmSpec
 from convexsnn.programs.box_qp import STEPS
@@ -66,7 +66,7 @@ VARIANTS = {
 def _refusal(problem: Problem) -> tuple[str, str] | None:
     """Return the key of what ADMM does not take, with the reason."""
     network = problem.network
-    if network.readout == "membrane":
+    if READOUTS[network.readout].of_membrane:
         return (
             "network.readout",
             "'membrane' is a bit of the last membrane; take output_membrane, rate or spike",
@@ -77,12 +77,16 @@ def _refusal(problem: Problem) -> tuple[str, str] | None:
         return "network.subnetworks", f"{network.subnetworks}: ADMM trains one stack of layers"
     for k, layer in enumerate(network.layers, start=1):
         key = f"network.layers[{k}]"
-        if layer.neuron == "recurrent_threshold":
-            return f"{key}.neuron", "'recurrent_threshold'; take threshold with recurrent = true"
-        if layer.neuron == "lif" and layer.reset == "zero":
+        try:
+            form = layer.first_neuron().leaky_form("ADMM")
+        except UnsupportedError as error:
+            return f"{key}.neuron", str(error)
+        if form.own_weight is not None:
+            return f"{key}.neuron", f"{layer.neuron!r}; take threshold with recurrent = true"
+        if form.removed is None:
             return (
                 f"{key}.reset",
-                "'zero' multiplies membranes and spikes; take subtract, subtract_after or none",
+                f"{form.reset!r} multiplies membranes and spikes; take subtract, subtract_after or none",
             )
         if layer.recurrent and layer.looks:
             return f"{key}.recurrent", "true with kernel or pool"
@@ -110,18 +114,17 @@ def splitting_of(problem: Problem, weights: Weights) -> Splitting:
     rho, hidden = spec.penalty, []
     for layer in reversed(weights.layers):
         rho *= spec.decay
-        neuron = layer.neuron
-        leak: Any = neuron.leak if isinstance(neuron, LIF) else 0.0
-        taken = {"subtract": leak, "subtract_after": 1.0, "none": 0.0}[getattr(neuron, "reset", "none")]
-        hidden.append(HiddenLayer(leak, taken * neuron.threshold, neuron.threshold, rho, rho * ratio))
+        form, theta = layer.neuron.leaky_form("ADMM"), layer.neuron.threshold
+        assert form.removed is not None
+        leak = 0.0 if form.leak is None else form.leak
+        hidden.append(HiddenLayer(leak, form.removed, theta, rho, rho * ratio))
     membranes = spec.membrane_update or ("linearized" if variant.constraint == "lifted" else "joint")
-    kernel = readout_kernel(network.readout, steps, network.readout_leak)
-    leak = {"rate": 1.0, "spike": 0.0}.get(network.readout, network.readout_leak)
+    reads = READOUTS[network.readout]
     return Splitting(
         tuple(reversed(hidden)),
-        kernel,
-        leak,
-        1.0 / steps if network.readout == "rate" else 1.0,
+        reads.kernel(steps, network.readout_leak),
+        reads.filter_leak(network.readout_leak),
+        reads.scale(steps),
         spec.penalty,
         get_loss(problem.training.loss),
         variant.every_output,

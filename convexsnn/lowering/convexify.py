@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -23,16 +22,14 @@ from convexsnn.dictionary.sources import get_source
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError
 from convexsnn.lowering.lowering import Lowered, Lowering
 from convexsnn.networks import (
-    FILTERED,
-    LIF,
+    READOUTS,
     Layer,
     LayerSpec,
     Network,
     NetworkSpec,
-    RecurrentThreshold,
     Subnetwork,
 )
-from convexsnn.networks.neurons import Neuron
+from convexsnn.networks.neuron import joined
 from convexsnn.problem import Problem
 from convexsnn.programs import L1Program, Point, get_loss, get_penalty
 from convexsnn.programs.margin import max_margin
@@ -54,7 +51,7 @@ def definition_of(problem: Problem) -> Definition:
 
 def _check_patterns(network: NetworkSpec) -> None:
     """Refuse what only ADMM trains: its columns are no patterns, or its units share their weights."""
-    refused = [("network.readout", network.readout)] if network.readout in FILTERED else []
+    refused = [] if READOUTS[network.readout].bits else [("network.readout", network.readout)]
     for k, layer in enumerate(network.layers, start=1):
         for name in ("kernel", "pool"):
             value = getattr(layer, name)
@@ -246,7 +243,7 @@ def _centred(
             neuron, own = layer.neuron.unit(j), spikes[:, :, j]
             g, h = neuron.affine_rows(seen, own)
             fires = own
-            if k == len(layers) - 1 and definition.readout == "membrane" and in_use[j]:
+            if k == len(layers) - 1 and definition.reads.of_membrane and in_use[j]:
                 steps = slice(-1, None) if definition.supervise == "last" else slice(None)
                 read_g, read_h = neuron.readout_rows(seen, own)
                 assert membranes is not None
@@ -262,24 +259,11 @@ def _centred(
     return tuple(centred)
 
 
-def _per_unit(value: float | FloatArray, units: int) -> FloatArray:
-    return np.broadcast_to(np.asarray(value, dtype=np.float64), (units,))
-
-
-def _joined_neuron(a: Layer, b: Layer) -> Neuron:
-    for name, kind in (("leak", LIF), ("own_weight", RecurrentThreshold)):
-        if isinstance(a.neuron, kind):
-            both = [_per_unit(getattr(layer.neuron, name), layer.units) for layer in (a, b)]
-            joined: dict[str, Any] = {name: np.concatenate(both)}
-            return replace(a.neuron, **joined)
-    return a.neuron
-
-
 def _side_by_side(a: Layer, b: Layer) -> Layer:
     """Put two layers of the same kind beside each other, block-diagonal: neither sees the other."""
     return Layer(
         block_diag(a.weights, b.weights),
-        _joined_neuron(a, b),
+        joined([a.neuron, b.neuron], [a.units, b.units]),
         None if a.bias is None or b.bias is None else np.concatenate([a.bias, b.bias]),
         None if a.recurrent is None or b.recurrent is None else block_diag(a.recurrent, b.recurrent),
     )

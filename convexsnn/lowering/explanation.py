@@ -52,8 +52,8 @@ class PatternOrigin:
         The witness: unit of the last layer of that subnetwork, counted from 0.
     units_below : tuple of int
         Sizes of the hidden layers that it sits on.
-    leak : float or None
-        β of a LIF unit.
+    parameters : dict of str to float
+        What the unit took from each grid of the architecture.
     weights : (d',) array
         Inputs, then bias, neighbours and own last spike where the layer has them.
     """
@@ -64,8 +64,13 @@ class PatternOrigin:
     subnetwork: int
     unit: int
     units_below: tuple[int, ...]
-    leak: float | None
+    parameters: dict[str, float]
     weights: FloatArray
+
+    @property
+    def leak(self) -> float | None:
+        """β, where the unit has one."""
+        return self.parameters.get("leak")
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +140,6 @@ def _sample(problem: Problem, program: L1Program, row: int, output: int | None) 
 def _pattern(dictionary: SpikeDictionary, pattern: int) -> PatternOrigin:
     stack, unit = int(dictionary.subnetwork_of[pattern]), int(dictionary.unit_of[pattern])
     *below, last = dictionary.subnetworks[stack].layers
-    leak = getattr(last.neuron, "leak", None)
     return PatternOrigin(
         pattern,
         int(dictionary.columns.select([pattern]).counts()[0]),
@@ -143,6 +147,6 @@ def _pattern(dictionary: SpikeDictionary, pattern: int) -> PatternOrigin:
         stack,
         unit,
         tuple(layer.units for layer in below),
-        None if leak is None else float(np.broadcast_to(leak, last.units)[unit]),
+        last.neuron.grid_point(unit),
         last.unit_weights()[unit],
     )

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from convexsnn.arrays import FloatArray
-from convexsnn.networks.layers import Layer
+from convexsnn.networks.layers import Layer, LayerSpec
 from convexsnn.networks.network import NetworkSpec, windows
-from convexsnn.networks.neurons import LIF
+from convexsnn.networks.parameters import GRID, SHARED
 
 
 def architecture_mismatch(spec: NetworkSpec, layers: Sequence[Layer], inputs: int) -> str | None:
@@ -25,17 +25,14 @@ def architecture_mismatch(spec: NetworkSpec, layers: Sequence[Layer], inputs: in
     for k, (layer, wanted) in enumerate(zip(layers, spec.layers, strict=True), start=1):
         pairs: list[tuple[str, Any, Any]] = [
             ("neuron", layer.neuron.kind, wanted.neuron),
-            ("threshold", layer.neuron.threshold, wanted.threshold),
             ("bias", layer.bias is not None, wanted.bias),
             ("recurrent", layer.recurrent is not None, wanted.recurrent),
             ("window", layer.window, looks[k - 1]),
         ]
         if k == 1:
             pairs.append(("inputs", layer.inputs, inputs))
-        if isinstance(layer.neuron, LIF):
-            strange = np.setdiff1d(layer.neuron.leak, wanted.leak)
-            have = float(strange[0]) if len(strange) else wanted.leak
-            pairs += [("reset", layer.neuron.reset, wanted.reset), ("leak", have, wanted.leak)]
+        if layer.neuron.kind == wanted.neuron:
+            pairs += _parameters(layer, wanted)
         for name, have, want in pairs:
             if have != want:
                 return f"layer {k} has {name} {have!r}, the network {want!r}"
@@ -45,6 +42,18 @@ def architecture_mismatch(spec: NetworkSpec, layers: Sequence[Layer], inputs: in
         if largest > most:
             return f"layer {k + 1} has {largest} units that belong together, the network a width of {most}"
     return None
+
+
+def _parameters(layer: Layer, wanted: LayerSpec) -> list[tuple[str, Any, Any]]:
+    """Return name, value and wanted value of the neuron's parameters; trained ones may have any."""
+    pairs = []
+    for declared in layer.neuron.parameters(SHARED, GRID):
+        have, want = getattr(layer.neuron, declared.name), wanted.setting(declared.name)
+        if declared.of == GRID:  # the first value that is not of the grid
+            strange = np.setdiff1d(have, want)
+            have = float(strange[0]) if len(strange) else want
+        pairs.append((declared.name, have, want))
+    return pairs
 
 
 def _subnetwork_widths(layers: Sequence[Layer]) -> list[int]:

@@ -1,8 +1,8 @@
 """Networks on disk: one ``.npz`` of plain arrays.
 
-layer1_neuron, layer1_reset     text, as in a problem file
-layer1_weights (m, d), layer1_threshold (), layer1_leak () or (m,), layer1_own_weight () or (m,),
-layer1_bias (m,), layer1_recurrent (m, m)                      the last four where the layer has them
+layer1_neuron                   text, as in a problem file
+layer1_weights (m, d), layer1_bias (m,), layer1_recurrent (m, m)      the last two where the layer has them
+layer1_threshold () and the other parameters that the neuron declares: () or text if shared, else () or (m,)
 layer1_window (6,)              channels, height, width, pool, kernel or 0, stride; where it has one: then
                                 weights are (filters, patch), bias (filters,)
 layer2_… and so on
@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from convexsnn.arrays import read_npz, write_npz
+from convexsnn.arrays import choice, read_npz, write_npz
 from convexsnn.errors import ConvexSNNError, ProblemFileError
-from convexsnn.networks.layers import Layer, LayerSpec
+from convexsnn.networks.layers import Layer
 from convexsnn.networks.network import Network
-from convexsnn.networks.neurons import LIF, RecurrentThreshold
+from convexsnn.networks.neurons import NEURONS, Neuron
 from convexsnn.networks.windows import Window
 
-KEYS = {"neuron", "weights", "threshold", "leak", "reset", "own_weight", "bias", "recurrent", "window"}
+KEYS = {"neuron", "weights", "bias", "recurrent", "window"}  # of every layer, beside its neuron's parameters
 
 
 def layer_arrays(layers: tuple[Layer, ...], prefix: str = "") -> dict[str, np.ndarray]:
@@ -36,12 +36,8 @@ def layer_arrays(layers: tuple[Layer, ...], prefix: str = "") -> dict[str, np.nd
         key = f"{prefix}layer{k}_"
         arrays[key + "neuron"] = layer.neuron.kind
         arrays[key + "weights"] = layer.weights
-        arrays[key + "threshold"] = layer.neuron.threshold
-        if isinstance(layer.neuron, LIF):
-            arrays[key + "leak"] = layer.neuron.leak
-            arrays[key + "reset"] = layer.neuron.reset
-        if isinstance(layer.neuron, RecurrentThreshold):
-            arrays[key + "own_weight"] = layer.neuron.own_weight
+        for declared in layer.neuron.parameters():
+            arrays[key + declared.name] = getattr(layer.neuron, declared.name)
         if layer.bias is not None:
             arrays[key + "bias"] = layer.bias
         if layer.recurrent is not None:
@@ -65,15 +61,7 @@ def layers_from_arrays(arrays: Mapping[str, np.ndarray], prefix: str = "") -> tu
 
         own = {name[len(key) :]: value for name, value in arrays.items() if name.startswith(key)}
         try:
-            if unknown := set(own) - KEYS:
-                raise ProblemFileError(f"unknown {', '.join(sorted(unknown))}")
-            kind = str(own["neuron"])
-            is_lif, is_recurrent = kind == LIF.kind, kind == RecurrentThreshold.kind
-            reset = str(own["reset"]) if is_lif else "subtract"
-            spec = LayerSpec(neuron=kind, threshold=float(own["threshold"]), reset=reset)
-            neuron = spec.make_neuron(
-                own["leak"] if is_lif else 0.0, own["own_weight"] if is_recurrent else 0.0
-            )
+            neuron = _neuron(own)
             window = _window(own["window"]) if "window" in own else None
             layers.append(Layer(own["weights"], neuron, own.get("bias"), own.get("recurrent"), window))
         except KeyError as error:
@@ -91,6 +79,16 @@ def layers_from_arrays(arrays: Mapping[str, np.ndarray], prefix: str = "") -> tu
             f"{prefix}layer{len(layers) + 1}_weights: missing, but there is a layer {max(numbers)}"
         )
     return tuple(layers)
+
+
+def _neuron(own: Mapping[str, np.ndarray]) -> Neuron:
+    """Return the neuron of a layer's arrays: all that it declares, and no others."""
+    choice("neuron", kind := str(own["neuron"]), tuple(NEURONS))
+    names = [declared.name for declared in NEURONS[kind].parameters()]
+    if unknown := set(own) - KEYS - set(names):
+        raise ProblemFileError(f"unknown {', '.join(sorted(unknown))}")
+    values: dict[str, Any] = {name: own[name] for name in names}
+    return NEURONS[kind](**values)
 
 
 def _window(array: np.ndarray) -> Window:

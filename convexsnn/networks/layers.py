@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import numpy.typing as npt
 
 from convexsnn.arrays import BoolArray, FloatArray, real_array
 from convexsnn.errors import ShapeError
-from convexsnn.fields import check_fields, key
-from convexsnn.networks.neurons import LIF, NEURONS, RESETS, Neuron, RecurrentThreshold
+from convexsnn.fields import as_table, check_fields, key
+from convexsnn.networks.neuron import LAYER_KEYS, RESETS
+from convexsnn.networks.neurons import NEURONS, Neuron
+from convexsnn.networks.parameters import GRID, SHARED, TRAINED, Parameter
 from convexsnn.networks.windows import Window, image_shape
 
 if TYPE_CHECKING:
@@ -24,8 +27,10 @@ GATHERED = 2**18  # numbers in the patches of a block of rows: they stay in the 
 class LayerSpec:
     """Architecture of one hidden layer, without its weights.
 
-    `leak` is the grid from which each unit takes its own; it and `reset` matter to LIF units alone.
-    With `kernel` or `pool` the layer looks through a `Window`, and `width` is the number of filters.
+    `leak` is the grid from which each unit takes its own; it and `reset` matter to neurons that declare them.
+    `parameters` has what other neurons declare: a number or word for the layer, or a grid for its units;
+    what is missing takes its default. With `kernel` or `pool` the layer looks through a `Window`, and
+    `width` is the number of filters.
     """
 
     neuron: str = key("text", "lif", "kind of the units", lambda: NEURONS)
@@ -72,18 +77,23 @@ class LayerSpec:
         later=True,
     )
 
+    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
     def __post_init__(self) -> None:
         check_fields(self, error=ShapeError)
+        kind = NEURONS[self.neuron]
         grid = self.leak if isinstance(self.leak, (list, tuple)) else (self.leak,)
         object.__setattr__(self, "leak", tuple(grid))
         if self.threshold is None:
-            object.__setattr__(self, "threshold", 1.0 if self.neuron == "lif" else 0.0)
-        if self.recurrent and self.neuron == "recurrent_threshold":
+            (default,) = (p.default for p in kind.parameters() if p.name == "threshold")
+            object.__setattr__(self, "threshold", default)
+        object.__setattr__(self, "parameters", _settings(self.neuron, self.parameters))
+        if self.recurrent and kind.sees_own_spike:
             raise ShapeError(
                 "recurrent: true already holds each unit's weight on its own last spike; "
                 'use neuron = "threshold" with it'
             )
-        self.make_neuron(np.asarray(self.leak), np.zeros(1))
+        self.make_neuron(**{name: np.asarray(grid) for name, grid in self.grids().items()})
         self._check_window()
 
     def _check_window(self) -> None:
@@ -93,22 +103,78 @@ class LayerSpec:
             if self.stride > 1:
                 raise ShapeError(f"stride: expected 1 without kernel, got {self.stride}")
             return
-        if len(self.leak) > 1:
-            raise ShapeError(f"leak: expected one for all units of a convolution, got {list(self.leak)}")
+        for name, grid in {"leak": self.leak, **self.grids()}.items():
+            if len(grid) > 1:
+                raise ShapeError(f"{name}: expected one for all units of a convolution, got {list(grid)}")
 
     @property
     def looks(self) -> bool:
         """Whether the layer looks through a window: patches, or a pooled image."""
         return self.kernel is not None or self.pool > 1
 
-    def make_neuron(self, leak: npt.ArrayLike, own_weight: npt.ArrayLike) -> Neuron:
-        """Return the neuron of units with these leaks (m,) or own weights (m,), whichever it uses."""
-        assert self.threshold is not None
-        if self.neuron == "lif":
-            return LIF(self.threshold, leak, self.reset)  # type: ignore[arg-type]
-        if self.neuron == "recurrent_threshold":
-            return RecurrentThreshold(self.threshold, own_weight)  # type: ignore[arg-type]
-        return NEURONS[self.neuron](self.threshold)
+    def setting(self, name: str) -> Any:
+        """Return what the architecture says of a parameter: a number, a word, or a grid as a tuple."""
+        return self.parameters[name] if name in self.parameters else getattr(self, name)
+
+    def grids(self) -> dict[str, tuple[float, ...]]:
+        """Return the grids from which each unit takes its own values, by the parameter's name."""
+        return {p.name: self.setting(p.name) for p in NEURONS[self.neuron].parameters(GRID)}
+
+    def make_neuron(self, **per_unit: npt.ArrayLike) -> Neuron:
+        """Return the neuron of units with these parameters, each a number or (m,).
+
+        A grid of one value need not be given; trained parameters are 0 if not given.
+
+        Raises
+        ------
+        ShapeError
+            A grid of several values of which none is given.
+        """
+        kind = NEURONS[self.neuron]
+        values: dict[str, Any] = {p.name: self.setting(p.name) for p in kind.parameters(SHARED)}
+        values |= {p.name: 0.0 for p in kind.parameters(TRAINED)}
+        for name, grid in self.grids().items():
+            if len(grid) > 1 and name not in per_unit:
+                raise ShapeError(f"{name}: a grid of {len(grid)} values, choose one of them for each unit")
+            values[name] = grid[0]
+        return kind(**{**values, **per_unit})
+
+    def first_neuron(self) -> Neuron:
+        """Return the neuron at the first value of every grid, for questions about its kind."""
+        return self.make_neuron(**{name: grid[0] for name, grid in self.grids().items()})
+
+    def drawn_neuron(self, units: int, rng: np.random.Generator) -> Neuron:
+        """Return the neuron of units that each draw their values from the grids; trained parameters are 0."""
+        drawn = {name: rng.choice(np.asarray(grid), units) for name, grid in self.grids().items()}
+        trained = {p.name: np.zeros(units) for p in NEURONS[self.neuron].parameters(TRAINED)}
+        return self.make_neuron(**drawn, **trained)
+
+    def table(self) -> dict[str, Any]:
+        """Return the layer as its table in a problem file, without what is not given."""
+        own = {k: list(v) if isinstance(v, tuple) else v for k, v in self.parameters.items()}
+        return {**as_table(self), **own}
+
+
+def layer_parameters(neuron: str) -> tuple[Parameter, ...]:
+    """Return the parameters of a neuron that are keys of its layers alone: `LayerSpec.parameters`."""
+    return tuple(p for p in NEURONS[neuron].parameters(SHARED, GRID) if p.name not in LAYER_KEYS)
+
+
+def _settings(neuron: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the architecture says of all of a neuron's parameters without a field of their own."""
+    declared = {p.name: p for p in layer_parameters(neuron)}
+    for name in given:
+        if name not in declared:
+            known = ", ".join(declared) or "none"
+            raise ShapeError(f"{name}: unknown parameter of neuron {neuron!r}; known: {known}")
+    settings: dict[str, Any] = {}
+    for name, parameter in declared.items():
+        value = parameter.checked(given.get(name, parameter.default))
+        if parameter.of == GRID:
+            settings[name] = tuple(float(v) for v in np.atleast_1d(np.asarray(value, np.float64)))
+        else:
+            settings[name] = value
+    return settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,10 +208,10 @@ class Layer:
         for name, axes in (("bias", ((rows, len(weights)),)), ("recurrent", (("m", m), ("m", m)))):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, real_array(name, getattr(self, name), axes, dtype=dtype))
-        for name in ("leak", "own_weight"):
-            value = getattr(self.neuron, name, 0.0)
-            if not isinstance(value, float) and value.shape != (m,):
-                raise ShapeError(f"{name}: expected one value or (m={m},), got {value.shape}")
+        for declared in self.neuron.parameters(GRID, TRAINED):
+            value = getattr(self.neuron, declared.name)
+            if isinstance(value, np.ndarray) and value.shape != (m,):
+                raise ShapeError(f"{declared.name}: expected one value or (m={m},), got {value.shape}")
 
     @property
     def units(self) -> int:
@@ -229,8 +295,7 @@ class Layer:
             parts.append(self.bias[:, None])
         if self.recurrent is not None:
             parts.append(self.recurrent)
-        if isinstance(self.neuron, RecurrentThreshold):
-            parts.append(np.broadcast_to(np.reshape(self.neuron.own_weight, (-1, 1)), (self.units, 1)))
+        parts += [self.neuron.values(p.name, self.units)[:, None] for p in self.neuron.parameters(TRAINED)]
         return np.concatenate(parts, axis=1)
 
     def with_unit_weights(self, weights: FloatArray) -> Layer:
@@ -239,9 +304,10 @@ class Layer:
         stops = np.cumsum(
             [self.inputs, int(self.bias is not None), self.units * (self.recurrent is not None)]
         )
-        neuron = self.neuron
-        if isinstance(neuron, RecurrentThreshold):
-            neuron = replace(neuron, own_weight=weights[:, -1])
+        neuron, trained = self.neuron, self.neuron.parameters(TRAINED)
+        if trained:
+            values: dict[str, Any] = {p.name: weights[:, stops[2] + k] for k, p in enumerate(trained)}
+            neuron = replace(neuron, **values)
         return Layer(
             weights[:, : stops[0]],
             neuron,

@@ -1,11 +1,7 @@
 """Networks: layers of units, side by side in subnetworks, read out by linear weights.
 
 hidden layer   drive_t = W x_t + R s_{t-1} + b       (R optional: units see each other's last spikes)
-readout        φ_t of the last hidden layer
-                   spike             s_t
-                   membrane          1{v_t >= 0}
-                   rate              (s_1 + ... + s_t) / t
-                   output_membrane   β_out φ_{t-1} + s_t, φ_0 = 0: leaky output units without spikes
+readout        φ_t of the last hidden layer, see `networks.readouts`
 output         z = φ A, at the last step or at every step
 """
 
@@ -20,35 +16,19 @@ from convexsnn.arrays import FloatArray, choice, real_array
 from convexsnn.errors import ShapeError
 from convexsnn.fields import check_fields, key
 from convexsnn.networks.layers import Layer, LayerSpec
+from convexsnn.networks.readouts import READOUTS, readout_of
 from convexsnn.networks.windows import Window
 
-READOUTS = ("spike", "membrane", "rate", "output_membrane")
-FILTERED = ("rate", "output_membrane")  # weigh the spikes of all steps up to that of the output
 SUPERVISIONS = ("last", "all")
 
 
 def _check_readout(readout: str, supervise: str, leak: Any) -> float:
-    choice("readout", readout, READOUTS)
+    readout_of(readout)
     choice("supervise", supervise, SUPERVISIONS)
     number = isinstance(leak, (int, float, np.integer, np.floating)) and not isinstance(leak, bool)
     if not (number and 0 <= leak <= 1):
         raise ShapeError(f"readout_leak: expected a number in [0, 1], got {leak!r}")
     return float(leak)
-
-
-def readout_kernel(readout: str, steps: int, leak: float) -> FloatArray:
-    """Return the weights k (T,) of the steps in the output at the last one: φ_T = Σ_t k_t s_t.
-
-    Raises
-    ------
-    ShapeError
-        No such readout, or "membrane", which depends on more than spikes.
-    """
-    choice("readout", readout, tuple(kind for kind in READOUTS if kind != "membrane"))
-    if readout == "rate":
-        return np.full(steps, 1.0 / steps)
-    base = leak if readout == "output_membrane" else 0.0
-    return np.power(base, np.arange(steps - 1, -1, -1.0))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,13 @@ Every neuron here has one shape. With drive ``I_t`` (the weighted inputs of step
 
 **Fix a unit's own spikes and "fires at (i, t)" is one affine inequality g·w >= h in its weights.**
 `affine_rows` returns those g and h; everything that proves something about a neuron uses only them,
-everything that runs a neuron uses only `step`, and a property test holds the two together.
+everything that runs a neuron uses only `step`, and a property test holds the two together. All methods take
+arrays of floats, or arrays of fractions for the same neuron made `exact`: so exact arithmetic has no dynamics
+of its own.
+
+**A new neuron** is a frozen dataclass below `Neuron`, under `register_neuron`: fields made by `parameter`,
+`kind`, `dynamics`, `carry`, `after_reset` and `affine_rows`; `readout_rows` and `certain` where a spike
+changes the membrane. Its numbers belong in parameters: a float written into a method is no fraction.
 
 References
 ----------
@@ -27,106 +33,27 @@ reconstruction, arXiv 2605.08022. [P25] Perin et al., ADMM-based training for SN
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
-from convexsnn.arrays import BoolArray, FloatArray, positive
-from convexsnn.errors import ShapeError
+from convexsnn.arrays import BoolArray, FloatArray
+from convexsnn.networks.neuron import (
+    NEURONS,
+    RESETS,
+    LeakyForm,
+    Neuron,
+    joined,
+    last_spikes,
+    register_neuron,
+)
+from convexsnn.networks.parameters import GRID, TRAINED, PerUnit, parameter
 
-RESETS = ("subtract", "subtract_after", "zero", "none")
-
-PerUnit = float | FloatArray
-
-
-def _per_unit(name: str, value: Any) -> PerUnit:
-    raw = np.array(value)  # a copy: what was checked here must not change later
-    if raw.dtype.kind not in "iuf":
-        raise ShapeError(f"{name}: expected a finite number or one a unit, got {value!r}")
-    array = raw.astype(np.float64)
-    if array.ndim > 1 or array.size == 0 or not np.isfinite(array).all():
-        raise ShapeError(f"{name}: expected a finite number or one a unit, got {value!r}")
-    return float(array) if array.ndim == 0 else array
+__all__ = ["LIF", "NEURONS", "RESETS", "LeakyForm", "Neuron", "RecurrentThreshold", "Threshold", "joined"]
 
 
-def _pick(value: PerUnit, units: Any) -> PerUnit:
-    return value if isinstance(value, float) else _per_unit("units", value[units])
-
-
-def _cast(value: PerUnit, dtype: npt.DTypeLike) -> PerUnit:
-    return value if isinstance(value, float) else value.astype(dtype)
-
-
-@dataclass(frozen=True, eq=False)
-class Neuron(ABC):
-    """What the units of one layer have in common; parameters are shared or one a unit."""
-
-    threshold: float = 0.0
-    kind: ClassVar[str]
-    has_own_weight: ClassVar[bool] = False
-
-    @abstractmethod
-    def carry(self, membrane: FloatArray, spikes: BoolArray) -> FloatArray | float:
-        """Return what a step leaves to the next one, (n, m)."""
-
-    def step(
-        self, drive: FloatArray, carry: FloatArray | float, out: FloatArray | None = None
-    ) -> tuple[FloatArray, BoolArray, FloatArray | float]:
-        """Run one step.
-
-        Parameters
-        ----------
-        drive : (n, m) array
-            Weighted inputs of this step, bias included.
-        carry : (n, m) array, or 0 before the first step
-        out : (n, m) array, optional
-            Where to write the membrane, as in numpy; may be `drive` itself.
-
-        Returns
-        -------
-        membrane, spikes, carry : (n, m) arrays
-        """
-        membrane = np.add(carry, drive, out=out)
-        spikes = membrane >= self.threshold
-        return membrane, spikes, self.carry(membrane, spikes)
-
-    @abstractmethod
-    def after_reset(self, membrane: FloatArray, spikes: BoolArray) -> FloatArray:
-        """Return the membrane v after its reset, the quantity of the membrane readout 1{v >= 0}."""
-
-    @abstractmethod
-    def affine_rows(self, inputs: FloatArray, spikes: BoolArray) -> tuple[FloatArray, FloatArray]:
-        """Return g (n, T, d') and h (n, T): given `spikes`, the unit fires at (i, t) iff g·w >= h.
-
-        Parameters
-        ----------
-        inputs : (n, T, d) array
-            All inputs of the unit: the layer's, a column of ones for a bias, neighbours' last spikes.
-        spikes : (n, T) bool array
-            The unit's own spikes; row (i, t) depends on those before t alone.
-
-        Notes
-        -----
-        d' is d, plus one for a unit with a weight of its own (`has_own_weight`), which comes last.
-        """
-
-    def readout_rows(self, inputs: FloatArray, spikes: BoolArray) -> tuple[FloatArray, FloatArray]:
-        """Return g, h as `affine_rows` for the event v_t >= 0 of the membrane readout."""
-        g, h = self.affine_rows(inputs, spikes)
-        return g, h - self.threshold
-
-    def unit(self, units: Any) -> Neuron:
-        """Return the same neuron for some of the units: an index, a slice or an array of indices."""
-        return self
-
-    def astype(self, dtype: npt.DTypeLike) -> Neuron:
-        """Return the same neuron with per-unit parameters of another floating-point type."""
-        return self
-
-
+@register_neuron
 @dataclass(frozen=True, eq=False)
 class LIF(Neuron):
     """Leaky integrate-and-fire neuron.
@@ -140,18 +67,19 @@ class LIF(Neuron):
     reset : {"subtract", "subtract_after", "zero", "none"}
     """
 
-    threshold: float = 1.0
-    leak: PerUnit = 0.9
-    reset: str = "subtract"
+    threshold: float = parameter("θ", "membrane at which a unit fires", 1.0, above=0)
+    leak: PerUnit = parameter("β", "share of the membrane that a step keeps", 0.9, of=GRID, least=0, most=1)
+    reset: str = parameter("", "what a spike does to the membrane", "subtract", choices=RESETS)
     kind: ClassVar[str] = "lif"
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "threshold", positive("threshold", self.threshold))
-        object.__setattr__(self, "leak", _per_unit("leak", self.leak))
-        if np.min(self.leak) < 0 or np.max(self.leak) > 1:
-            raise ShapeError(f"leak: expected values in [0, 1], got {self.leak}")
-        if self.reset not in RESETS:
-            raise ShapeError(f"reset: expected one of {', '.join(RESETS)}, got {self.reset!r}")
+    @property
+    def dynamics(self) -> str:  # noqa: D102
+        return {
+            "subtract": "u_t = β (u_(t-1) - θ s_(t-1)) + I_t",
+            "subtract_after": "u_t = β u_(t-1) - θ s_(t-1) + I_t",
+            "zero": "u_t = β u_(t-1) (1 - s_(t-1)) + I_t",
+            "none": "u_t = β u_(t-1) + I_t",
+        }[self.reset]
 
     def carry(self, membrane: FloatArray, spikes: BoolArray) -> FloatArray:  # noqa: D102
         if self.reset == "subtract_after":
@@ -167,24 +95,18 @@ class LIF(Neuron):
         removed = spikes * membrane.dtype.type(self.threshold)
         return np.subtract(membrane, removed, out=removed)
 
+    def _removed(self) -> PerUnit:
+        """Return what a spike takes off the next membrane, but for a reset to zero."""
+        return {"subtract": self.leak * self.threshold, "subtract_after": self.threshold}.get(self.reset, 0)
+
     def affine_rows(  # noqa: D102
         self, inputs: FloatArray, spikes: BoolArray
     ) -> tuple[FloatArray, FloatArray]:
-        if not isinstance(self.leak, float):
-            raise ShapeError(
-                f"leak: affine_rows is for one unit, got {self.leak.shape[0]} leaks; use unit(j)"
-            )
-        g = np.array(inputs, dtype=np.float64)
-        h = np.full(spikes.shape, self.threshold)
-        removed = {
-            "subtract": self.leak * self.threshold,
-            "subtract_after": self.threshold,
-            "zero": 0.0,
-            "none": 0.0,
-        }[self.reset]
+        g, h = self.first_rows(inputs, spikes)
+        removed = self._removed()
         for t in range(1, g.shape[1]):
             fired = spikes[:, t - 1]
-            kept = ~fired[:, None] if self.reset == "zero" else 1.0
+            kept = ~fired[:, None] if self.reset == "zero" else 1
             g[:, t] += self.leak * g[:, t - 1] * kept
             h[:, t] += self.leak * (h[:, t - 1] - self.threshold) + removed * fired
         return g, h
@@ -195,29 +117,29 @@ class LIF(Neuron):
         g, h = self.affine_rows(inputs, spikes)
         if self.reset == "zero":  # v = 0 >= 0 after a spike, whatever the weights
             return g * ~spikes[..., None], np.where(spikes, -np.inf, h - self.threshold)
-        subtracted = 0.0 if self.reset == "none" else self.threshold
+        subtracted = 0 if self.reset == "none" else self.threshold
         return g, h - self.threshold + subtracted * spikes
 
-    def unit(self, units: Any) -> LIF:  # noqa: D102
-        return replace(self, leak=_pick(self.leak, units))
+    def certain(self, spikes: BoolArray) -> BoolArray:  # noqa: D102
+        return spikes if self.reset == "zero" else super().certain(spikes)
 
-    def astype(self, dtype: npt.DTypeLike) -> LIF:  # noqa: D102
-        cast = replace(self)
-        object.__setattr__(cast, "leak", _cast(self.leak, dtype))
-        return cast
+    def leaky_form(self, road: str) -> LeakyForm:  # noqa: D102
+        return LeakyForm(self.leak, self.reset, None if self.reset == "zero" else self._removed())
 
 
+@register_neuron
 @dataclass(frozen=True, eq=False)
 class Threshold(Neuron):
     """Feed-forward threshold unit s = 1{w·x + b >= θ}, without memory ([E23])."""
 
     kind: ClassVar[str] = "threshold"
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "threshold", float(_per_unit("threshold", self.threshold)))
+    @property
+    def dynamics(self) -> str:  # noqa: D102
+        return "u_t = I_t"
 
-    def carry(self, membrane: FloatArray, spikes: BoolArray) -> float:  # noqa: D102
-        return 0.0
+    def carry(self, membrane: FloatArray, spikes: BoolArray) -> FloatArray | float:  # noqa: D102
+        return 0
 
     def after_reset(self, membrane: FloatArray, spikes: BoolArray) -> FloatArray:  # noqa: D102
         return membrane
@@ -225,9 +147,13 @@ class Threshold(Neuron):
     def affine_rows(  # noqa: D102
         self, inputs: FloatArray, spikes: BoolArray
     ) -> tuple[FloatArray, FloatArray]:
-        return np.array(inputs, dtype=np.float64), np.full(spikes.shape, self.threshold)
+        return self.first_rows(inputs, spikes)
+
+    def leaky_form(self, road: str) -> LeakyForm:  # noqa: D102
+        return LeakyForm(None, "none", 0.0)
 
 
+@register_neuron
 @dataclass(frozen=True, eq=False)
 class RecurrentThreshold(Threshold):
     """Threshold unit that sees its own last spike: s_t = 1{w·x_t + ρ s_{t-1} + b >= θ} ([U26]).
@@ -239,32 +165,24 @@ class RecurrentThreshold(Threshold):
         ρ, a trained weight, one a unit.
     """
 
-    own_weight: PerUnit = field(default=0.0)
+    own_weight: PerUnit = parameter(
+        "ρ", "weight on the unit's own last spike", 0.0, of=TRAINED, multiplies="own last spike"
+    )
     kind: ClassVar[str] = "recurrent_threshold"
-    has_own_weight: ClassVar[bool] = True
+    sees_own_spike: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "own_weight", _per_unit("own_weight", self.own_weight))
+    @property
+    def dynamics(self) -> str:  # noqa: D102
+        return "u_t = I_t + ρ s_(t-1)"
 
-    def carry(self, membrane: FloatArray, spikes: BoolArray) -> FloatArray:  # type: ignore[override] # noqa: D102
+    def carry(self, membrane: FloatArray, spikes: BoolArray) -> FloatArray:  # noqa: D102
         return (self.own_weight * spikes).astype(membrane.dtype)
 
     def affine_rows(  # noqa: D102
         self, inputs: FloatArray, spikes: BoolArray
     ) -> tuple[FloatArray, FloatArray]:
-        g, h = super().affine_rows(inputs, spikes)
-        own = np.zeros((*spikes.shape, 1))
-        own[:, 1:, 0] = spikes[:, :-1]
-        return np.concatenate([g, own], axis=2), h
+        g, h = self.first_rows(inputs, spikes)
+        return np.concatenate([g, last_spikes(spikes)[..., None].astype(g.dtype)], axis=2), h
 
-    def unit(self, units: Any) -> RecurrentThreshold:  # noqa: D102
-        return replace(self, own_weight=_pick(self.own_weight, units))
-
-    def astype(self, dtype: npt.DTypeLike) -> RecurrentThreshold:  # noqa: D102
-        cast = replace(self)
-        object.__setattr__(cast, "own_weight", _cast(self.own_weight, dtype))
-        return cast
-
-
-NEURONS: dict[str, type[Neuron]] = {cls.kind: cls for cls in (LIF, Threshold, RecurrentThreshold)}
+    def leaky_form(self, road: str) -> LeakyForm:  # noqa: D102
+        return LeakyForm(None, "none", 0.0, self.own_weight)

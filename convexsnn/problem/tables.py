@@ -8,7 +8,8 @@ from typing import Any
 
 from convexsnn.errors import ProblemFileError, ShapeError
 from convexsnn.fields import REQUIRED, Key, as_table, check_fields, key, keys_of, read_table
-from convexsnn.networks import LayerSpec, NetworkSpec
+from convexsnn.networks import NEURONS, LayerSpec, NetworkSpec
+from convexsnn.networks.layers import layer_parameters
 from convexsnn.problem.specs import AdmmSpec, DictionarySpec, GradientSpec, SolverSpec, TrainingSpec
 
 
@@ -110,7 +111,7 @@ def settings_of(tables: Mapping[str, Any]) -> dict[str, Any]:
 
 def network_table(network: NetworkSpec) -> dict[str, Any]:
     """Return an architecture as the table ``[network]`` with its list of layers."""
-    return {**as_table(network), "layers": [as_table(layer) for layer in network.layers]}
+    return {**as_table(network), "layers": [layer.table() for layer in network.layers]}
 
 
 def without_later_defaults(section: str, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,9 +136,20 @@ def _network(table: Any) -> NetworkSpec:
         raise ProblemFileError(f"network.{error}") from error
 
 
+def layer_keys(neuron: Any) -> dict[str, Key]:
+    """Return the keys of a layer's table: those of every layer, and what its neuron declares beside them."""
+    keys = dict(SCHEMA["network.layers"])
+    for declared in layer_parameters(neuron) if isinstance(neuron, str) and neuron in NEURONS else ():
+        kind = "text" if declared.choices else "numbers" if declared.per_unit else "number"
+        keys[declared.name] = Key(kind, declared.default, declared.meaning, declared.choices)
+    return keys
+
+
 def _layer(k: int, table: Any) -> LayerSpec:
-    values = read_section("network.layers", table)
+    neuron = table.get("neuron") if isinstance(table, Mapping) else None
+    values = read_section("network.layers", table, layer_keys(neuron))
+    declared = {name: values.pop(name) for name in values.keys() - SCHEMA["network.layers"].keys()}
     try:
-        return LayerSpec(**values)
+        return LayerSpec(parameters=declared, **values)
     except ShapeError as error:
         raise ProblemFileError(f"network.layers[{k}].{error}") from error

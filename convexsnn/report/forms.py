@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convexsnn.lowering import Lowered
 from convexsnn.lowering.explanation import Explanation, PatternOrigin
+from convexsnn.networks import NEURONS, TRAINED
 from convexsnn.problem import Problem
 from convexsnn.programs import ConeForm, L1Program, Layout, QPForm
 from convexsnn.programs.mps import mps_name
@@ -167,11 +168,11 @@ def _patterns(lowered: Lowered, found: Explanation) -> list[str]:
     lines: list[str] = []
     for of in found.patterns:
         below = f" on hidden layers of {' and '.join(map(str, of.units_below))}" if of.units_below else ""
-        leak = "" if of.leak is None else f", leak {of.leak:.6g}"
+        values = "".join(f", {name} {value:.6g}" for name, value in of.parameters.items())
         lines += [
             f"  pattern   {of.pattern}: fires at {of.spikes} of {lowered.dictionary.columns.rows} rows, "
             f"margin {of.margin:.3g}",
-            f"  witness   unit {of.unit} of subnetwork {of.subnetwork}{below}{leak}",
+            f"  witness   unit {of.unit} of subnetwork {of.subnetwork}{below}{values}",
             f"  weights   {_weights(lowered.problem, of)}",
         ]
     return lines
@@ -180,7 +181,7 @@ def _patterns(lowered: Lowered, found: Explanation) -> list[str]:
 def _weights(problem: Problem, of: PatternOrigin) -> str:
     spec = problem.network.layers[-1]
     kinds = ["inputs"] + ["bias"] * spec.bias + ["last spikes of the layer"] * spec.recurrent
-    kinds += ["own last spike"] * (spec.neuron == "recurrent_threshold")
+    kinds += [declared.multiplies or declared.name for declared in NEURONS[spec.neuron].parameters(TRAINED)]
     numbers = ", ".join(f"{value:.6g}" for value in of.weights[:SHOWN])
     more = f", … {len(of.weights)} in all" if len(of.weights) > SHOWN else ""
     return f"{numbers}{more} ({', then '.join(kinds)})"

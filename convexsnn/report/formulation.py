@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from convexsnn.dictionary.sources import get_source
 from convexsnn.errors import UnsupportedError
 from convexsnn.lowering import Lowered
-from convexsnn.networks import LayerSpec
+from convexsnn.networks import GRID, SHARED, LayerSpec
 from convexsnn.programs import ConeForm, L1Program, QPForm, presolve
 from convexsnn.solvers import kind_of
-
-DYNAMICS = {
-    "subtract": "u_t = β (u_(t-1) - θ s_(t-1)) + I_t",
-    "subtract_after": "u_t = β u_(t-1) - θ s_(t-1) + I_t",
-    "zero": "u_t = β u_(t-1) (1 - s_(t-1)) + I_t",
-    "none": "u_t = β u_(t-1) + I_t",
-    "threshold": "u_t = I_t",
-    "recurrent_threshold": "u_t = I_t + ρ s_(t-1)",
-}
 
 
 def _layer(k: int, spec: LayerSpec) -> str:
@@ -25,11 +18,15 @@ def _layer(k: int, spec: LayerSpec) -> str:
         + (" + R s_(t-1)" if spec.recurrent else "")
         + (" + b" if spec.bias else "")
     )
-    rule = DYNAMICS[spec.reset if spec.neuron == "lif" else spec.neuron]
-    grid = ", ".join(f"{b:g}" for b in spec.leak)
-    leak = f", β {'=' if len(spec.leak) == 1 else 'in'} {grid}" if spec.neuron == "lif" else ""
+    neuron = spec.first_neuron()
+    values = ""
+    for declared in neuron.parameters(SHARED, GRID):
+        setting = np.atleast_1d(spec.setting(declared.name))
+        if declared.name != "threshold" and not declared.choices:  # a word is told by the dynamics
+            numbers = ", ".join(f"{value:g}" for value in setting)
+            values += f", {declared.symbol} {'=' if len(setting) == 1 else 'in'} {numbers}"
     head = f"  layer {k}: {spec.width} × {spec.neuron}"
-    return f"{head}, {rule}, s_t = [u_t >= {spec.threshold:g}], I_t = {drive}{leak}"
+    return f"{head}, {neuron.dynamics}, s_t = [u_t >= {spec.threshold:g}], I_t = {drive}{values}"
 
 
 def _groups(form: QPForm | ConeForm) -> list[str]:

@@ -337,9 +337,8 @@ class ColumnGeneration:
 
 
 def _kind(below: Sequence[Layer], layer: Layer, unit: int) -> tuple[object, ...]:
-    """Return what tells the decision trees of units apart: the hidden layers and the unit's own leak."""
-    leak = np.broadcast_to(getattr(layer.neuron, "leak", 0.0), layer.units)[unit]
-    return (*(id(hidden) for hidden in below), float(leak))
+    """Return what tells the decision trees of units apart: hidden layers and the unit's grid values."""
+    return (*(id(hidden) for hidden in below), *layer.neuron.grid_point(unit).values())
 
 
 def in_use(dictionary: SpikeDictionary, point: Point) -> list[Subnetwork]:

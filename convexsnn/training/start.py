@@ -67,11 +67,12 @@ def _drawn(plan: LayerSpec, window: Any, inputs: int, rng: np.random.Generator, 
     fan_in = inputs if window is None else window.patch
     weights = rng.uniform(-1.0, 1.0, (plan.width, fan_in)) / np.sqrt(fan_in)
     units = plan.width if window is None else plan.width * window.positions
-    leak = plan.leak[0] if len(plan.leak) == 1 else rng.choice(np.asarray(plan.leak), units)
+    drawn = {
+        name: rng.choice(np.asarray(grid), units) for name, grid in plan.grids().items() if len(grid) > 1
+    }
     recurrent = rng.uniform(-1.0, 1.0, (units, units)) / np.sqrt(units) if plan.recurrent else None
     bias = np.zeros(plan.width) if plan.bias else None
-    neuron = plan.make_neuron(leak, 0.0)
-    return Layer(weights, neuron, bias, recurrent, window).astype(dtype)
+    return Layer(weights, plan.make_neuron(**drawn), bias, recurrent, window).astype(dtype)
 
 
 def _why_dead(initialization: str, samples: int) -> str:

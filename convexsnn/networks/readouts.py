@@ -1,0 +1,124 @@
+"""Readouts: what the output weights see of the last hidden layer.
+
+    spike             φ_t = s_t
+    membrane          φ_t = 1{v_t >= 0}, v the membrane after its reset
+    rate              φ_t = (s_1 + ... + s_t) / t
+    output_membrane   φ_t = β_out φ_{t-1} + s_t, φ_0 = 0: leaky output units without spikes
+
+All but "membrane" are one filter of the spikes, φ_t = c_t Σ_τ β^{t−τ} s_τ: β = 0, 1 or β_out, and c_t = 1, or
+1/t for the mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convexsnn.arrays import BoolArray, FloatArray, choice
+from convexsnn.networks.neuron import Neuron
+
+
+@dataclass(frozen=True)
+class Readout:
+    """One readout.
+
+    Attributes
+    ----------
+    bits : bool
+        Whether what it sees are bits, so that a dictionary can hold them.
+    of_membrane : bool
+        Whether it sees the membrane's sign, a decision of its own beside the spike.
+    leak : float or None
+        β of its filter of spikes; None: the network's β_out.
+    mean : bool
+        Whether the sum is divided by the number of steps so far.
+    """
+
+    name: str
+    bits: bool = False
+    of_membrane: bool = False
+    leak: float | None = 0.0
+    mean: bool = False
+
+    def filter_leak(self, output_leak: float) -> float:
+        """Return β of the filter, where the network's own is `output_leak`."""
+        return output_leak if self.leak is None else self.leak
+
+    def scale(self, steps: int) -> float:
+        """Return c_T, what the filter's sum over T steps is multiplied by."""
+        return 1.0 / steps if self.mean else 1.0
+
+    def kernel(self, steps: int, output_leak: float) -> FloatArray:
+        """Return the weights k (T,) of the steps in the output at the last one: φ_T = Σ_t k_t s_t.
+
+        Raises
+        ------
+        ShapeError
+            The readout depends on more than spikes.
+        """
+        choice("readout", self.name, tuple(name for name, of in READOUTS.items() if not of.of_membrane))
+        return self.scale(steps) * np.power(self.filter_leak(output_leak), np.arange(steps - 1, -1, -1.0))
+
+    def seen(self, neuron: Neuron, membranes: FloatArray | None, spikes: BoolArray) -> BoolArray:
+        """Return the bits that the readout sees at every step, (n, T, m)."""
+        if not self.of_membrane:
+            return spikes
+        assert membranes is not None
+        return neuron.after_reset(membranes, spikes) >= 0
+
+    def filtered(
+        self, spikes: BoolArray, output_leak: float, every: bool, dtype: npt.DTypeLike = np.float64
+    ) -> FloatArray:
+        """Return φ of spikes (n, T, m): (n, m) of the last step, or (n, T, m) of every one."""
+        n, steps, m = spikes.shape
+        leak = self.filter_leak(output_leak)
+        kept = np.empty((n, steps, m) if every else (n, m), dtype)
+        total = np.zeros((n, m), dtype)
+        for t in range(steps):
+            total *= leak
+            total += spikes[:, t]
+            if every:
+                kept[:, t] = total / (t + 1) if self.mean else total
+        if not every:
+            kept[:] = total / steps if self.mean else total
+        return kept
+
+
+READOUTS: dict[str, Readout] = {
+    readout.name: readout
+    for readout in (
+        Readout("spike", bits=True),
+        Readout("membrane", bits=True, of_membrane=True),
+        Readout("rate", leak=1.0, mean=True),
+        Readout("output_membrane", leak=None),
+    )
+}
+FILTERED = tuple(name for name, readout in READOUTS.items() if not readout.bits)
+
+
+def readout_of(name: Any) -> Readout:
+    """Return the readout of a name.
+
+    Raises
+    ------
+    ShapeError
+        There is none.
+    """
+    choice("readout", name, tuple(READOUTS))
+    return READOUTS[name]
+
+
+def readout_kernel(readout: str, steps: int, leak: float) -> FloatArray:
+    """Return the weights k (T,) of the steps in the output at the last one: φ_T = Σ_t k_t s_t.
+
+    Raises
+    ------
+    ShapeError
+        No such readout, or "membrane", which depends on more than spikes.
+    """
+    filters = tuple(name for name, of in READOUTS.items() if not of.of_membrane)
+    choice("readout", readout, filters)
+    return READOUTS[readout].kernel(steps, leak)
