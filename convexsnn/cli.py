@@ -112,14 +112,14 @@ def inspect(
     _threads: ThreadsOption = None,
 ) -> None:
     """Show a problem's formulation with its own numbers, without solving it."""
+    from convexsnn.admm.splitting import AdmmSplitting
+    from convexsnn.convex.training import lower
     from convexsnn.errors import ShapeError
-    from convexsnn.lowering import AdmmSplitting
     from convexsnn.problem import load_problem
     from convexsnn.programs import FORMS
     from convexsnn.report.forms import explained, form_text
     from convexsnn.report.formulation import formulation
     from convexsnn.report.splitting import splitting_text
-    from convexsnn.train import lower
 
     if form is not None and form not in FORMS:
         raise ShapeError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
@@ -171,10 +171,10 @@ def solve(
     _threads: ThreadsOption = None,
 ) -> None:
     """Solve a problem: dictionary, program, solver, network, the simulator's verdict; or train by ADMM."""
+    from convexsnn.admm.cluster import cluster
     from convexsnn.errors import SolverFailed, VerificationError
     from convexsnn.problem import load_problem
     from convexsnn.roads import train
-    from convexsnn.train.distributed import cluster
     from convexsnn.training.folder import check_writable
 
     if out is not None:
@@ -246,11 +246,11 @@ def path(
     _threads: ThreadsOption = None,
 ) -> None:
     """Solve at falling λ, each from the last and certified; choose λ on samples held out."""
+    from convexsnn.convex.regularization_path import path as walk
+    from convexsnn.convex.words import path_text
     from convexsnn.errors import SolverFailed, VerificationError
     from convexsnn.problem import load_problem
     from convexsnn.report.plots import check_plot, plot_path
-    from convexsnn.train import path as walk
-    from convexsnn.train.words import path_text
     from convexsnn.training.folder import check_writable
 
     if out is not None:
@@ -319,9 +319,9 @@ def gap(
     _threads: ThreadsOption = None,
 ) -> None:
     """Say how far a trained network is from the proven optimum of its problem."""
+    from convexsnn.convex.distance_to_optimum import distance
     from convexsnn.networks import load_network
     from convexsnn.problem import load_problem
-    from convexsnn.train.gap import distance
 
     loaded, network = load_problem(problem), load_network(weights)
     with Progress(quiet=as_json) as progress:
@@ -339,9 +339,9 @@ def export(
     _threads: ThreadsOption = None,
 ) -> None:
     """Write a problem's program as MPS or LP, for any other solver."""
+    from convexsnn.convex.training import lower
     from convexsnn.errors import ProblemFileError
     from convexsnn.problem import load_problem
-    from convexsnn.train import lower
 
     if file.exists() and not force:
         raise ProblemFileError(f"FILE: {file}: exists; choose another name, or --force to replace it")

@@ -8,14 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from convexsnn.arrays import positive
-from convexsnn.certify import Claim
-from convexsnn.certify.checker import Checked
-from convexsnn.dictionary.sources import SOURCES, get_source
-from convexsnn.errors import ProblemFileError, ShapeError, VerificationError
-from convexsnn.problem import Problem
-from convexsnn.solvers import Solver
-from convexsnn.train.admm_result import (
+from convexsnn.admm.result import (
     AdmmClaim,
     AdmmResult,
     ConfirmedAdmm,
@@ -23,8 +16,15 @@ from convexsnn.train.admm_result import (
     run_admm,
     verify_admm_folder,
 )
-from convexsnn.train.confirmed import ConfirmedClaim, confirm_claim
-from convexsnn.train.pipeline import Result, train_convex
+from convexsnn.arrays import positive
+from convexsnn.certify import Claim
+from convexsnn.certify.checker import Checked
+from convexsnn.convex.confirmed import ConfirmedClaim, confirm_claim
+from convexsnn.convex.training import Result, train_convex
+from convexsnn.dictionary.sources import SOURCES, get_source
+from convexsnn.errors import ProblemFileError, ShapeError, VerificationError
+from convexsnn.problem import Problem
+from convexsnn.solvers import Solver
 from convexsnn.training.budget import Budget, Progress
 from convexsnn.training.folder import ADMM, CERTIFICATE, PLOT_DATA
 

@@ -16,10 +16,10 @@ from dataclasses import replace
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from convexsnn.admm.result import judge, train_admm
+from convexsnn.admm.training import AdmmTraining
 from convexsnn.problem import Problem, load_problem
 from convexsnn.problem.specs import GradientSpec
-from convexsnn.train.admm import AdmmTraining
-from convexsnn.train.admm_result import judge, train_admm
 
 PEER = GradientSpec(epochs=20, batch=100, learning_rate=1e-3)
 

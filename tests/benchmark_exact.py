@@ -12,9 +12,9 @@ import numpy as np
 from naive_enumeration import naive_patterns
 
 import convexsnn
-from convexsnn.dictionary.cells import cell_trains, enumerate_patterns, exact_units
-from convexsnn.dictionary.spikes import Definition
+from convexsnn.dictionary.dictionary import Definition
 from convexsnn.networks import LayerSpec, NetworkSpec
+from convexsnn.pricing.enumeration import cell_trains, enumerate_patterns, exact_units
 
 CERTIFIED = (
     (20, 4, 6, 0.09656837197868806),

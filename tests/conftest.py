@@ -69,7 +69,7 @@ def folder(solved, tmp_path):
 @pytest.fixture(scope="session")
 def two_workers():
     pytest.importorskip("distributed")
-    from convexsnn.train.distributed import connect
+    from convexsnn.admm.cluster import connect
 
     with connect(workers=2) as client:
         # a worker with nothing to do takes tasks of the other, with copies of what they need; without that it

@@ -1,6 +1,9 @@
 """Who may import whom (architecture.md), and the budgets of style.md; lazy imports count."""
 
 import ast
+import importlib
+import inspect
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -13,41 +16,44 @@ NAMES = [
 ]
 MODULES = dict(zip(NAMES, FILES, strict=True))
 
+# the road in its order: a folder imports from those above it alone
 EVERYONE = {"errors", "files", "arrays", "threads"}
 MAY_IMPORT = {
     "errors": set(),
     "threads": {"errors"},
     "files": {"errors"},
     "arrays": {"errors", "files"},
-    "bit_kernels": set(),
     "fields": {"errors"},
     "distinct": EVERYONE,
+    "bit_kernels": set(),
     "bits": EVERYONE | {"bit_kernels", "distinct"},
-    "targets": EVERYONE | {"programs"},
     "tasks": EVERYONE,
     "networks": EVERYONE | {"fields"},
+    "simulate": EVERYONE | {"networks"},
+    "programs": EVERYONE | {"bits", "distinct"},  # knows no neuron
+    "blocks": EVERYONE | {"programs"},  # knows no network
+    "solvers": EVERYONE | {"programs"},  # knows no network
+    "dictionary": EVERYONE | {"bits", "distinct", "networks", "simulate"},
     # of programs the names of losses and penalties, which a problem file chooses from; of the dictionary the
     # sources alone, which know what a problem asks for
-    "problem": EVERYONE | {"dictionary", "distinct", "fields", "networks", "tasks", "targets", "programs"},
-    "simulate": EVERYONE | {"networks"},
-    "small_lp": EVERYONE,
-    "dictionary": EVERYONE | {"simulate", "networks", "bits", "distinct", "small_lp"},
-    "programs": EVERYONE | {"bits", "distinct"},  # knows no neuron
-    "solvers": EVERYONE | {"programs"},  # knows no network
+    "problem": EVERYONE | {"dictionary", "distinct", "fields", "networks", "programs", "tasks"},
+    "pricing": EVERYONE | {"bits", "dictionary", "distinct", "networks", "simulate"},
     # knows no solver
-    "lowering": EVERYONE | {"dictionary", "networks", "programs", "problem", "simulate"},
+    "lowering": EVERYONE | {"dictionary", "networks", "pricing", "problem", "programs", "simulate"},
+    "training": EVERYONE | {"networks", "problem", "programs", "simulate", "tasks"},
 }
-MAY_IMPORT["certify"] = MAY_IMPORT["lowering"] | {"lowering", "distinct"}
-MAY_IMPORT["training"] = EVERYONE | {"networks", "problem", "programs", "simulate", "tasks"}
-MAY_IMPORT["lowering"] |= {"training"}
-MAY_IMPORT["gradient"] = MAY_IMPORT["training"] | {"fields", "lowering", "training"}
-MAY_IMPORT["train"] = set(MAY_IMPORT)
+MAY_IMPORT["certify"] = MAY_IMPORT["lowering"] | {"distinct", "lowering"}
+MAY_IMPORT["admm"] = MAY_IMPORT["training"] | {"bits", "blocks", "dictionary", "distinct", "lowering"}
+MAY_IMPORT["admm"] |= {"training"}
+MAY_IMPORT["gradient"] = MAY_IMPORT["training"] | {"fields", "training"}
+MAY_IMPORT["convex"] = set(MAY_IMPORT)
 MAY_IMPORT["roads"] = set(MAY_IMPORT)
-MAY_IMPORT["report"] = set(MAY_IMPORT)
-MAY_IMPORT["bench"] = set(MAY_IMPORT) | {"terminal"}
+MAY_IMPORT["report"] = set(MAY_IMPORT) - {"roads"}
 MAY_IMPORT["terminal"] = {"errors", "threads"}
+MAY_IMPORT["bench"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__main__"] = {"cli"}
+WITH_TORCH = ("convexsnn.gradient", "convexsnn.bench.gradient_")  # the training, and what measures it
 SECTIONS = sorted({name.split(".")[1] for name in NAMES if "." in name})
 
 
@@ -118,8 +124,8 @@ def test_the_core_needs_no_optional_package():
     optional = {"torch", "dask", "distributed", "mlxtend", "matplotlib", "sklearn", "celer", "skglm", "nir"}
     optional.add("nbformat")
     for name, path in MODULES.items():
-        if name.startswith("convexsnn.gradient"):
-            continue  # its __init__ says what to install
+        if name.startswith(WITH_TORCH):
+            continue  # convexsnn.gradient says what to install
         for node in tree_of(path).body:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -190,4 +196,41 @@ def test_torch_is_imported_in_one_package_alone():
             )
         }
         if imported & {"torch", "triton"}:
-            assert name.startswith("convexsnn.gradient"), name
+            assert name.startswith(WITH_TORCH), name
+
+
+def test_no_folder_is_above_a_fifth_of_the_package():
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
+    for section in SECTIONS:
+        own = sum(count for name, count in lines.items() if name.startswith(f"convexsnn.{section}"))
+        assert own <= sum(lines.values()) / 5, section
+
+
+def test_no_module_is_hidden_by_a_name_of_its_package():
+    """`import convexsnn.solvers.failure as m` gives the module; the front door's `simulate` is meant so."""
+    for name in NAMES:
+        package, _, last = name.rpartition(".")
+        if package and name != "convexsnn.simulate":
+            importlib.import_module(name)
+            value = vars(sys.modules[package]).get(last)
+            assert value is None or inspect.ismodule(value), name
+
+
+TESTS = Path(__file__).parent
+SHARED = {"contract", "support"}  # what is pinned, and what tests share
+
+
+def test_tests_mirror_the_package():
+    """A file of tests is found by the name of the module that it tests, in the folder of the same name."""
+    for path in sorted(TESTS.rglob("test_*.py")):
+        folder = path.parent.name
+        if path.parent == TESTS or folder in SHARED:
+            continue
+        modules = [name.split(".")[2] for name in NAMES if name.startswith(f"convexsnn.{folder}.")]
+        assert any(f"{path.stem}_".startswith(f"test_{module}_") for module in modules + [folder]), path
+
+
+def test_every_folder_has_tests():
+    folders = {path.parent.name for path in TESTS.rglob("test_*.py")}
+    packages = {name.split(".")[1] for name in NAMES if name.count(".") == 2}
+    assert packages - folders == set()

@@ -212,7 +212,7 @@ def test_a_failure_of_ours_is_status_1_and_a_failed_object(cli, monkeypatch, tmp
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(f"convexsnn.train.pipeline.{where}", fail)
+    monkeypatch.setattr(f"convexsnn.convex.training.{where}", fail)
     status, out, err = cli("solve", "xor", "--json", "--out", "there")
     told = json.loads(out)
     assert status == 1 and told.keys() >= KEYS and one_line(err) == str(error)
@@ -232,7 +232,7 @@ def test_a_failure_of_ours_is_status_1_and_a_failed_object(cli, monkeypatch, tmp
 def interrupt(folder, script, *arguments):
     """Run the command line after `script`, send SIGINT when it prints a line; return status, out, err."""
     script = (
-        f"import sys, time, convexsnn.train.pipeline as p\n{script}\nfrom convexsnn.cli import main\nmain()"
+        f"import sys, time, convexsnn.convex.training as p\n{script}\nfrom convexsnn.cli import main\nmain()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
@@ -314,14 +314,14 @@ def test_a_reader_that_leaves_is_no_error():
 
 def test_ctrl_c_says_that_a_checkpoint_stays(tmp_path):
     script = """
-from convexsnn.train import admm
-iterate = admm.AdmmTraining._iterate
+from convexsnn.admm import training
+iterate = training.AdmmTraining._iterate
 def slow(self, k):
     if k == 2:
         print("now", flush=True)
         time.sleep(30)
     return iterate(self, k)
-admm.AdmmTraining._iterate = slow
+training.AdmmTraining._iterate = slow
 """
     (tmp_path / "short.toml").write_text(
         (library() / "yin-yang-admm.toml").read_text().replace("[admm]", "[admm]\ncheckpoint_every = 1")

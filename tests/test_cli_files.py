@@ -123,7 +123,7 @@ def test_a_full_disk_leaves_nothing_half_written(cli, monkeypatch, tmp_path, for
     if force:
         cli("solve", "xor", "--out", "there")
         before = {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()}
-    monkeypatch.setattr("convexsnn.train.pipeline.save_claim", full)
+    monkeypatch.setattr("convexsnn.convex.training.save_claim", full)
     status, out, err = cli("solve", "xor", "--out", "there", *["--force"] * force)
     assert status != 0 and one_line(err) == "out: there: No space left on device"
     assert files_in(tmp_path) == ["there"] * force

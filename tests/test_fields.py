@@ -6,11 +6,11 @@ from dataclasses import MISSING, dataclass, fields
 import numpy as np
 import pytest
 
-from convexsnn.dictionary.oracles import ORACLES
+from convexsnn.admm.splitting import VARIANTS
 from convexsnn.errors import ConvexSNNError, ProblemFileError, ShapeError
 from convexsnn.fields import REQUIRED, check_fields, key, keys_of, read_table
-from convexsnn.lowering.admm import VARIANTS
 from convexsnn.networks import NEURONS, LayerSpec, NetworkSpec
+from convexsnn.pricing.oracles import ORACLES
 from convexsnn.problem import AdmmSpec, DictionarySpec, GradientSpec, SolverSpec, TrainingSpec
 from convexsnn.problem.tables import SCHEMA, SPECS, read_section
 from convexsnn.programs import LOSSES

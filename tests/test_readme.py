@@ -5,9 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from convexsnn.report.schema_table import schema_table
-from convexsnn.report.solver_table import solver_table
-
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -20,14 +17,6 @@ def test_the_example_runs_and_is_about_twenty_lines():
     assert done.returncode == 0, done.stderr
     gap, units, accuracy = map(float, done.stdout.splitlines()[-1].split())
     assert gap <= 1e-6 and units > 0 and accuracy > 0.9
-
-
-def test_every_key_of_a_problem_file_is_documented():
-    assert schema_table() in README, "README.md: the table of keys is not that of convexsnn.problem"
-
-
-def test_what_each_solver_takes_is_documented():
-    assert solver_table() in README, "README.md: the table of solvers is not that of their Capabilities"
 
 
 # whole trainings for what has tests of its own

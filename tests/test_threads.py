@@ -10,9 +10,9 @@ import pytest
 import convexsnn
 from convexsnn import threads as module
 from convexsnn.bits import PackedBits
+from convexsnn.blocks import box_qp, chains, lifted_chains
 from convexsnn.errors import ShapeError
 from convexsnn.problem import Problem
-from convexsnn.programs import box_qp, chains, lifted_chains
 from convexsnn.threads import (
     OPENMP,
     VARIABLE,

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from convexsnn.bench import gradient_depth as benchmark_depth
+from convexsnn.bench.gradient_layers import SIZES, run_all
+from convexsnn.bench.gradient_report import depth_table, draw_depth, draw_methods, methods_table
 from convexsnn.bench.machine import conditions
 from convexsnn.bench.plot import can_draw
 from convexsnn.bench.run import write_text
-from convexsnn.gradient import benchmark_depth
-from convexsnn.gradient.benchmark import SIZES, run_all
-from convexsnn.gradient.benchmark_report import depth_table, draw_depth, draw_methods, methods_table
 from convexsnn.tasks.images import shuffled_digits
 
 TRAINING_STEP = {"steps": 250, "batch": 128}

@@ -14,11 +14,11 @@ from importlib.util import find_spec
 import numpy as np
 
 from convexsnn.bits import PackedBits
+from convexsnn.convex.training import lower
 from convexsnn.errors import UnsupportedError
 from convexsnn.problem import load_problem
 from convexsnn.programs import L1Program, get_loss, get_penalty
 from convexsnn.tasks import nearest
-from convexsnn.train import lower
 
 OURS = "working_set"
 ALONE = "alone:"  # before a solver's name: without our presolve and our choice of columns

@@ -1,7 +1,7 @@
 """What was proved, and the checks that prove it again."""
 
-from convexsnn.certify.certificate import Claim, Evidence, load_claim, save_claim
 from convexsnn.certify.checker import Checked, check
+from convexsnn.certify.claim import Claim, Evidence, load_claim, save_claim
 from convexsnn.certify.verification import Verification, verify
 
 __all__ = ["Checked", "Claim", "Evidence", "Verification", "check", "load_claim", "save_claim", "verify"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 from convexsnn.arrays import FloatArray
-from convexsnn.certify.certificate import Claim
-from convexsnn.dictionary.histories import program_trains
-from convexsnn.dictionary.oracles import another_oracle
-from convexsnn.dictionary.pricing import Oracle, merged_prices, trivial_bound
-from convexsnn.dictionary.stacks import exact_units
+from convexsnn.certify.claim import Claim
 from convexsnn.distinct import distinct_rows
 from convexsnn.errors import UnsupportedError, VerificationError
 from convexsnn.lowering import Lowered, definition_of
+from convexsnn.pricing.histories import program_trains
+from convexsnn.pricing.oracles import another_oracle
+from convexsnn.pricing.prices import Oracle, merged_prices, trivial_bound
+from convexsnn.pricing.stacks import exact_units
 from convexsnn.problem import Problem
 
 RELATIVE = 1e-9

@@ -11,12 +11,12 @@ import numpy as np
 
 from convexsnn.arrays import FloatArray, real_array
 from convexsnn.certify.bounds import prove_bounds
-from convexsnn.certify.certificate import Claim, Evidence, status_of
-from convexsnn.certify.exactly import check_spikes_exactly
+from convexsnn.certify.claim import Claim, Evidence, status_of
+from convexsnn.certify.exact_spikes import check_spikes_exactly
 from convexsnn.certify.verification import Verification, verify
 from convexsnn.dictionary import SpikeDictionary
+from convexsnn.dictionary.dictionary import patterns_of
 from convexsnn.dictionary.sources import get_source
-from convexsnn.dictionary.spikes import patterns_of
 from convexsnn.distinct import distinct_rows
 from convexsnn.errors import ShapeError, VerificationError
 from convexsnn.lowering import Convexification, Lowered, definition_of

@@ -8,7 +8,7 @@ import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary import Definition
-from convexsnn.dictionary.spikes import readout_margins, spike_margins
+from convexsnn.dictionary.dictionary import readout_margins, spike_margins
 from convexsnn.errors import VerificationError
 from convexsnn.lowering import Convexification, Lowered
 from convexsnn.networks import Network

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from convexsnn.dictionary.dictionary import Definition, SpikeDictionary, collect, load_dictionary
     from convexsnn.dictionary.reservoir import branching_ratio
     from convexsnn.dictionary.sources import Draw, Source, register_source
-    from convexsnn.dictionary.spikes import Definition, SpikeDictionary, collect, load_dictionary
     from convexsnn.dictionary.witnesses import draw_subnetworks, subnetworks_from_file
 
 __all__ = [
@@ -27,7 +27,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'convexsnn.dictionary' has no attribute {name!r}")
-    from convexsnn.dictionary import reservoir, sources, spikes, witnesses
+    from convexsnn.dictionary import dictionary as spikes
+    from convexsnn.dictionary import reservoir, sources, witnesses
 
     return next(
         getattr(home, name) for home in (spikes, sources, reservoir, witnesses) if hasattr(home, name)

@@ -5,7 +5,7 @@ A source says what kind it is, and what the package has to know of it; nobody as
     draws       random weights, layer by layer
     reads       the hidden layers of a file
     enumerates  every pattern of the definition
-    trains      networks first, whose hidden layers it takes; the trainer is in `convexsnn.train.trained`
+    trains      networks first, whose hidden layers it takes; the trainer is in `convexsnn.convex.trained`
     grows       begins with the draw of another source and adds patterns until none improves the optimum
 
 A new source is a subclass of `Source` with the method of its kind, decorated with `register_source`. Problem
@@ -31,7 +31,7 @@ from convexsnn.networks import Layer, NetworkSpec
 from convexsnn.networks.files import layers_from_arrays
 
 if TYPE_CHECKING:
-    from convexsnn.dictionary.spikes import Definition, SpikeDictionary
+    from convexsnn.dictionary.dictionary import Definition, SpikeDictionary
 
 # enumerates every pattern of a definition on samples, up to a limit
 Walk = Callable[[DistinctSamples, NetworkSpec, "Definition", int], "SpikeDictionary"]

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray
+from convexsnn.dictionary.dictionary import Definition, spike_margins
 from convexsnn.dictionary.sources import Draw, Source, get_source
-from convexsnn.dictionary.spikes import Definition, spike_margins
 from convexsnn.distinct import DistinctSamples, distinct_samples
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError
 from convexsnn.networks import Layer, LayerSpec, NetworkSpec, Subnetwork, architecture_mismatch

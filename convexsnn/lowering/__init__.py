@@ -1,6 +1,5 @@
 """From problems to programs and from points back to networks; nothing here knows a solver."""
 
-from convexsnn.lowering.admm import AdmmSplitting, SplitProblem
 from convexsnn.lowering.convexify import (
     Convexification,
     build_dictionary,
@@ -11,11 +10,9 @@ from convexsnn.lowering.convexify import (
 from convexsnn.lowering.lowering import Lowered, Lowering
 
 __all__ = [
-    "AdmmSplitting",
     "Convexification",
     "Lowered",
     "Lowering",
-    "SplitProblem",
     "build_dictionary",
     "definition_of",
     "dual_at_zero",

@@ -17,7 +17,6 @@ from scipy.linalg import block_diag
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary import Definition, SpikeDictionary, collect, draw_subnetworks, subnetworks_from_file
-from convexsnn.dictionary.cells import exact_dictionary
 from convexsnn.dictionary.sources import get_source
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError
 from convexsnn.lowering.lowering import Lowered, Lowering
@@ -30,6 +29,7 @@ from convexsnn.networks import (
     Subnetwork,
 )
 from convexsnn.networks.neuron import joined
+from convexsnn.pricing.enumeration import exact_dictionary
 from convexsnn.problem import Problem
 from convexsnn.programs import L1Program, Point, get_loss, get_penalty
 from convexsnn.programs.margin import max_margin

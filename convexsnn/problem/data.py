@@ -17,7 +17,7 @@ import numpy.typing as npt
 from convexsnn.arrays import FloatArray, real_array
 from convexsnn.distinct import DistinctSamples, distinct_samples
 from convexsnn.errors import ShapeError
-from convexsnn.targets import TargetCode, target_code
+from convexsnn.problem.targets import TargetCode, target_code
 
 DATA_NAMES = ("inputs", "targets", "test_inputs", "test_targets", "sample_weights")
 

@@ -26,7 +26,7 @@ from convexsnn.networks.network import windows
 from convexsnn.problem.data import DATA_NAMES, Data
 from convexsnn.problem.specs import AdmmSpec, DictionarySpec, GradientSpec, SolverSpec, TrainingSpec
 from convexsnn.problem.tables import network_table, settings_of, without_later_defaults
-from convexsnn.targets import TargetCode
+from convexsnn.problem.targets import TargetCode
 
 SETTINGS = (
     *("name", "title", "source", "network", "dictionary", "training", "solver", "admm", "gradient"),

@@ -7,7 +7,7 @@ from convexsnn.programs.loss import Loss
 from convexsnn.programs.losses import LOSSES, get_loss, register_loss
 from convexsnn.programs.penalties import L1, PENALTIES, Group, Penalty, get_penalty, register_penalty
 from convexsnn.programs.point import Certificate, Point, relative_gap
-from convexsnn.programs.presolve import Presolved, presolve
+from convexsnn.programs.presolve import Presolved
 from convexsnn.programs.program import Block, Program
 from convexsnn.programs.qp_form import QPForm
 
@@ -34,7 +34,6 @@ __all__ = [
     "QPForm",
     "get_loss",
     "get_penalty",
-    "presolve",
     "register_loss",
     "register_penalty",
     "relative_gap",

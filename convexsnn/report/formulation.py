@@ -8,7 +8,8 @@ from convexsnn.dictionary.sources import get_source
 from convexsnn.errors import UnsupportedError
 from convexsnn.lowering import Lowered
 from convexsnn.networks import GRID, SHARED, LayerSpec
-from convexsnn.programs import ConeForm, L1Program, QPForm, presolve
+from convexsnn.programs import ConeForm, L1Program, QPForm
+from convexsnn.programs.presolve import presolve
 from convexsnn.solvers import kind_of
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from convexsnn.lowering.admm import VARIANTS, SplitProblem, damping, weight_block
-from convexsnn.lowering.spike_blocks import spike_blocks
-from convexsnn.lowering.split import Split
+from convexsnn.admm.spike_blocks import spike_blocks
+from convexsnn.admm.splitting import VARIANTS, SplitProblem, damping, weight_block
+from convexsnn.admm.state import Split
 
 SHOWN = 200  # samples whose blocks are built: the mathematics is the same for all
 

@@ -1,7 +1,6 @@
 """Hands for the programs; nothing here knows what a network is."""
 
 from convexsnn.solvers.capabilities import Capabilities, kind_of
-from convexsnn.solvers.failure import failure
 from convexsnn.solvers.registry import AUTO, SOLVERS, get_solver, installed, register_solver
 from convexsnn.solvers.solver import Answer, Request, Solution, Solver, Status, check_limits
 from convexsnn.solvers.solving import solve
@@ -16,7 +15,6 @@ __all__ = [
     "Solver",
     "Status",
     "check_limits",
-    "failure",
     "get_solver",
     "installed",
     "kind_of",

@@ -12,8 +12,8 @@ import numpy as np
 
 from convexsnn.arrays import IntArray
 from convexsnn.programs import L1Program, Point
-from convexsnn.solvers.group_newton import group_norms
 from convexsnn.solvers.solver import Solution
+from convexsnn.solvers.working_set_groups import group_norms
 
 LEAST = 2000  # columns from which on it pays
 FIRST = 200  # columns to begin with, and to add at least

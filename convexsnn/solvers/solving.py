@@ -10,7 +10,8 @@ from typing import Any, cast
 import numpy as np
 
 from convexsnn.errors import SolverFailed
-from convexsnn.programs import AnyProgram, Block, L1Program, Point, Presolved, presolve
+from convexsnn.programs import AnyProgram, Block, L1Program, Point, Presolved
+from convexsnn.programs.presolve import presolve
 from convexsnn.programs.reductions import Chain
 from convexsnn.programs.scaling import scale
 from convexsnn.solvers.blocks import solve_block

@@ -154,7 +154,7 @@ def solved(road, folder, *options):
 
 def measured_here():
     """Return a context in which gradients are measured in this process: others take a minute to start."""
-    from convexsnn.gradient import benchmark
+    from convexsnn.bench import gradient_layers as benchmark
 
     kinds = {"layer": benchmark.layer_row, "step": benchmark.step_row}
     return mock.patch.object(benchmark, "_alone", lambda what, **asked: kinds[what](**asked))
@@ -174,7 +174,7 @@ def failed_path(folder):
     from convexsnn.errors import SolverFailed
 
     file = write_problem("path", folder)
-    with mock.patch("convexsnn.train.path", side_effect=SolverFailed("highs: gave up")):
+    with mock.patch("convexsnn.convex.regularization_path", side_effect=SolverFailed("highs: gave up")):
         return told("path", file, status=1)
 
 

@@ -1,0 +1,120 @@
+"""An ADMM training on disk: all that the next iteration depends on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from convexsnn.admm.shards import Variables
+from convexsnn.admm.weights import Weights
+from convexsnn.arrays import digest
+from convexsnn.problem import Problem
+from convexsnn.training.checkpoint import CheckpointFile
+from convexsnn.training.history import History, plain, read_rows
+
+FORMAT = 3
+FREE = ("iterations", "checkpoint_every", "patience", "tolerance")  # keys that a resumed run may change
+
+Row = TypeVar("Row")
+
+
+def _file(path: Path, problem: Problem) -> CheckpointFile:
+    """Return the place of a problem's checkpoint; a schedule depends on the number of iterations."""
+    tables = problem.tables()
+    settings = {
+        k: v
+        for k, v in tables["admm"].items()
+        if k not in FREE or (k == "iterations" and problem.admm.schedule == "linear")
+    }
+    data = digest(inputs=problem.inputs, targets=problem.encoded_targets(), weights=problem.row_weights())
+    identity = {"network": tables["network"], "training": tables["training"], "admm": settings, "data": data}
+    return CheckpointFile(path, FORMAT, identity, "another problem, network or [admm] table")
+
+
+def save_checkpoint(
+    path: Path, problem: Problem, state: Any, steps: Any, variables: Sequence[Variables | None]
+) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises
+    ------
+    ProblemFileError
+        It cannot be written; what was there stays.
+    """
+    history = state.history
+    arrays: dict[str, np.ndarray] = {
+        "history": np.asarray(json.dumps(plain(history.rows))),
+        "numbers": np.asarray([state.penalty, history.best_value, history.best_round], dtype=np.float64),
+    }
+    for name, weights in (("weights", state.weights), ("best", state.best)):
+        for k in range(len(weights.layers) + 1):
+            arrays[f"{name}{k}"] = weights.table(k)
+    arrays |= {f"steps_{name}": value for name, value in steps.arrays().items()}
+    for j, own in enumerate(variables):
+        if own is None:
+            continue
+        arrays[f"shard{j}_outputs"], arrays[f"shard{j}_multipliers"] = own.outputs, own.multipliers
+        for k, (z, a) in enumerate(zip(own.membranes, own.spikes, strict=True)):
+            arrays[f"shard{j}_membranes{k}"], arrays[f"shard{j}_spikes{k}"] = z, a
+    _file(path, problem).write(arrays)
+
+
+def load_checkpoint(
+    path: Path,
+    problem: Problem,
+    row: type[Row],
+    like: Weights,
+    steps: Any,
+    restore: Callable[[Sequence[Variables | None]], None] | None,
+) -> tuple[Weights, Weights, float, History[Row]]:
+    """Read a checkpoint of this problem, and put the steps of the weights and the shards where it left them.
+
+    Parameters
+    ----------
+    row : type
+        Dataclass of an iteration.
+    like : Weights
+        Any weights of the problem's architecture.
+    restore : callable, optional
+        Takes the variables of every shard; None where each iteration begins at the true dynamics.
+
+    Returns
+    -------
+    weights, best, penalty, history
+
+    Raises
+    ------
+    ProblemFileError
+        Missing, damaged or altered, of another format, of another problem or [admm] table, of other shards.
+    """
+    with _file(path, problem).reading() as arrays:
+        layers = len(like.layers)
+        weights, best = (
+            like.with_tables({k: arrays[f"{name}{k}"] for k in range(layers + 1)})
+            for name in ("weights", "best")
+        )
+        penalty, value, iteration = (float(x) for x in arrays["numbers"])
+        rows = read_rows(row, json.loads(str(arrays["history"])))
+        steps.restore({k.removeprefix("steps_"): v for k, v in arrays.items() if k.startswith("steps_")})
+        if restore is not None:
+            restore(_variables(arrays, layers))
+        return weights, best, penalty, History(rows, value, int(iteration))
+
+
+def _variables(arrays: dict[str, np.ndarray], layers: int) -> list[Variables | None]:
+    shards: list[Variables | None] = []
+    while f"shard{len(shards)}_outputs" in arrays:
+        own = f"shard{len(shards)}_"
+        shards.append(
+            Variables(
+                [arrays[f"{own}membranes{k}"] for k in range(layers)],
+                [arrays[f"{own}spikes{k}"] for k in range(layers)],
+                arrays[f"{own}outputs"],
+                arrays[f"{own}multipliers"],
+            )
+        )
+    return shards

@@ -1,0 +1,334 @@
+"""What an ADMM training gives back: a network, what the simulator says of it, and its curves.
+
+A claim of ADMM is about one network alone. ``admm.json`` states its accuracy and loss; whoever has the folder
+can simulate ``network.npz`` again and compare. There is no bound and no gap, and nothing here says so
+otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from convexsnn.admm.training import AdmmRun, AdmmTraining
+from convexsnn.admm.words import admm_text, confirmed_text
+from convexsnn.errors import ProblemFileError, ShapeError, VerificationError
+from convexsnn.lowering.convexify import definition_of
+from convexsnn.networks import Network, architecture_mismatch, load_network, save_network
+from convexsnn.problem import Problem, load_problem
+from convexsnn.training.budget import Budget, Progress
+from convexsnn.training.folder import ADMM, write_folder
+from convexsnn.training.history import plain
+from convexsnn.training.score import score, score_on_test_set
+
+SCOPE = "this network alone: a splitting is not convex as a whole, so there is no lower bound and no gap"
+STATUSES = ("stationary", "limit")
+RELATIVE = 1e-9
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the simulator says of a network, in float64."""
+
+    objective: float
+    train_accuracy: float | None
+    test_accuracy: float | None
+    test_loss: float | None
+
+
+def judge(problem: Problem, network: Network) -> Judged:
+    """Simulate a network on a problem's data: mean loss and accuracy."""
+    fit, test = score(problem, network), score_on_test_set(problem, network)
+    return Judged(
+        fit.loss,
+        fit.accuracy,
+        None if test is None else test.accuracy,
+        None if test is None else test.loss,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class AdmmResult:
+    """One training, judged by the simulator.
+
+    Attributes
+    ----------
+    judged : Judged
+        Of the network as read back from the file that `save_network` writes.
+    seconds : dict
+        train, verify, total.
+    """
+
+    problem: Problem
+    run: AdmmRun
+    judged: Judged
+    seconds: dict[str, float]
+
+    @property
+    def network(self) -> Network:
+        """The trained network."""
+        return self.run.network
+
+    @property
+    def status(self) -> str:
+        """Return "stationary" or "limit"."""
+        return self.run.status
+
+    @property
+    def curves(self) -> list[dict[str, Any]]:
+        """Return the iterations as plain numbers, for plots."""
+        return plain(self.run.history)
+
+    def text(self, out: str | None = None) -> str:
+        """Return the lines that ``convexsnn solve`` prints; `out` is the folder that was written."""
+        return admm_text({**self.summary(), "out": out})
+
+    def summary(self) -> dict[str, Any]:
+        """Return the training as plain numbers and words, the object that ``solve --json`` prints."""
+        problem, history = self.problem, self.curves
+        best = [row["validation_accuracy"] for row in history if row["validation_accuracy"] is not None]
+        return {
+            "problem": problem.name,
+            "status": self.status,
+            "stopped_by": self.run.stopped_by,
+            "objective": self.judged.objective,
+            "lower_bound": None,
+            "gap": None,
+            "scope": SCOPE,
+            "patterns": None,
+            "units": self.network.units,
+            "verified": True,
+            "max_output_error": None,
+            "min_margin": None,
+            "train_accuracy": self.judged.train_accuracy,
+            "validation_accuracy": max(best) if best else None,
+            "test_accuracy": self.judged.test_accuracy,
+            "solver": f"admm:{problem.admm.variant}",
+            "seconds": {k: round(v, 4) for k, v in self.seconds.items()},
+            "out": None,
+            "tolerance": problem.admm.tolerance,
+            "expected": problem.expected.get("objective"),
+            "iterations": history,
+        }
+
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        also: Callable[[Path], None] | None = None,
+    ) -> None:
+        """Write problem, data, network, and ``admm.json`` with claim and curves, into a new folder.
+
+        `also` is handed the folder before it takes its place, to add files.
+
+        Raises
+        ------
+        ProblemFileError
+            The folder exists (without `force`) or cannot be written; then nothing is.
+        """
+        write_folder(Path(folder), self.write, force, also)
+
+    def write(self, folder: Path) -> None:
+        """Write the files of `save` into an existing folder."""
+        self.problem.save(folder)
+        save_network(folder / "network.npz", self.network)
+        digest = hashlib.sha256((folder / "network.npz").read_bytes()).hexdigest()
+        claim = {**self.summary(), "fingerprint": self.problem.fingerprint(), "network": digest}
+        del claim["out"]
+        (folder / ADMM).write_text(json.dumps(claim, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def train_admm(
+    problem: Problem,
+    *,
+    time_limit: float | None = None,
+    progress: Progress | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    place: Callable[..., Any] | None = None,
+) -> AdmmResult:
+    """Train a network by ADMM and let the simulator judge it.
+
+    Parameters
+    ----------
+    time_limit : float, optional
+        Seconds; the iteration at hand is finished.
+    checkpoint : path, optional
+        Written every ``admm.checkpoint_every`` iterations; if the file is there, training goes on from it.
+    place : callable, optional
+        Where the samples are worked on: `convexsnn.admm.cluster.on_dask(client)`; here if not given.
+
+    Raises
+    ------
+    LoweringError
+        The architecture has no splitting, or a layer does not fire at the start.
+    SolverFailed
+        A block gave values that are not finite, or a layer stopped firing.
+    ProblemFileError
+        The checkpoint is damaged or of another problem.
+    VerificationError
+        The network read back from its file does something else.
+    """
+    return run_admm(problem, Budget.of(time_limit, progress, checkpoint), place)
+
+
+def run_admm(problem: Problem, budget: Budget, place: Callable[..., Any] | None = None) -> AdmmResult:
+    """Train by ADMM within a budget; errors as `train_admm`."""
+    begun = time.perf_counter()
+    run = AdmmTraining(problem, budget, place).run()
+    trained = time.perf_counter()
+    budget.report("simulation", 1.0)
+    with tempfile.TemporaryDirectory() as folder:
+        save_network(Path(folder) / "network.npz", run.network)
+        saved = load_network(Path(folder) / "network.npz")
+    judged = judge(problem, saved)
+    if judge(problem, run.network) != judged:
+        raise VerificationError("network: read back from its file it simulates otherwise")
+    ended = time.perf_counter()
+    seconds = {"train": trained - begun, "verify": ended - trained, "total": ended - begun}
+    return AdmmResult(problem, run, judged, seconds)
+
+
+def _mismatch(problem: Problem, network: Network) -> str | None:
+    """Return how a network differs from a problem's architecture."""
+    for name in ("readout", "supervise", "readout_leak"):
+        found, asked = getattr(network, name), getattr(problem.network, name)
+        if found != asked:
+            return f"{name} {found!r}, the problem has {asked!r}"
+    outputs, asked = network.output_weights.shape[1], problem.encoded_targets().shape[1]
+    if outputs != asked:
+        return f"{outputs} outputs, the problem has {asked}"
+    return architecture_mismatch(problem.network, network.layers, problem.inputs.shape[2])
+
+
+@dataclass(frozen=True)
+class AdmmClaim:
+    """What ``admm.json`` states of one network; `network` is the SHA-256 of its file.
+
+    There is no bound over other networks: `lower_bound` and `gap` are None in every true claim.
+    """
+
+    problem: str
+    status: str
+    scope: str
+    fingerprint: str
+    network: str
+    units: int
+    objective: float
+    lower_bound: None
+    gap: None
+    train_accuracy: float | None
+    test_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class ConfirmedAdmm:
+    """A claim of ADMM, and what the simulator says of the network."""
+
+    folder: Path
+    claim: AdmmClaim
+    checked: Judged
+
+    def summary(self) -> dict[str, Any]:
+        """Return the object that ``verify --json`` prints; numbers are the simulator's."""
+        said = {
+            "status": self.claim.status,
+            "scope": SCOPE,
+            "objective": self.checked.objective,
+            "lower_bound": None,
+            "gap": None,
+            "train_accuracy": self.checked.train_accuracy,
+            "test_accuracy": self.checked.test_accuracy,
+        }
+        return {"folder": str(self.folder), "accepted": True, **said}
+
+    def text(self) -> str:
+        """Return the lines that ``convexsnn verify`` prints."""
+        return confirmed_text({**self.summary(), "problem": self.claim.problem})
+
+
+def _read_claim(folder: Path) -> AdmmClaim:
+    try:
+        values = json.loads((folder / ADMM).read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ProblemFileError(f"{ADMM}: expected an object, got {type(values).__name__}")
+        return AdmmClaim(**{field.name: values[field.name] for field in fields(AdmmClaim)})
+    except KeyError as error:
+        raise VerificationError(f"{ADMM}: no key {error}") from error
+    except (ProblemFileError, OSError) as error:
+        raise VerificationError(str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise VerificationError(f"{ADMM}: {error}") from error
+
+
+def verify_admm_folder(folder: Path, exact: bool = False) -> ConfirmedAdmm:
+    """Simulate the network of a folder that `AdmmResult.save` wrote again, and compare with its claim.
+
+    Raises
+    ------
+    ShapeError
+        `exact`: a claim about one network has no proof to do in rational arithmetic.
+    VerificationError
+        Something is missing or damaged, or the simulator does not say what the claim does.
+    """
+    if exact:
+        raise ShapeError("exact: a claim of ADMM has no proof to do in rational arithmetic")
+    claim = _read_claim(folder)
+    try:
+        problem = load_problem(folder / "problem.toml")
+        network = load_network(folder / "network.npz")
+    except (ProblemFileError, ShapeError, OSError) as error:
+        raise VerificationError(str(error)) from error
+    if claim.fingerprint != problem.fingerprint():
+        raise VerificationError("fingerprint: data, network or training are not those of the claim")
+    bounds = (claim.lower_bound, claim.gap)
+    if claim.status not in STATUSES or bounds != (None, None):
+        raise VerificationError(f"status: {claim.status!r} with bound and gap {bounds}; ADMM proves no bound")
+    for name, value, wanted in (("scope", claim.scope, SCOPE), ("problem", claim.problem, problem.name)):
+        if value != wanted:
+            raise VerificationError(f"{name}: the claim states {value!r}, expected {wanted!r}")
+    reason = _mismatch(problem, network)
+    if reason is None and claim.network != hashlib.sha256((folder / "network.npz").read_bytes()).hexdigest():
+        reason = "network.npz is not the file that the claim was made for"
+    if reason is None and claim.units != network.units:
+        reason = f"{network.units} units, the claim states {claim.units!r}"
+    if reason is not None:
+        raise VerificationError(f"network: {reason}")
+    judged = judge(problem, network)
+    for name in ("objective", "train_accuracy", "test_accuracy"):
+        _compare(name, getattr(claim, name), getattr(judged, name))
+    return ConfirmedAdmm(folder, claim, judged)
+
+
+def _compare(name: str, stated: Any, simulated: float | None) -> None:
+    """Raise a VerificationError unless a stated number is the simulator's; objectives, to rounding."""
+    same = stated == simulated
+    if not same and name == "objective" and isinstance(stated, (int, float)) and simulated is not None:
+        same = abs(stated - simulated) <= RELATIVE * max(abs(simulated), 1e-12)
+    if not same:
+        raise VerificationError(f"{name}: the claim states {stated!r}, the simulator says {simulated!r}")
+
+
+def admm_problem(problem: Problem) -> Problem:
+    """Return the problem whose training gives the hidden layers for ``dictionary.source = "admm"``.
+
+    The same network and data; the readout that ADMM trains sees the last step's spikes, as the dictionary
+    does.
+
+    Raises
+    ------
+    LoweringError
+        The network has a readout or a layer that is no pattern of bits.
+    """
+    definition_of(problem)  # refuses what has no patterns, before any work
+    return problem.with_settings(
+        training={"method": "admm", "regularization": None, "regularization_fraction": None},
+        network={"readout": "spike", "supervise": "last", "subnetworks": 1},
+    )

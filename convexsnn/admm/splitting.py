@@ -1,0 +1,221 @@
+"""Deep networks <-> a splitting into blocks ([P25], [T16]).
+
+lower: the architecture, the data and ``[admm]`` become weights to start from, constants of every layer, and
+the variables of all samples. reconstruct: the weights are the network's own; only the simulator says what
+they do.
+
+| variant     | outputs of steps t < T | weights        | every iteration starts from | spikes |
+|-------------|------------------------|----------------|-----------------------------|--------|
+| published   | variables ([P25])      | full fit       | where the last one ended    | squared |
+| eliminated  | gone: a filter of a    | full fit       | where the last one ended    | squared |
+| proximal    | gone                   | proximal step  | where the last one ended    | squared |
+| restarted   | gone                   | proximal step  | the true dynamics           | squared |
+| lifted      | gone                   | proximal step  | the true dynamics           | lifted  |
+
+While it linearizes membranes, "lifted" holds the spikes to a ramp of width w and its rounding: a − ξ = r(z),
+where a is the true spike to begin with. Then a moves by what the layers above want of it, over σw, if the
+membrane is within the ramp: for large σ the residual of the dynamics becomes the surrogate gradient of a
+rectangle of width w, over ρ. With w = 0 every spike within reach of σ flips as a whole, which says nothing
+of how much it was wanted to: it learns less (README).
+
+[P25] Perin et al., arXiv 2505.05527. [T16] Taylor et al., 2016.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convexsnn.admm.state import HiddenLayer, Split, Splitting
+from convexsnn.admm.weights import Sums, Weights
+from convexsnn.arrays import FloatArray
+from convexsnn.blocks.box_qp import STEPS
+from convexsnn.blocks.quadratic import Quadratic, QuadraticBlock
+from convexsnn.errors import LoweringError, UnsupportedError
+from convexsnn.networks import READOUTS, Network
+from convexsnn.problem import Problem
+from convexsnn.problem.specs import AdmmSpec
+from convexsnn.programs.losses import get_loss
+from convexsnn.training.start import starting_layers
+
+LIFTED = 30.0  # σ over ρ of the variant, where nothing else is asked for
+RAMP = 1.0  # width of the ramp of a linearized spike, likewise
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a named variant chooses; see the table above."""
+
+    every_output: bool
+    full_fit: bool
+    restarts: bool
+    constraint: str
+
+
+VARIANTS = {
+    "published": Variant(True, True, False, "squared"),
+    "eliminated": Variant(False, True, False, "squared"),
+    "proximal": Variant(False, False, False, "squared"),
+    "restarted": Variant(False, False, True, "squared"),
+    "lifted": Variant(False, False, True, "lifted"),
+}
+
+
+def _refusal(problem: Problem) -> tuple[str, str] | None:
+    """Return the key of what ADMM does not take, with the reason."""
+    network = problem.network
+    if READOUTS[network.readout].of_membrane:
+        return (
+            "network.readout",
+            "'membrane' is a bit of the last membrane; take output_membrane, rate or spike",
+        )
+    if network.supervise == "all":
+        return "network.supervise", "'all': ADMM trains the output of the last step"
+    if network.subnetworks > 1:
+        return "network.subnetworks", f"{network.subnetworks}: ADMM trains one stack of layers"
+    for k, layer in enumerate(network.layers, start=1):
+        key = f"network.layers[{k}]"
+        try:
+            form = layer.first_neuron().leaky_form("ADMM")
+        except UnsupportedError as error:
+            return f"{key}.neuron", str(error)
+        if form.own_weight is not None:
+            return f"{key}.neuron", f"{layer.neuron!r}; take threshold with recurrent = true"
+        if form.removed is None:
+            return (
+                f"{key}.reset",
+                f"{form.reset!r} multiplies membranes and spikes; take subtract, subtract_after or none",
+            )
+        if layer.recurrent and layer.looks:
+            return f"{key}.recurrent", "true with kernel or pool"
+    return None
+
+
+def check_admm(problem: Problem) -> None:
+    """Raise a LoweringError that names the key of what ADMM does not take."""
+    if refused := _refusal(problem):
+        raise LoweringError(f"{refused[0]}: {refused[1]}")
+
+
+def splitting_of(problem: Problem, weights: Weights) -> Splitting:
+    """Return the constants of a problem's splitting.
+
+    Raises
+    ------
+    LoweringError
+        A readout, neuron or reset that has no such splitting; the message has the key.
+    """
+    check_admm(problem)
+    spec, steps, network = problem.admm, problem.inputs.shape[1], problem.network
+    variant = VARIANTS[spec.variant]
+    ratio = spec.spike_penalty or (LIFTED if variant.constraint == "lifted" else 1.0)
+    rho, hidden = spec.penalty, []
+    for layer in reversed(weights.layers):
+        rho *= spec.decay
+        form, theta = layer.neuron.leaky_form("ADMM"), layer.neuron.threshold
+        assert form.removed is not None
+        leak = 0.0 if form.leak is None else form.leak
+        hidden.append(HiddenLayer(leak, form.removed, theta, rho, rho * ratio))
+    membranes = spec.membrane_update or ("linearized" if variant.constraint == "lifted" else "joint")
+    reads = READOUTS[network.readout]
+    return Splitting(
+        tuple(reversed(hidden)),
+        reads.kernel(steps, network.readout_leak),
+        reads.filter_leak(network.readout_leak),
+        reads.scale(steps),
+        spec.penalty,
+        get_loss(problem.training.loss),
+        variant.every_output,
+        variant.constraint,
+        spec.spike_update == "clamped",
+        membranes,
+        spec.block_tolerance,
+        spec.spike_steps or STEPS,
+        _ramp_width(spec, variant, membranes),
+    )
+
+
+def _ramp_width(spec: AdmmSpec, variant: Variant, membranes: str) -> float:
+    linearized = variant.constraint == "lifted" and membranes == "linearized"
+    if spec.ramp_width and not linearized:
+        raise LoweringError(
+            f'admm.ramp_width: {spec.ramp_width:g} needs variant = "lifted" and membrane_update = '
+            f'"linearized", got {spec.variant!r} and {membranes!r}'
+        )
+    return (RAMP if spec.ramp_width is None else spec.ramp_width) if linearized else 0.0
+
+
+def initial_weights(problem: Problem) -> Weights:
+    """Return the weights that ADMM starts from; raises LoweringError for a layer that never fires."""
+    spec = problem.admm
+    return Weights(*starting_layers(problem, spec, spec.precision, spec.initialization))
+
+
+def weight_block(
+    name: str, table: FloatArray, sums: Sums, gram: FloatArray, spec: AdmmSpec, full: bool
+) -> QuadraticBlock:
+    """Return the program of one layer's table: least squares over all samples and steps.
+
+    A full fit has the ridge ½ μ ‖W‖²; a proximal step stays near the present table W_0 by ½ μ ‖W − W_0‖².
+    μ is `spec.ridge` or `spec.damping` times the mean of the Gram matrix's diagonal.
+    """
+    mu = damping(gram, spec.ridge if full else spec.damping)
+    fit = table @ gram
+    linear, constant = (
+        sums.moment + fit,
+        0.5 * (sums.square + 2 * np.sum(sums.moment * table) + np.sum(fit * table)),
+    )
+    formula = "  min over W of  ½ Σ ‖y − W f‖² + ½ μ ‖W‖²"
+    if not full:
+        formula = "  min over W of  ½ Σ ‖y − W f‖² + ½ μ ‖W − W_0‖²"
+        linear, constant = linear + mu * table, constant + 0.5 * mu * np.sum(table**2)
+    diagonal = np.full(len(gram), mu)
+    return QuadraticBlock(name, formula, Quadratic(diagonal, gram), linear, constant=float(constant))
+
+
+def damping(gram: FloatArray, share: float) -> float:
+    """Return μ: a multiple of the mean of the Gram matrix's diagonal, and never 0."""
+    return max(share * float(np.trace(gram)) / len(gram), 1e-300)
+
+
+@dataclass(frozen=True, eq=False)
+class SplitProblem:
+    """A problem lowered to its blocks, and the receipt that leads back."""
+
+    problem: Problem
+    splitting: Splitting
+    weights: Weights
+
+    def split(self, rows: Any = slice(None)) -> Split:
+        """Return the variables of some samples, at the true dynamics of the starting weights."""
+        problem, dtype = self.problem, np.dtype(self.problem.admm.precision)
+        weights = problem.row_weights()[rows]
+        return Split(
+            self.splitting,
+            problem.inputs[rows].astype(dtype),
+            problem.encoded_targets()[rows],
+            weights,
+            self.weights,
+        )
+
+
+class AdmmSplitting:
+    """Both directions between a problem and its splitting."""
+
+    def lower(self, problem: Problem) -> SplitProblem:
+        """Return the splitting of a problem, with the weights that it starts from.
+
+        Raises
+        ------
+        LoweringError
+            The architecture has no such splitting, or a layer never fires.
+        """
+        check_admm(problem)
+        weights = initial_weights(problem)
+        return SplitProblem(problem, splitting_of(problem, weights), weights)
+
+    def reconstruct(self, lowered: SplitProblem, weights: Weights) -> Network:
+        """Return the network of weights that a training of this splitting reached."""
+        return weights.network(lowered.problem.network)

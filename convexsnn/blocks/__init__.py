@@ -1,0 +1,1 @@
+"""The programs of ADMM's blocks; nothing here knows what a network is."""

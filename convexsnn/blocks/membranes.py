@@ -1,0 +1,259 @@
+"""The blocks of a splitting that hold spikes: membranes, a step at a time or all steps at once.
+
+A unit's membranes z and spikes a are variables of their own, held together by two penalties:
+
+    ρ/2 (z_t − β z_{t−1} − c_t)²                  the dynamics; c_t is what drives the unit at step t
+    φ(a_t, z_t)                                   the spike:  a_t = 1{z_t >= θ}
+
+    squared   σ/2 (a − 1{z >= θ})²                [P25]; jumps at θ: two convex branches, z >= θ and z < θ
+    lifted    σ [(z − θ)₊ − a (z − θ)]            convex in z, at least 0 for a ∈ [0, 1], and 0 just where a
+                                                  is the spike (Gu, Askari & El Ghaoui 2020)
+    lifted, with a ramp                           the same for r(z) = clip(½ + (z − θ)/w, 0, 1) in place of
+                                                  the spike (`lifted_cost`); a − ξ is held to it, with
+                                                  ξ = 1{z⁰ >= θ} − r(z⁰) the rounding at the true dynamics
+
+On either side of θ both are a quadratic in z, so that each branch is a `QuadraticBlock`; the cheaper counts.
+
+[P25] Perin, Bidini, Mazzieri, Rossi, "ADMM-based training for spiking neural networks", arXiv 2505.05527.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convexsnn.arrays import BoolArray, FloatArray, choice, positive
+from convexsnn.blocks.chains import chain_membranes
+from convexsnn.blocks.lifted_chains import lifted_membranes
+from convexsnn.blocks.quadratic import Quadratic, QuadraticBlock
+from convexsnn.blocks.ramp import lifted_cost
+from convexsnn.errors import ShapeError
+
+CONSTRAINTS = ("squared", "lifted")  # and, for chains, "linearized"
+
+
+def below(threshold: float, dtype: np.dtype) -> float:
+    """Return the largest number under θ in a floating-point type: where the open side of θ ends."""
+    return float(np.nextafter(dtype.type(threshold), dtype.type(-np.inf)))
+
+
+def spike_cost(
+    membranes: FloatArray, spikes: FloatArray, threshold: float, constraint: str, width: float = 0.0
+) -> FloatArray:
+    """Return φ / σ of every entry; `width` is that of a lifted ramp."""
+    if constraint == "squared":
+        return 0.5 * (spikes - (membranes >= threshold)) ** 2
+    return lifted_cost(membranes, spikes, threshold, width)
+
+
+def _side(
+    fires: BoolArray, spikes: FloatArray, threshold: float, penalty: float, constraint: str
+) -> tuple[FloatArray, FloatArray]:
+    """Return slope s and constant k of φ = s z + k on the side of θ that each entry is held to."""
+    missed = fires - spikes
+    if constraint == "squared":
+        return np.zeros_like(spikes), 0.5 * penalty * missed**2
+    return penalty * missed, -penalty * missed * threshold
+
+
+@dataclass(frozen=True, eq=False)
+class MembraneBlock:
+    """Membranes of one step, given all others: min ½ w (z − v)² + φ(a, z), entry by entry.
+
+    Parameters
+    ----------
+    curvature : float or (m,) array
+        w > 0: ρ (1 + β²), and ρ at the last step.
+    center, spikes : (N, m) arrays
+        v and a.
+    """
+
+    name: str
+    formula: str
+    curvature: FloatArray | float
+    center: FloatArray
+    spikes: FloatArray
+    threshold: float
+    spike_penalty: float
+    constraint: str = "squared"
+
+    def __post_init__(self) -> None:
+        positive("curvature", float(np.min(self.curvature)))
+        positive("spike_penalty", self.spike_penalty)
+        choice("constraint", self.constraint, CONSTRAINTS)
+
+    def describe(self) -> str:
+        """Return the block's mathematics with its sizes."""
+        n, m = self.center.shape
+        return (
+            f"{self.name}\n{self.formula}\n  {n} × {m} entries, each the cheaper of two branches, "
+            f"z >= {self.threshold:g} and z < {self.threshold:g}; "
+            f"curvature {np.max(self.curvature):.6g}, {self.constraint}"
+        )
+
+    def entries(self, membranes: FloatArray) -> FloatArray:
+        """Return the objective entry by entry, (N, m)."""
+        near = 0.5 * np.asarray(self.curvature) * (membranes - self.center) ** 2
+        return near + self.spike_penalty * spike_cost(membranes, self.spikes, self.threshold, self.constraint)
+
+    def objective(self, membranes: FloatArray) -> float:
+        """Return the objective at membranes (N, m)."""
+        return float(self.entries(membranes).sum(dtype=np.float64))
+
+    def branches(self) -> tuple[QuadraticBlock, QuadraticBlock]:
+        """Return the program of spikes everywhere, z >= θ, and that of none, z < θ, in double precision."""
+        made, edge = [], below(self.threshold, self.center.dtype)
+        center, spikes, curvature = (np.asarray(v, float) for v in (self.center, self.spikes, self.curvature))
+        quadratic = Quadratic(np.array(np.broadcast_to(curvature, center.shape[1:])))
+        for fires, words in ((True, "z >= θ"), (False, "z < θ")):
+            slope, constant = _side(
+                np.full(spikes.shape, fires), spikes, self.threshold, self.spike_penalty, self.constraint
+            )
+            total = float(np.sum(constant + 0.5 * curvature * center**2))
+            low, high = (self.threshold, np.inf) if fires else (-np.inf, edge)
+            name, linear = f"{self.name}, {words}", curvature * center - slope
+            made.append(QuadraticBlock(name, self.formula, quadratic, linear, low, high, total))
+        return made[0], made[1]
+
+    def chosen(self, fires: FloatArray, rests: FloatArray) -> FloatArray:
+        """Return, entry by entry, the cheaper of a point of the one branch and of the other."""
+        return np.where(self.entries(fires) < self.entries(rests), fires, rests)
+
+    def minimize(self) -> FloatArray:
+        """Return the minimiser (N, m): each branch clipped at θ, the cheaper of the two."""
+        if self.constraint == "lifted":  # convex: slope −a below θ, 1 − a above it, θ where neither fits
+            push = self.spike_penalty / self.curvature
+            low, high = self.center + push * self.spikes, self.center + push * (self.spikes - 1.0)
+            return np.where(low < self.threshold, low, np.maximum(high, self.threshold)).astype(low.dtype)
+        fires = np.maximum(self.center, self.threshold)
+        rests = np.minimum(self.center, below(self.threshold, self.center.dtype))
+        return self.chosen(fires, rests)
+
+
+@dataclass(frozen=True, eq=False)
+class ChainBlock:
+    """Membranes of all steps at once: min Σ_t ρ/2 (z_t − β z_{t−1} − c_t)² + φ(a_t, z_t), chain by chain.
+
+    Parameters
+    ----------
+    drive, spikes : (n, T, m) arrays
+        c and a.
+    leak : float or (m,) array
+    constraint : "squared", "lifted" or "linearized"
+        The last has σ (s⁰ − a) z for φ, the slope of "lifted" at present membranes z⁰.
+    present : (n, T, m) array
+        s⁰, for "linearized": the spikes 1{z⁰ >= θ}, or a ramp and its rounding, r(z⁰) + ξ.
+    """
+
+    name: str
+    formula: str
+    drive: FloatArray
+    spikes: FloatArray
+    leak: FloatArray | float
+    threshold: float
+    coupling: float
+    spike_penalty: float
+    constraint: str = "squared"
+    present: FloatArray | BoolArray | None = None
+
+    def __post_init__(self) -> None:
+        positive("coupling", self.coupling)
+        positive("spike_penalty", self.spike_penalty)
+        choice("constraint", self.constraint, (*CONSTRAINTS, "linearized"))
+        if (self.constraint == "linearized") != (self.present is not None):
+            raise ShapeError(f"present: given if and only if linearized, but constraint {self.constraint!r}")
+
+    def describe(self) -> str:
+        """Return the block's mathematics with its sizes."""
+        n, steps, m = self.drive.shape
+        how = "a binary each step, exact by a shortest path" if self.constraint == "squared" else "convex"
+        return (
+            f"{self.name}\n{self.formula}\n  {n * m} chains of {steps} steps, {how}; "
+            f"ρ = {self.coupling:.6g}, σ = {self.spike_penalty:.6g}, {self.constraint}"
+        )
+
+    def residual(self, membranes: FloatArray) -> FloatArray:
+        """Return z_t − β z_{t−1} − c_t, (n, T, m)."""
+        found = membranes - self.drive
+        found[:, 1:] -= self.leak * membranes[:, :-1]
+        return found
+
+    def chains(self, membranes: FloatArray) -> FloatArray:
+        """Return the objective chain by chain, (n, m)."""
+        cost: FloatArray
+        if self.present is not None:
+            cost = (self.present - self.spikes) * membranes
+        else:
+            cost = spike_cost(membranes, self.spikes, self.threshold, self.constraint)
+        near = 0.5 * self.coupling * np.sum(self.residual(membranes) ** 2, axis=1, dtype=np.float64)
+        return np.asarray(near + self.spike_penalty * cost.sum(axis=1, dtype=np.float64))
+
+    def objective(self, membranes: FloatArray) -> float:
+        """Return the objective at membranes (n, T, m)."""
+        return float(self.chains(membranes).sum())
+
+    def chosen(self, tables: Sequence[FloatArray]) -> FloatArray:
+        """Return, chain by chain, the cheapest of points (n m, T) of several branches, as (n, T, m)."""
+        n, steps, m = self.drive.shape
+        points = np.stack([np.reshape(table, (n, m, steps)).swapaxes(1, 2) for table in tables])
+        best = np.argmin([self.chains(membranes) for membranes in points], axis=0)
+        return np.take_along_axis(points, best[None, :, None, :], axis=0)[0]
+
+    def minimize(self) -> FloatArray:
+        """Return the exact joint minimiser (n, T, m)."""
+        if self.present is not None:
+            return self._linearized(self.present)
+        solve = chain_membranes if self.constraint == "squared" else lifted_membranes
+        return solve(self.drive, self.spikes, self.leak, self.threshold, self.coupling, self.spike_penalty)
+
+    def _linearized(self, present: FloatArray | BoolArray) -> FloatArray:
+        """Return the minimiser where nothing bounds z: residuals backwards in time, membranes forwards."""
+        dtype = self.drive.dtype
+        leak = np.asarray(self.leak, dtype)
+        z = (self.spikes - present) * dtype.type(self.spike_penalty / self.coupling)
+        for t in range(z.shape[1] - 2, -1, -1):
+            z[:, t] += leak * z[:, t + 1]
+        z += self.drive
+        for t in range(1, z.shape[1]):
+            z[:, t] += leak * z[:, t - 1]
+        return z
+
+    def branch(self, pattern: BoolArray) -> QuadraticBlock:
+        """Return the convex program of all chains held to one spike pattern (T,); linearized, to none.
+
+        Its points are (n m, T), in double precision.
+
+        Raises
+        ------
+        ShapeError
+            Units with different leaks: their chains have different matrices.
+        """
+        if np.size(np.unique(self.leak)) > 1:
+            raise ShapeError("leak: chains of different leaks share no matrix; take one unit")
+        steps, leak = self.drive.shape[1], float(np.ravel(self.leak)[0])
+        bidiagonal = np.eye(steps) - leak * np.eye(steps, k=-1)
+        c, a = (np.asarray(x, float).swapaxes(1, 2).reshape(-1, steps) for x in (self.drive, self.spikes))
+        low: Any = -np.inf
+        high: Any = np.inf
+        if self.present is not None:
+            now = self.present.swapaxes(1, 2).reshape(-1, steps)
+            slope, constant = self.spike_penalty * (now - a), 0.0
+        else:
+            slope, constants = _side(
+                np.broadcast_to(pattern, a.shape), a, self.threshold, self.spike_penalty, self.constraint
+            )
+            constant = float(constants.sum())
+            low = np.where(pattern, self.threshold, -np.inf)
+            high = np.where(pattern, np.inf, below(self.threshold, self.drive.dtype))
+        return QuadraticBlock(
+            f"{self.name}, spikes {''.join(str(int(s)) for s in pattern)}",
+            self.formula,
+            Quadratic(np.zeros(steps), factor=np.sqrt(self.coupling) * bidiagonal),
+            self.coupling * (c @ bidiagonal) - slope,
+            low,
+            high,
+            constant + 0.5 * self.coupling * float(np.sum(c**2)),
+        )

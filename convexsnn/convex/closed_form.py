@@ -1,0 +1,58 @@
+"""The road where the samples can be shattered: the optimum in closed form, its few patterns realised."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray
+from convexsnn.bits import PackedBits
+from convexsnn.dictionary import collect
+from convexsnn.distinct import unique_rows
+from convexsnn.lowering import Convexification, Lowered, definition_of, dual_at_zero
+from convexsnn.pricing.prices import Oracle, subnetworks, trivial_bound
+from convexsnn.pricing.shattering import realise_all, shatters
+from convexsnn.problem import Problem
+from convexsnn.programs import Point, get_loss, get_penalty
+from convexsnn.programs.shattered import layer_cakes, shattered_optimum
+
+
+def closed_form(problem: Problem, oracle: Oracle) -> tuple[Lowered, Point] | None:
+    """Return the program on the optimum's own patterns, and the optimum; None where it cannot be had.
+
+    Asks for independent samples (`shatters`), the ℓ1 penalty, a loss with that closed form, and a unit in
+    the weight box for each pattern.
+    """
+    training, loss = problem.training, get_loss(problem.training.loss)
+    if not (get_penalty(training.penalty).uniform and loss.offers("shattered_side")):
+        return None
+    if len(oracle.samples) < len(problem.inputs):
+        return None
+    if not any(shatters(unit) for unit in oracle.units):
+        return None
+    targets = problem.encoded_targets()
+    row_scale = (problem.row_weights() / problem.rows)[:, None]
+    zero = dual_at_zero(problem)
+    largest = trivial_bound(zero, False)
+    if training.regularization_fraction is not None and largest <= 0:
+        return None
+    limit = training.regularization or training.regularization_fraction * largest  # type: ignore[operator]
+    z, dual = shattered_optimum(loss, targets, row_scale, limit)
+    layers, weights = layer_cakes(z)
+    ends = np.concatenate([zero.T > 0, zero.T < 0])  # the patterns that λ_max is made of
+    patterns = np.concatenate([layers, ends[ends.any(axis=1)]])
+    patterns = patterns[np.sort(unique_rows(np.packbits(patterns, axis=1))[0])]
+    witnesses = realise_all(oracle.units, oracle.samples, patterns)
+    if witnesses is None:
+        return None
+    units = subnetworks(oracle.units, witnesses)
+    lowered = Convexification().lower(problem, collect(problem.distinct, units, definition_of(problem)))
+    return lowered, Point(_placed(lowered.dictionary.columns, layers, weights), dual)
+
+
+def _placed(columns: PackedBits, layers: np.ndarray, weights: FloatArray) -> FloatArray:
+    """Return W (P, C) with the weights of layers (k, R) at their columns."""
+    place = {column.tobytes(): p for p, column in enumerate(columns.packed)}
+    table = np.zeros((columns.shape[1], weights.shape[1]))
+    for layer, row in zip(np.packbits(layers, axis=1), weights, strict=True):
+        table[place[layer.tobytes()]] = row
+    return table

@@ -1,0 +1,355 @@
+"""Column generation: solve on the patterns at hand, look among all patterns for a better one, repeat.
+
+Each round solves the master program on the dictionary, then asks for patterns that its dual point u prices
+above λ: first by local search, and when that finds nothing more by an exact oracle, at falling cutoffs. An
+oracle that proves M̄ >= max over all patterns of ‖dᵀu‖ makes u·min(1, λ/M̄) feasible for the whole program:
+a lower bound over all patterns, from every round and valid wherever the time runs out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray
+from convexsnn.convex.closed_form import closed_form
+from convexsnn.dictionary import SpikeDictionary
+from convexsnn.dictionary.dictionary import gathered
+from convexsnn.dictionary.patterns import Patterns
+from convexsnn.dictionary.sources import get_source
+from convexsnn.distinct import distinct_rows
+from convexsnn.errors import LoweringError, UnsupportedError
+from convexsnn.lowering import Convexification, Lowered, build_dictionary, definition_of, dual_at_zero
+from convexsnn.networks import Layer, Subnetwork
+from convexsnn.pricing.cells import MOST_DIMENSIONS
+from convexsnn.pricing.enumeration import cell_trains
+from convexsnn.pricing.oracles import another_oracle, get_oracle
+from convexsnn.pricing.prices import Oracle, Witnesses, merged_prices, trivial_bound
+from convexsnn.pricing.search_cascade import CascadeSearch
+from convexsnn.pricing.search_stacks import DeepSearch
+from convexsnn.pricing.search_units import LocalSearch
+from convexsnn.pricing.stacks import exact_units
+from convexsnn.problem import Problem
+from convexsnn.programs import Certificate, L1Program, Point, get_penalty
+from convexsnn.solvers import Solution, Solver, Status, solve
+from convexsnn.solvers.failure import failure
+from convexsnn.training.budget import Progress
+
+CUTOFFS = (1.3, 1.05, 1.005)  # times λ; the last cutoff is λ and a little
+STEPS = 200
+ANY = "any pattern"  # the bound that every 0/1 vector obeys
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One round: what the master and the oracle showed.
+
+    Attributes
+    ----------
+    lower_bound, gap : float or None
+        Over all patterns, the best so far; None before the first proof.
+    pricing : str
+        The oracle asked last.
+    """
+
+    patterns: int
+    objective: float
+    lower_bound: float | None
+    gap: float | None
+    pricing: str
+    found: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """A dual point and what no pattern exceeds at it.
+
+    Attributes
+    ----------
+    dual : (R, C) array
+    norm : float
+        M̄: ‖dᵀu‖ <= norm for every pattern of the definition.
+    oracle : str
+        How that is known.
+    """
+
+    dual: FloatArray
+    norm: float
+    oracle: str
+
+
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """The outcome: a program on the patterns found, its solution, and the proof over all, if any."""
+
+    lowered: Lowered
+    solution: Solution
+    proof: Proof | None
+    iterations: tuple[Iteration, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Grown:
+    """A dictionary with new columns, and how many patterns were proposed."""
+
+    dictionary: SpikeDictionary
+    fresh: int
+
+
+class ColumnGeneration:
+    """One run; `run` goes from a starting dictionary to the end."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        solver: str | Solver,
+        tolerance: float,
+        time_limit: float | None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Prepare oracles; raises UnsupportedError where the problem names one that does not fit."""
+        self.problem, self.solver, self.tolerance = problem, solver, tolerance
+        self.begun = time.perf_counter()
+        self.deadline = np.inf if time_limit is None else self.begun + time_limit
+        self.progress = progress
+        self.definition = definition_of(problem)
+        self.group = get_penalty(problem.training.penalty).prices_jointly()
+        self.samples, self.row_of = distinct_rows(problem.distinct, problem.network.supervise)
+        self.oracle: Oracle | None = None
+        self.search: LocalSearch | DeepSearch | CascadeSearch
+        try:
+            units = exact_units(problem.distinct, problem.network, self.definition, cell_trains)
+            self.oracle = get_oracle(problem.dictionary.oracle, units, self.samples)
+            self.search = LocalSearch(units, self.samples, problem.dictionary.seed)
+        except UnsupportedError:
+            if problem.dictionary.oracle != "auto":
+                raise
+            given = problem.network, self.definition, self.samples, problem.dictionary.seed
+            cascade = problem.dictionary.cascade
+            self.search = CascadeSearch(*given, self.deadline) if cascade else DeepSearch(*given)
+        self.level, self.changed = 0, False
+        self.proof: Proof | None = None
+        self.bound = -np.inf
+        self.history: list[Iteration] = []
+
+    def run(self, start: SpikeDictionary | None = None) -> Generated:
+        """Generate columns until the gap over all patterns is closed, or take the closed form.
+
+        `start` is the dictionary to begin with, in place of the problem's own.
+
+        Raises
+        ------
+        LoweringError, UnsupportedError, SolverFailed
+        """
+        small = self.oracle is not None and self.oracle.units[0].dimension <= MOST_DIMENSIONS
+        if self.oracle is not None and not (small and get_source(self.problem.dictionary.source).enumerates):
+            if known := closed_form(self.problem, self.oracle):
+                return self._closed(*known)
+        dictionary = self._with_largest(start if start is not None else self._start())
+        previous: Solution | None = None
+        best: tuple[Lowered, Solution] | None = None
+        while True:
+            lowered = Convexification().lower(self.problem, dictionary)
+            solution = self._master(lowered.program, previous)
+            grown, pricing = None, "dictionary"
+            if dictionary.complete:
+                self._prove(
+                    lowered.program, solution, lowered.program.dual_norm(solution.certificate.dual), "cells"
+                )
+            else:
+                grown, pricing = self._price(lowered, solution)
+            gap = self._record(lowered, solution, pricing, 0 if grown is None else grown.fresh)
+            if best is None or solution.certificate.objective < best[1].certificate.objective:
+                best = lowered, solution  # a master that ran out of time can be worse than the one before
+            if grown is None or gap <= self.tolerance or len(self.history) >= STEPS or self._left() <= 0:
+                return Generated(*best, self._final(gap), tuple(self.history))
+            dictionary, previous = grown.dictionary, solution
+
+    def _closed(self, lowered: Lowered, point: Point) -> Generated:
+        assert point.dual is not None
+        norm = trivial_bound(self._merged(point.dual), False)
+        self.proof = Proof(point.dual, max(norm, lowered.program.regularization), ANY)
+        certificate = certified(lowered.program, point, self.proof)
+        self.bound = certificate.lower_bound
+        solution = Solution(point, Status.OPTIMAL, certificate, "closed form", "shattered samples")
+        self._record(lowered, solution, ANY, 0)
+        return Generated(lowered, solution, self.proof, tuple(self.history))
+
+    def _final(self, gap: float) -> Proof | None:
+        """Return the proof; a bound from no oracle is worth stating only if it closes the gap."""
+        if self.oracle is None and gap > self.tolerance:
+            return None
+        return self.proof
+
+    def _start(self) -> SpikeDictionary:
+        """Return the dictionary that the problem asks for, or one column where its draw has none to use."""
+        try:
+            return build_dictionary(self.problem)
+        except LoweringError:
+            if self.oracle is None:
+                raise
+            prices = self._merged(dual_at_zero(self.problem))
+            priced = self.oracle.price(prices, group=self.group)
+            if not len(priced.patterns):
+                raise
+            return self._columns(self.oracle.placed(priced))
+
+    def _left(self) -> float:
+        return self.deadline - time.perf_counter()
+
+    def _merged(self, dual: FloatArray) -> FloatArray:
+        """Return a dual point as prices of the distinct samples' rows."""
+        return merged_prices(dual, self.row_of)
+
+    def _columns(self, patterns: Sequence[Patterns]) -> SpikeDictionary:
+        return gathered(patterns, self.row_of, self.definition)
+
+    def _with_largest(self, dictionary: SpikeDictionary) -> SpikeDictionary:
+        """Add the pattern that makes λ_max, where λ is a fraction of it."""
+        if self.problem.training.regularization_fraction is None or dictionary.complete:
+            return dictionary
+        prices = self._merged(dual_at_zero(self.problem))
+        if self.oracle is None:
+            fresh = self.search.propose(prices, 0.0, self.group)
+            dictionary = dictionary.joined(self._columns(fresh)) if fresh else dictionary
+            program = Convexification().lower(self.problem, dictionary).program
+            training = {"regularization": program.regularization, "regularization_fraction": None}
+            self.problem = self.problem.with_settings(training=training)
+            return dictionary
+        limit = None if np.isinf(self.deadline) else max(self._left(), 0.1)
+        priced = self.oracle.price(prices, group=self.group, time_limit=limit)
+        if priced.complete and priced.bound > priced.value:  # the best cell holds no confirmed weights
+            self._change_oracle(prices)
+            priced = self.oracle.price(prices, group=self.group, time_limit=limit)
+        if not priced.complete:
+            raise LoweringError(
+                "training.regularization_fraction: λ_max over all patterns was not found within the time "
+                "limit; give training.regularization instead"
+            )
+        fresh = self.oracle.placed(priced)
+        return dictionary.joined(self._columns(fresh)) if fresh else dictionary
+
+    def _master(self, program: L1Program, previous: Solution | None) -> Solution:
+        start = None
+        if previous is not None:
+            weights = np.zeros(program.shape)
+            weights[: len(previous.point.weights)] = previous.point.weights
+            start = Point(weights)
+        limit = None if np.isinf(self.deadline) else max(self._left(), 0.1)
+        solution = solve(
+            program, self.solver, tolerance=max(self.tolerance / 10, 1e-10), time_limit=limit, start=start
+        )
+        if solution.status not in (Status.OPTIMAL, Status.LIMIT):
+            raise failure(program, solution)
+        return solution
+
+    def _prove(self, program: L1Program, solution: Solution, norm: float, oracle: str) -> None:
+        """Keep a dual point if what is proved of it, ‖dᵀu‖ <= norm, gives the best bound so far."""
+        proof = Proof(solution.certificate.dual, max(norm, program.regularization), oracle)
+        bound = certified(program, solution.point, proof).lower_bound
+        if bound > self.bound:
+            self.bound, self.proof = bound, proof
+
+    def _price(self, lowered: Lowered, solution: Solution) -> tuple[_Grown | None, str]:
+        """Return the dictionary with new columns, None if there are none to be had, and what was asked."""
+        program = lowered.program
+        prices = self._merged(solution.certificate.dual)
+        limit = program.regularization
+        trivial = trivial_bound(prices, self.group)
+        self._prove(program, solution, trivial, ANY)
+        least = limit * (1.0 + self.tolerance / 20)
+        if trivial <= least:
+            return None, ANY
+        self._restart(lowered, solution)
+        proposed = self.search.propose(prices, least, self.group)
+        if proposed and (grown := self._grown(lowered, proposed)) is not None:
+            return grown, "search"
+        while self.oracle is not None and self._left() > 0:
+            cutoff = limit * CUTOFFS[self.level] if self.level < len(CUTOFFS) else least
+            time_limit = None if np.isinf(self.deadline) else self._left()
+            priced = self.oracle.price(prices, cutoff=cutoff, group=self.group, time_limit=time_limit)
+            self._prove(program, solution, priced.bound, self.oracle.name)
+            proposed = self.oracle.placed(priced)
+            if proposed and (grown := self._grown(lowered, proposed)) is not None:
+                return grown, self.oracle.name
+            if priced.complete and priced.bound > max(cutoff, priced.value) and not self.changed:
+                # the best cell of all holds no weights that the simulator confirms, and hid the rest
+                self._change_oracle(prices)
+                continue
+            if not priced.complete or self.level == len(CUTOFFS):
+                return None, self.oracle.name
+            self.level += 1
+        return None, "search"
+
+    def _change_oracle(self, prices: FloatArray) -> None:
+        assert self.oracle is not None
+        group, self.changed = self.group and prices.shape[1] > 1, True
+        self.oracle = another_oracle(self.oracle.name, self.oracle.units, self.samples, group)
+
+    def _grown(self, lowered: Lowered, proposed: Sequence[Patterns]) -> _Grown | None:
+        """Return the dictionary with the proposed patterns, or None if it has them all."""
+        fresh = self._columns(proposed)
+        grown = lowered.dictionary.joined(fresh)
+        return _Grown(grown, fresh.patterns) if grown.patterns > lowered.dictionary.patterns else None
+
+    def _restart(self, lowered: Lowered, solution: Solution) -> None:
+        """Let the search begin at the units in use."""
+        if isinstance(self.search, CascadeSearch):
+            self.search.starts = in_use(lowered.dictionary, solution.point)
+        if not isinstance(self.search, LocalSearch):
+            return
+        dictionary, units = lowered.dictionary, self.search.units
+        known = {_kind(unit.below, unit.layer, 0): k for k, unit in enumerate(units)}
+        kinds, rows = [], []
+        for column in np.flatnonzero(np.abs(solution.point.weights).max(axis=1) > 0):
+            *below, last = dictionary.subnetworks[dictionary.subnetwork_of[column]].layers
+            j = int(dictionary.unit_of[column])
+            if (kind := known.get(_kind(below, last, j))) is not None:  # a drawn stack is none of theirs
+                kinds.append(kind)
+                rows.append(last.unit_weights()[j])
+        weights = np.array(rows).reshape(len(rows), units[0].dimension)
+        self.search.starts = Witnesses(np.array(kinds, dtype=np.int64), weights)
+
+    def _record(self, lowered: Lowered, solution: Solution, pricing: str, found: int) -> float:
+        objective = solution.certificate.objective
+        gap = np.inf
+        if self.proof is not None:
+            gap = certified(lowered.program, solution.point, self.proof).gap
+        known = self.proof is not None
+        self.history.append(
+            Iteration(
+                lowered.dictionary.patterns,
+                objective,
+                self.bound if known else None,
+                float(gap) if known else None,
+                pricing,
+                found,
+                time.perf_counter() - self.begun,
+            )
+        )
+        if self.progress:
+            words = f"{lowered.dictionary.patterns} patterns, objective {objective:.8g}"
+            self.progress(words + (f", bound {self.bound:.8g}, gap {gap:.2g}" if known else ""), 0.0)
+        return float(gap)
+
+
+def _kind(below: Sequence[Layer], layer: Layer, unit: int) -> tuple[object, ...]:
+    """Return what tells the decision trees of units apart: hidden layers and the unit's grid values."""
+    return (*(id(hidden) for hidden in below), *layer.neuron.grid_point(unit).values())
+
+
+def in_use(dictionary: SpikeDictionary, point: Point) -> list[Subnetwork]:
+    """Return the subnetworks whose patterns have a weight, those with the largest first."""
+    size = np.abs(point.weights).max(axis=1)
+    columns = np.argsort(-size, kind="stable")[: np.count_nonzero(size)]
+    stacks = dict.fromkeys(dictionary.subnetwork_of[columns].tolist())
+    return [dictionary.subnetworks[k] for k in stacks]
+
+
+def certified(program: L1Program, point: Point, proof: Proof) -> Certificate:
+    """Return what a proof over all patterns says of a point."""
+    return program.certify(Point(point.weights, proof.dual), proof.norm)

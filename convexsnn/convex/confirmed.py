@@ -1,0 +1,75 @@
+"""The folder of a convex run: its claim proved again from data and weights alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convexsnn.certify import Claim
+from convexsnn.certify.checker import Checked, check
+from convexsnn.certify.claim import load_claim
+from convexsnn.dictionary import load_dictionary
+from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, VerificationError
+from convexsnn.networks import load_network
+from convexsnn.problem import load_problem
+
+
+@dataclass(frozen=True, eq=False)
+class ConfirmedClaim:
+    """A claim, and what was computed again to confirm it."""
+
+    folder: Path
+    claim: Claim
+    checked: Checked
+    exact: bool
+
+    def _numbers(self) -> dict[str, float]:
+        checked = self.checked
+        return {
+            "tolerance": self.claim.tolerance,
+            "objective": checked.objective,
+            "lower_bound": checked.lower_bound,
+            "gap": checked.gap,
+            "max_output_error": checked.verification.max_output_error,
+            "min_margin": checked.verification.min_margin,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Return the object that ``verify --json`` prints; numbers are those computed again."""
+        claim = self.claim
+        words = {"status": claim.status, "scope": claim.scope, "proved_by": self.checked.oracle or None}
+        accepted = {"folder": str(self.folder), "accepted": True, **words, "exact": self.exact}
+        return {**accepted, **self._numbers()}
+
+    def text(self) -> str:
+        """Return the lines that ``convexsnn verify`` prints."""
+        claim = self.claim
+        lines = [
+            f"accepted: {claim.problem}, {claim.status}",
+            f"  scope       {claim.scope}: {claim.patterns} patterns, {claim.definition}",
+        ]
+        if self.checked.oracle:
+            lines.append(f"  proved by   {self.checked.oracle}; stated as proved by {claim.oracle}")
+        lines += [f"  {name:<17} {value:.10g}" for name, value in self._numbers().items()]
+        return "\n".join(lines)
+
+
+def confirm_claim(folder: Path, exact: bool = False) -> ConfirmedClaim:
+    """Prove what a folder of `Result.save` claims again, from its data and weights alone.
+
+    Raises
+    ------
+    VerificationError
+        Something in it is missing or damaged, or something it claims does not hold.
+    """
+    try:
+        problem = load_problem(folder / "problem.toml")
+        claim, evidence = load_claim(folder)
+        network = load_network(folder / "network.npz")
+        dictionary = load_dictionary(folder / "dictionary.npz")
+        return ConfirmedClaim(
+            folder, claim, check(problem, network, dictionary, claim, evidence, exact), exact
+        )
+    except (ProblemFileError, ShapeError, LoweringError) as error:
+        raise VerificationError(str(error)) from error  # what cannot be read is not proved

@@ -1,0 +1,337 @@
+"""The λ path: one program at falling λ, each value started from the last one and certified.
+
+From λ_max, where W = 0 is optimal, λ falls by equal factors. With a validation share, samples are held out
+before the dictionary is made, every point becomes a network, and the simulator runs it on them; the best λ is
+then trained on all samples, by the whole road.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray, IntArray, positive, whole
+from convexsnn.convex.training import Result, lower, reconstruct, train_convex
+from convexsnn.convex.words import path_text
+from convexsnn.dictionary.sources import get_source
+from convexsnn.errors import LoweringError, ShapeError
+from convexsnn.lowering import Lowered
+from convexsnn.problem import Problem
+from convexsnn.programs import Point
+from convexsnn.programs.prune import prune
+from convexsnn.solvers import Solver, Status, check_limits, get_solver, solve
+from convexsnn.solvers.failure import failure
+from convexsnn.training.budget import Progress
+from convexsnn.training.folder import PLOT_DATA, write_folder
+from convexsnn.training.hold_out import hold_out
+from convexsnn.training.score import Score, score, score_of_outputs
+
+
+@dataclass(frozen=True)
+class PathRow:
+    """One λ.
+
+    Attributes
+    ----------
+    fraction : float
+        λ / λ_max.
+    objective, lower_bound, gap : float
+        As the program certifies the pruned point.
+    units : int
+        Patterns with a weight.
+    train_loss, validation_loss : float
+        Mean over the rows of a ℓ, without the penalty; None for the latter where nothing is held out.
+    train_accuracy, validation_accuracy : float or None
+        None for regression.
+    seconds : float
+        For solving, pruning and certifying.
+    start_used : bool
+        Whether the solver began at the last point, by its own account.
+    """
+
+    regularization: float
+    fraction: float
+    objective: float
+    lower_bound: float
+    gap: float
+    units: int
+    train_loss: float
+    train_accuracy: float | None
+    validation_loss: float | None
+    validation_accuracy: float | None
+    seconds: float
+    start_used: bool
+
+
+@dataclass(frozen=True, eq=False)
+class RegularizationPath:
+    """Rows from λ_max down, their points, and the choice among them.
+
+    Attributes
+    ----------
+    lowered : Lowered
+        Dictionary and program of the samples that were not held out.
+    rows : tuple of PathRow; points : tuple of Point
+        Those that were finished in time.
+    count : int
+        Rows that were asked for.
+    held_out : (k,) int array
+        Samples of the problem that no row was trained on.
+    chosen : int or None
+        The row that does best on them; of equal ones that of the largest λ. None where nothing is held out.
+    result : Result or None
+        The chosen λ trained on all samples; None without a choice or without time left for it.
+    """
+
+    lowered: Lowered
+    rows: tuple[PathRow, ...]
+    points: tuple[Point, ...]
+    count: int
+    regularization_max: float
+    tolerance: float
+    validation: float
+    seed: int
+    held_out: IntArray
+    chosen: int | None
+    result: Result | None
+    seconds: float
+
+    @property
+    def finished(self) -> bool:
+        """Whether every row that was asked for is there, and the chosen one trained on all samples."""
+        return len(self.rows) == self.count and (self.chosen is None or self.result is not None)
+
+    def summary(self) -> dict[str, Any]:
+        """Return plot data: plain numbers and words, the object that ``path --json`` prints."""
+        program = self.lowered.program
+        return {
+            "problem": self.lowered.problem.name,
+            "status": "finished" if self.finished else "limit",
+            "loss": program.loss.name,
+            "scope": "all_patterns" if self.lowered.dictionary.complete else "dictionary",
+            "patterns": program.shape[0],
+            "samples": len(self.lowered.problem.inputs),
+            "held_out": len(self.held_out),
+            "validation": self.validation,
+            "seed": self.seed,
+            "tolerance": self.tolerance,
+            "regularization_max": self.regularization_max,
+            "count": self.count,
+            "rows": [asdict(row) for row in self.rows],
+            "chosen": self.chosen,
+            "result": None if self.result is None else self.result.summary(),
+            "seconds": round(self.seconds, 4),
+        }
+
+    def text(self, out: str | None = None) -> str:
+        """Return the table that ``convexsnn path`` prints; `out` is the folder that was written."""
+        return path_text({**self.summary(), "out": out})
+
+    def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write ``path.json`` into a new folder, beside what `Result.save` writes of the chosen λ.
+
+        Raises
+        ------
+        ProblemFileError
+            The folder exists (without `force`) or cannot be written; then nothing is.
+        """
+
+        def write(made: Path) -> None:
+            if self.result is not None:
+                self.result.write(made)
+            (made / PLOT_DATA).write_text(json.dumps(self.summary(), indent=1, allow_nan=False) + "\n")
+
+        write_folder(Path(folder), write, force)
+
+
+def path(
+    given: Problem | Lowered,
+    *,
+    count: int = 20,
+    smallest: float = 0.01,
+    solver: str | Solver | None = None,
+    tolerance: float | None = None,
+    time_limit: float | None = None,
+    validation: float = 0.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> RegularizationPath:
+    """Solve a problem's program at `count` values of λ, from λ_max down by equal factors.
+
+    Parameters
+    ----------
+    given : Problem or Lowered
+        Its own λ does not matter. A Lowered brings its dictionary with it.
+    smallest : float
+        The last λ, as a fraction of λ_max.
+    solver, tolerance : optional
+        In place of the problem's own.
+    time_limit : float, optional
+        Seconds for everything; what was finished by then is returned.
+    validation : float
+        Share of the samples to hold out, drawn by `seed`; the λ that does best on them, by accuracy or for
+        regression by loss, is trained on all samples.
+    progress : callable, optional
+        Called with what is being done and the finished share of it.
+
+    Raises
+    ------
+    ShapeError
+        An argument out of its range, or samples to train on that lack a label.
+    LoweringError
+        The dictionary changes with λ, there is nothing to learn, or as `lower`.
+    UnsupportedError, SolverNotInstalled, SolverFailed, VerificationError
+        As `train`.
+    """
+    begun = time.perf_counter()
+    problem = given if isinstance(given, Problem) else given.problem
+    chosen_solver = solver or problem.solver.name
+    tolerance = problem.solver.tolerance if tolerance is None else tolerance
+    check_limits(tolerance, time_limit)
+    whole("count", count, 2)
+    whole("seed", seed, 0)
+    if positive("smallest", smallest) >= 1:
+        raise ShapeError(f"smallest: expected a fraction of λ_max between 0 and 1, got {smallest}")
+    if isinstance(chosen_solver, str) and chosen_solver != "auto":
+        get_solver(chosen_solver)
+    fit, held_out = _split(given, validation, seed)
+    if progress:
+        progress("dictionary", 0.0)
+    lowered = lower(fit) if isinstance(fit, Problem) else fit
+    walk = _Walk(problem, lowered, held_out, chosen_solver, tolerance, progress)
+    walk.deadline = np.inf if time_limit is None else begun + time_limit
+    walk.go(np.geomspace(1.0, smallest, count))
+    chosen = walk.best()
+    result, left = None, walk.deadline - time.perf_counter()
+    if chosen is not None and len(walk.rows) == count and left > 0:
+        training = {"regularization": walk.rows[chosen].regularization, "regularization_fraction": None}
+        limit = None if time_limit is None else left
+        full = problem.with_settings(training=training, expected={})
+        result = train_convex(full, solver=solver, tolerance=tolerance, time_limit=limit, progress=progress)
+    return RegularizationPath(
+        lowered,
+        tuple(walk.rows),
+        tuple(walk.points),
+        count,
+        lowered.program.regularization_max,
+        tolerance,
+        validation,
+        seed,
+        held_out,
+        chosen,
+        result,
+        time.perf_counter() - begun,
+    )
+
+
+def _split(given: Problem | Lowered, share: float, seed: int) -> tuple[Problem | Lowered, IntArray]:
+    """Return what to train on and the samples held out."""
+    if isinstance(given, Problem) and get_source(given.dictionary.source).grows:
+        raise LoweringError(
+            f"dictionary.source: {given.dictionary.source} finds other patterns for every λ, a path needs "
+            "the same ones; take another source, or in Python train(problem).lowered in place of the problem"
+        )
+    if share != 0 and positive("validation", share) >= 1:
+        raise ShapeError(f"validation: expected a share of the samples in [0, 1), got {share}")
+    if share == 0:
+        return given, np.arange(0)
+    if isinstance(given, Problem):
+        return hold_out(given, share, seed)
+    raise ShapeError(
+        f"validation: {share:g}, but the dictionary was made from all samples; give the problem instead"
+    )
+
+
+class _Walk:
+    """Goes down the path; `rows` and `points` hold what was finished."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        lowered: Lowered,
+        held_out: IntArray,
+        solver: str | Solver,
+        tolerance: float,
+        progress: Progress | None,
+    ) -> None:
+        self.problem, self.lowered, self.held_out = problem, lowered, held_out
+        self.solver, self.tolerance, self.progress = solver, tolerance, progress
+        self.deadline = np.inf
+        self.rows: list[PathRow] = []
+        self.points: list[Point] = []
+
+    def go(self, fractions: FloatArray) -> None:
+        """Add a row for every fraction of λ_max until the time is over."""
+        program = self.lowered.program
+        largest = program.regularization_max
+        if largest <= 1e-12 * program.row_scale.sum():
+            raise LoweringError(f"targets: λ_max is {largest:.3g}, W = 0 is optimal for every λ; no path")
+        for k, fraction in enumerate(fractions):
+            if self.progress:
+                self.progress(f"λ {k + 1} of {len(fractions)}", k / len(fractions))
+            if not self._add(float(fraction), largest):
+                return
+
+    def _add(self, fraction: float, largest: float) -> bool:
+        """Solve at one λ; return whether that was done before the time was over."""
+        begun = time.perf_counter()
+        limit = self.deadline - begun if self.rows and np.isfinite(self.deadline) else None
+        if limit is not None and limit <= 0:
+            return False
+        program = replace(self.lowered.program, regularization=fraction * largest)
+        last = self.points[-1] if self.points and self.points[-1].weights.any() else None
+        solution = solve(program, self.solver, tolerance=self.tolerance, time_limit=limit, start=last)
+        if solution.status not in (Status.OPTIMAL, Status.LIMIT):
+            raise failure(program, solution)
+        if solution.status is Status.LIMIT and limit is not None:
+            if time.perf_counter() - begun >= 0.9 * limit:  # solvers stop a little before their time is over
+                return False
+        point = prune(program, solution.point, self.tolerance)
+        certificate = program.certify(point)
+        seconds = time.perf_counter() - begun
+        fit = self._fit(program.outputs(point.weights))
+        held_out = self._held_out(point)
+        self.points.append(point)
+        self.rows.append(
+            PathRow(
+                program.regularization,
+                fraction,
+                certificate.objective,
+                certificate.lower_bound,
+                certificate.gap,
+                int(np.count_nonzero(point.weights.any(axis=1))),
+                fit.loss,
+                fit.accuracy,
+                None if held_out is None else held_out.loss,
+                None if held_out is None else held_out.accuracy,
+                seconds,
+                solution.start_used and last is not None,
+            )
+        )
+        return True
+
+    def _fit(self, outputs: FloatArray) -> Score:
+        """Return the score of outputs D W on the samples that the point was trained on."""
+        problem = self.lowered.problem
+        shape = (*np.shape(problem.targets)[: 2 if problem.network.supervise == "all" else 1], -1)
+        return score_of_outputs(problem, outputs.reshape(shape), problem.targets, problem.row_weights())
+
+    def _held_out(self, point: Point) -> Score | None:
+        """Return the score of the point's network on held-out samples; None where there are none."""
+        if not len(self.held_out):
+            return None
+        return score(self.problem, reconstruct(self.lowered, point), self.held_out)
+
+    def best(self) -> int | None:
+        """Return the row that does best on the samples held out, the first of equal ones."""
+        if not len(self.held_out) or not self.rows:
+            return None
+        if self.rows[0].validation_accuracy is None:
+            return int(np.argmin(np.array([row.validation_loss for row in self.rows], dtype=np.float64)))
+        return int(np.argmax(np.array([row.validation_accuracy for row in self.rows], dtype=np.float64)))

@@ -1,0 +1,1 @@
+"""Pricing: the best pattern of all, and bounds that none exceeds."""

@@ -1,0 +1,349 @@
+"""The search that branches on events, and bounds cells by linear programs, of the oracle `tree`.
+
+A level is a cell: the events branched on so far and, for each sample, how far down its tree (`decisions`) it
+has come. The program of largest margin m in the cell (`small_lp`) starts from the basis of the level above.
+
+    robust, margin ε   every event keeps m from its threshold       a cell is empty if m < ε
+    closed             silent events do, those that fire need not   a cell is empty if m <= 0
+
+Samples come in the order of their prices. An event is decided without branching if the program with its
+other outcome is empty; points that earlier programs found in the cell show most other outcomes possible for
+free. With prices U a level knows between what bounds Uᵀ(pattern) lies, and nothing is looked for where that
+cannot exceed the cutoff.
+
+Rows are relaxed by far more than rounding, so that only empty cells are left out. Whether m = 0 on the face
+of a closed cell floats cannot say: the search stops and asks. If `exact` it asks about every empty cell.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from convexsnn.arrays import FloatArray
+from convexsnn.pricing.decisions import Decisions
+from convexsnn.pricing.small_lp import BELOW, FAILED, OPTIMAL, RAY, TOLERANCE, maximise, refresh, start_basis
+
+DONE, PAUSED, LEAF, LOOKS, BRANCHES = 0, 1, 2, 3, 4
+RELAXED = 1e-11  # of a row's size |g|·box + |h|
+SURE = 1e-9  # of the largest size: a margin above this is no rounding
+POINTS = 16  # a level remembers
+
+
+class Forest(NamedTuple):
+    """Decision trees, prices and order of samples, as the kernel takes them."""
+
+    g: Any  # (n, N, d)
+    h: Any  # (n, N)
+    size: Any  # (n, N): box Σ|g_j| + |h|, to scale rows by
+    reads: Any  # (N,): which supervised row of its sample a node is, −1 for none
+    above: Any  # (n, S, C): prices, rounded up
+    below: Any  # (n, S, C): and down, so that floats add them without error
+    amount: Any  # (n,): Σ |prices| of a sample
+    order: Any  # (n,)
+    box: float
+    cap: float
+    least: float  # margin of a cell that is not empty: ε, or 0
+    sure: float  # margin that shows it
+    closed: bool
+    group: bool
+    exact: bool
+
+
+class Levels(NamedTuple):
+    """The levels of a search, from the box to the present cell; row r belongs to the level below it."""
+
+    node: Any  # (L, n): where every sample is in its tree
+    kept: Any  # (L, n): node whose other outcome rational arithmetic keeps, −1 for none
+    high: Any  # (L, C): no pattern below this level is worth more
+    low: Any  # (L, C): or less
+    basis: Any  # (L, d + 1); these four: the program, as in `small_lp`
+    inverse: Any  # (L, d + 1, d + 1)
+    y: Any  # (L, d + 1)
+    point: Any  # (L, d + 1)
+    pool: Any  # (L, POINTS, d): weights in the cell
+    pooled: Any  # (L,): how many were ever put there
+    sample: Any  # (L,): which sample the level branches on, −1 for none
+    stage: Any  # (L,): 0 before it is looked at, then 1 more than the children made
+    a: Any  # (L, d); these three: the rows of the program
+    kappa: Any  # (L,)
+    b: Any  # (L,)
+    event: Any  # (L, 3): sample, node and outcome of a row
+    state: Any  # (3,): present level, how the last program ended, levels looked at
+    cutoff: Any  # (1,)
+
+
+@njit(cache=True, nogil=True)
+def norm(high, low, group):  # type: ignore[no-untyped-def]
+    """Return the most that a vector between low and high is worth: its norm, or its only entry."""
+    if not group:
+        return high[0]
+    squares = 0.0
+    for c in range(len(high)):
+        squares += max(high[c], -low[c]) ** 2
+    return np.sqrt(squares) * (1.0 + (len(high) + 8) * 2.0**-53)  # rounding must not make it less
+
+
+@njit(cache=True, nogil=True)
+def decide(forest, levels, level, sample, fires):  # type: ignore[no-untyped-def]
+    """Move a sample one event down its tree and tighten the bounds."""
+    node = levels.node[level, sample]
+    levels.node[level, sample] = 2 * node + (2 if fires else 1)
+    read = forest.reads[node]
+    if read >= 0:
+        for c in range(levels.high.shape[1]):
+            above, below = forest.above[sample, read, c], forest.below[sample, read, c]
+            levels.high[level, c] += min(above, 0.0) if fires else -max(above, 0.0)
+            levels.low[level, c] += max(below, 0.0) if fires else -min(below, 0.0)
+
+
+@njit(cache=True, nogil=True)
+def _fires(forest, levels, level, sample):  # type: ignore[no-untyped-def]
+    """Return what the next event of a sample is at the level's point."""
+    node = levels.node[level, sample]
+    u = -forest.h[sample, node]
+    for j in range(forest.g.shape[2]):
+        u += forest.g[sample, node, j] * levels.point[level, j]
+    return u >= 0
+
+
+@njit(cache=True, nogil=True)
+def _add_row(forest, levels, level, sample, fires):  # type: ignore[no-untyped-def]
+    """Make the row of an outcome of a sample's next event the last one of the level below."""
+    node = levels.node[level, sample]
+    size = forest.size[sample, node]
+    side = (1.0 if fires else -1.0) / size
+    for j in range(forest.g.shape[2]):
+        levels.a[level, j] = side * forest.g[sample, node, j]
+    levels.kappa[level] = 0.0 if forest.closed and fires else 1.0 / size
+    levels.b[level] = side * forest.h[sample, node] - RELAXED
+    levels.event[level, 0], levels.event[level, 1], levels.event[level, 2] = sample, node, fires
+
+
+@njit(cache=True, nogil=True)
+def _inside(forest, levels, level, p):  # type: ignore[no-untyped-def]
+    """Return whether a point of the level is in the cell of the level below, rounding apart."""
+    slack = -levels.b[level] - levels.kappa[level] * forest.sure
+    for j in range(forest.g.shape[2]):
+        slack += levels.a[level, j] * levels.pool[level, p, j]
+    return slack >= 0
+
+
+@njit(cache=True, nogil=True)
+def _shown(forest, levels, level):  # type: ignore[no-untyped-def]
+    """Return whether some point of the level shows that the cell below is not empty."""
+    for p in range(min(levels.pooled[level], POINTS)):
+        if _inside(forest, levels, level, p):
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _solve(forest, levels, level):  # type: ignore[no-untyped-def]
+    """Solve the program of the level below with its new row. Return 1 if it has points, 0 if not, −1: ask."""
+    below, d = level + 1, forest.g.shape[2]
+    for i in range(d + 1):
+        levels.basis[below, i] = levels.basis[level, i]
+        levels.y[below, i], levels.point[below, i] = levels.y[level, i], levels.point[level, i]
+        for j in range(d + 1):
+            levels.inverse[below, i, j] = levels.inverse[level, i, j]
+    state = maximise(
+        below,
+        levels.a,
+        levels.kappa,
+        levels.b,
+        forest.box,
+        forest.cap,
+        levels.basis[below],
+        levels.inverse[below],
+        levels.y[below],
+        levels.point[below],
+        forest.least,
+        TOLERANCE,
+    )
+    levels.state[1] = state
+    if state == BELOW or state >= RAY // 2:
+        return -1 if forest.exact else 0
+    if state == OPTIMAL:
+        if levels.point[below, d] <= forest.sure and forest.closed:
+            return -1
+        if levels.point[below, d] >= forest.sure:
+            p = levels.pooled[level] % POINTS
+            for j in range(d):
+                levels.pool[level, p, j] = levels.point[below, j]
+            levels.pooled[level] += 1
+    return 1
+
+
+@njit(cache=True, nogil=True)
+def enter(forest, levels, level):  # type: ignore[no-untyped-def]
+    """Go down to the level whose program was solved last."""
+    below, n, d = level + 1, levels.node.shape[1], forest.g.shape[2]
+    args = (levels.a, levels.kappa, levels.b, forest.box, forest.cap)
+    basis, inverse, y, point = (
+        levels.basis[below],
+        levels.inverse[below],
+        levels.y[below],
+        levels.point[below],
+    )
+    if levels.state[1] == FAILED or (
+        levels.state[1] != OPTIMAL and not refresh(basis, inverse, y, point, *args)
+    ):
+        start_basis(d, basis, inverse, y, point, forest.box, forest.cap)
+    kept = 0
+    for p in range(min(levels.pooled[level], POINTS)):
+        if _inside(forest, levels, level, p):
+            for j in range(d):
+                levels.pool[below, kept, j] = levels.pool[level, p, j]
+            kept += 1
+    levels.pooled[below] = kept
+    for i in range(n):
+        levels.node[below, i], levels.kept[below, i] = levels.node[level, i], -1
+    for c in range(levels.high.shape[1]):
+        levels.high[below, c], levels.low[below, c] = levels.high[level, c], levels.low[level, c]
+    levels.stage[below], levels.state[0] = 0, below
+    decide(forest, levels, below, levels.event[level, 0], levels.event[level, 2] == 1)
+
+
+@njit(cache=True, nogil=True)
+def _look(forest, levels, level):  # type: ignore[no-untyped-def]
+    """Decide what the level's cell decides. Return 0 if no pattern in it is worth more, −1 to ask, else 1.
+
+    Leaves in `levels.sample` the first sample in order that is not decided, −1 if all are.
+    """
+    leaf, rest = forest.g.shape[1], 0.0
+    levels.sample[level] = -1
+    for sample in forest.order:
+        if levels.node[level, sample] < leaf:
+            rest += forest.amount[sample]
+    for sample in forest.order:
+        high = norm(levels.high[level], levels.low[level], forest.group)
+        if high <= levels.cutoff[0]:
+            return 0
+        if levels.node[level, sample] >= leaf:
+            continue
+        while levels.node[level, sample] < leaf:
+            node = levels.node[level, sample]
+            if forest.h[sample, node] == -np.inf:
+                decide(forest, levels, level, sample, True)
+                continue
+            if high - rest > levels.cutoff[0] or levels.kept[level, sample] == node:
+                break  # no decision is of use here
+            fires = _fires(forest, levels, level, sample)
+            _add_row(forest, levels, level, sample, not fires)
+            made = 1 if _shown(forest, levels, level) else _solve(forest, levels, level)
+            if made < 0:
+                return -1
+            if made > 0:
+                break
+            decide(forest, levels, level, sample, fires)
+        rest -= forest.amount[sample]
+        if levels.node[level, sample] < leaf and levels.sample[level] < 0:
+            levels.sample[level] = sample
+    return 1 if norm(levels.high[level], levels.low[level], forest.group) > levels.cutoff[0] else 0
+
+
+@njit(cache=True, nogil=True)
+def grow(forest, levels, budget):  # type: ignore[no-untyped-def]
+    """Go on with a search until it ends or `budget` levels were looked at.
+
+    Returns DONE, PAUSED, LEAF where the present level is one, or LOOKS or BRANCHES: somebody has to say
+    whether the level below, whose program was solved last, is empty. If so, LOOKS calls for `decide` and
+    BRANCHES for nothing; if not, LOOKS for `levels.kept` and BRANCHES for `enter`.
+    """
+    stop = levels.state[2] + budget
+    while levels.state[0] >= 0:
+        level = levels.state[0]
+        if levels.stage[level] == 0:
+            if levels.state[2] >= stop:
+                return PAUSED
+            more = _look(forest, levels, level)
+            if more < 0:
+                return LOOKS
+            levels.state[2] += 1
+            levels.stage[level] = 1 if more else 3
+            if more and levels.sample[level] < 0:
+                levels.stage[level] = 3
+                return LEAF
+        worth = norm(levels.high[level], levels.low[level], forest.group)
+        if levels.stage[level] == 3 or worth <= levels.cutoff[0]:
+            levels.state[0] -= 1
+            continue
+        sample = levels.sample[level]
+        first = _fires(forest, levels, level, sample)
+        read = forest.reads[levels.node[level, sample]]
+        if read >= 0 and not forest.group:
+            first = forest.above[sample, read, 0] > 0
+        fires = first == (levels.stage[level] == 1)
+        levels.stage[level] += 1
+        _add_row(forest, levels, level, sample, fires)
+        made = _solve(forest, levels, level)
+        if made < 0:
+            return BRANCHES
+        if made > 0:
+            enter(forest, levels, level)
+    return DONE
+
+
+def unit_of(prices: FloatArray) -> float:
+    """Return a power of two of which all sums of prices rounded to multiples are floats."""
+    return float(2.0 ** (np.ceil(np.log2(max(float(np.abs(prices).sum()), 1e-250))) - 51))
+
+
+def forest_of(decisions: Decisions, prices: FloatArray, group: bool, exact: bool) -> Forest:
+    """Return decision trees with prices (n, S, C) in the kernel's form."""
+    definition = decisions.definition
+    box, margin = definition.weight_box, definition.margin
+    size = decisions.sizes
+    largest = float(size.max()) or 1.0
+    amount, unit = np.abs(prices).sum(axis=(1, 2)), unit_of(prices)
+    return Forest(
+        decisions.g,
+        decisions.h,
+        np.where(size > 0, size, 1.0),
+        decisions.node_reads,
+        np.ceil(prices / unit) * unit,
+        np.floor(prices / unit) * unit,
+        amount,
+        np.argsort(-amount, kind="stable"),
+        float(box),
+        1.0 + margin if margin == 0 else margin + 2.0 * largest,
+        float(margin),
+        SURE * largest if margin == 0 else float(margin),
+        margin == 0,
+        group,
+        exact,
+    )
+
+
+def new_levels(forest: Forest, cutoff: float) -> Levels:
+    """Return the levels of a search that is at the whole box."""
+    n, nodes, d = forest.g.shape
+    count, outputs = n * (nodes + 1).bit_length() - n + 2, forest.above.shape[2]
+    levels = Levels(
+        np.zeros((count, n), np.int64),
+        np.full((count, n), -1),
+        np.zeros((count, outputs)),
+        np.zeros((count, outputs)),
+        np.zeros((count, d + 1), np.int64),
+        np.empty((count, d + 1, d + 1)),
+        np.zeros((count, d + 1)),
+        np.zeros((count, d + 1)),
+        np.empty((count, POINTS, d)),
+        np.zeros(count, np.int64),
+        np.full(count, -1),
+        np.zeros(count, np.int64),
+        np.empty((count, d)),
+        np.empty(count),
+        np.empty(count),
+        np.zeros((count, 3), np.int64),
+        np.zeros(3, np.int64),
+        np.array([float(cutoff)]),
+    )
+    levels.high[0] = np.maximum(forest.above, 0.0).sum(axis=(0, 1))
+    levels.low[0] = np.minimum(forest.below, 0.0).sum(axis=(0, 1))
+    start = levels.basis[0], levels.inverse[0], levels.y[0], levels.point[0]
+    start_basis(d, *start, forest.box, forest.cap)
+    return levels

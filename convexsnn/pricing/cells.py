@@ -1,0 +1,59 @@
+"""The oracle `cells`: walks the cells of weight space by their vertices, cut short by bounds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray
+from convexsnn.errors import UnsupportedError
+from convexsnn.pricing.decisions import Decisions
+from convexsnn.pricing.prices import AT_ONCE, BranchAndBound, Searched
+from convexsnn.pricing.walk import (
+    DONE,
+    NO_ROOM,
+    grown,
+    new_leaves,
+    new_stack,
+    open_bound,
+    trees_of,
+    walk,
+)
+
+MOST_DIMENSIONS = 8  # a box has 2^d vertices
+
+
+class CellWalk(BranchAndBound):
+    """Branch and bound over cells that are kept by their vertices; for few weights a unit."""
+
+    name = "cells"
+
+    def __init__(self, units: Sequence[Decisions], samples: FloatArray) -> None:  # noqa: D107
+        super().__init__(units, samples)
+        if units[0].dimension > MOST_DIMENSIONS:
+            raise UnsupportedError(
+                f"oracle cells: {units[0].dimension} trained weights a unit, at most {MOST_DIMENSIONS}; "
+                "use tree or mip"
+            )
+
+    def search(  # noqa: D102
+        self, unit: int, prices: FloatArray, cutoff: float, group: bool, deadline: float
+    ) -> Searched:
+        decisions = self.units[unit]
+        table = prices.reshape(decisions.samples, decisions.rows_per_sample, -1)
+        order = np.argsort(-np.abs(table).sum(axis=(1, 2)), kind="stable")
+        trees = trees_of(decisions, table, order, group)
+        stack, leaves = new_stack(trees, cutoff), new_leaves(trees, 64)
+        weights: list[FloatArray] = []
+        while True:
+            state, count = walk(trees, stack, leaves, AT_ONCE, False, True)
+            weights.append(leaves.weights[:count].copy())
+            if state == NO_ROOM:
+                stack = grown(stack)
+            elif state == DONE or time.perf_counter() > deadline:
+                still_open = 0.0 if state == DONE else open_bound(stack, group)
+                bound = max(float(stack.cutoff[0]), still_open)
+                candidates = self.confirm(unit, np.concatenate(weights))
+                return Searched(candidates, bound, state == DONE, int(stack.nodes[0]))

@@ -1,0 +1,201 @@
+"""Exact enumeration: every readout pattern that a unit can produce, each with weights inside its cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from convexsnn.arrays import FloatArray
+from convexsnn.dictionary.dictionary import Definition, SpikeDictionary, collect
+from convexsnn.distinct import DistinctSamples, distinct_samples, unique_rows
+from convexsnn.errors import UnsupportedError
+from convexsnn.networks import NetworkSpec
+from convexsnn.pricing.cells import MOST_DIMENSIONS
+from convexsnn.pricing.decisions import Decisions
+from convexsnn.pricing.prices import Witnesses, confirmed, subnetworks, with_faces
+from convexsnn.pricing.small_lp import largest_margin
+from convexsnn.pricing.stacks import Trains, exact_units
+from convexsnn.pricing.walk import DONE, NO_ROOM, grown, new_leaves, new_stack, trees_of, walk
+
+LEAVES = 4096  # cells between two looks at what was found
+BUDGET = 1_000_000
+MOST_CENTRED = 20_000
+NOT_ROUNDING = 1e-9  # a point nearer to a threshold may lie on a face, and has to stay there
+
+
+@dataclass(frozen=True, eq=False)
+class Enumeration:
+    """Every pattern found, and whether these are all.
+
+    Attributes
+    ----------
+    witnesses : Witnesses
+        One unit a pattern, from the cell where its point kept farthest from all thresholds.
+    cells : int
+        Cells of weight space gone through: distinct histories of all samples.
+    complete : bool
+    """
+
+    witnesses: Witnesses
+    patterns: int
+    cells: int
+    complete: bool
+
+
+def enumerate_patterns(
+    units: Sequence[Decisions], limit: int, progress: Callable[[int], None] | None = None
+) -> Enumeration:
+    """Walk all cells of a unit's weight space, for every leak of its grid.
+
+    Parameters
+    ----------
+    limit : int
+        Stop with what was found as soon as there are more patterns than this.
+    progress : callable, optional
+        Called with the number of patterns so far.
+    """
+    place: dict[bytes, int] = {}
+    unit_of: list[int] = []
+    weights: list[FloatArray] = []
+    margin_of: list[float] = []
+    cells, complete = 0, True
+    for k, unit in enumerate(units):
+        n, outputs = unit.samples, np.zeros((unit.samples, unit.rows_per_sample, 1))
+        trees = trees_of(unit, outputs, np.arange(n))
+        width = -(-n * unit.rows_per_sample // 8)
+        stack, leaves, state = new_stack(trees, -1.0), new_leaves(trees, LEAVES), NO_ROOM
+        while state != DONE and len(place) <= limit:
+            state, count = walk(trees, stack, leaves, BUDGET, True, False)
+            stack = grown(stack) if state == NO_ROOM else stack
+            cells += count
+            packed, margins = _described(trees, leaves.node[:count], leaves.weights[:count], width)
+            for row in np.flatnonzero(packed.any(axis=1)):
+                key = packed[row].tobytes()
+                where = place.setdefault(key, len(weights))
+                if where == len(weights):
+                    unit_of.append(k)
+                    weights.append(leaves.weights[row].copy())
+                    margin_of.append(margins[row])
+                elif margins[row] > margin_of[where]:
+                    unit_of[where], margin_of[where] = k, margins[row]
+                    weights[where] = leaves.weights[row].copy()
+            if progress:
+                progress(len(place))
+        complete &= state == DONE
+    found = np.array(weights).reshape(len(weights), units[0].dimension)
+    complete &= len(weights) <= limit
+    kept = slice(0, limit)
+    witnesses = Witnesses(np.array(unit_of, dtype=np.int64)[kept], found[kept])
+    return Enumeration(witnesses, len(place), cells, complete)
+
+
+@njit(cache=True, nogil=True)
+def _described(trees, leaves, weights, width):  # type: ignore[no-untyped-def]
+    """Return the packed patterns (k, width) of leaves (k, n), and the margins of their weights (k,)."""
+    k, n = leaves.shape
+    packed, margins = np.zeros((k, width), np.uint8), np.full(k, np.inf)
+    steps = trees.prices.shape[1]
+    for row in range(k):
+        for sample in range(n):
+            node = leaves[row, sample]
+            while node > 0:
+                fires, node = node % 2 == 0, (node - 1) // 2
+                read = trees.reads[node]
+                if read >= 0 and fires:
+                    bit = sample * steps + read
+                    packed[row, bit // 8] |= np.uint8(128 >> (bit % 8))
+                if trees.h[sample, node] > -np.inf:
+                    away = -trees.h[sample, node]
+                    for j in range(weights.shape[1]):
+                        away += trees.g[sample, node, j] * weights[row, j]
+                    margins[row] = min(margins[row], abs(away))
+    return packed, margins
+
+
+def centred(units: Sequence[Decisions], witnesses: Witnesses) -> Witnesses:
+    """Move each unit to the point of largest margin in its cell, by a small linear program.
+
+    Of more than MOST_CENTRED units none is moved: they stay in the middle of their cells' vertices, and
+    the few that a network uses are moved when it is reconstructed.
+    """
+    weights = witnesses.weights.copy()
+    for k, unit in enumerate(witnesses.unit if len(weights) <= MOST_CENTRED else ()):
+        weights[k] = _farthest(units[unit], weights[k])
+    return Witnesses(witnesses.unit, weights)
+
+
+def _farthest(unit: Decisions, weights: FloatArray) -> FloatArray:
+    sample, node = np.arange(unit.samples), np.zeros(unit.samples, np.int64)
+    for _ in range(unit.events):
+        fires = unit.g[sample, node] @ weights >= unit.h[sample, node]
+        node = 2 * node + 1 + fires
+    a, b, _, _ = unit.rows(node)
+    present = float((a @ weights - b).min(initial=np.inf))
+    if present < NOT_ROUNDING:
+        return weights
+    found, margin = largest_margin(a, b, np.ones(len(b)), unit.definition.weight_box, weights)
+    return found if margin > present else weights
+
+
+def exact_dictionary(
+    inputs: FloatArray | DistinctSamples,
+    network: NetworkSpec,
+    definition: Definition,
+    limit: int,
+    progress: Callable[[int], None] | None = None,
+) -> SpikeDictionary:
+    """Return the dictionary of all patterns; `complete` is False if there are more than `limit`.
+
+    Raises
+    ------
+    UnsupportedError
+        Units see each other's spikes, or have too many weights, steps or hidden spike trains.
+    LoweringError
+        There is no pattern at all.
+    """
+    inputs = distinct_samples(inputs)
+    units = exact_units(inputs, network, definition, cell_trains)
+    _check_dimension(units, "dictionary.source: exact enumerates ")
+    found = enumerate_patterns(units, limit, progress)
+    witnesses = with_faces(units, centred(units, found.witnesses))
+    dictionary = collect(inputs, subnetworks(units, witnesses), definition)
+    confirmed = dictionary.patterns == found.patterns  # the simulator produces every one of them
+    return dictionary.completed(found.complete and confirmed)
+
+
+def cell_trains(units: Sequence[Decisions], samples: FloatArray, limit: int) -> Trains:
+    """Return all spike trains that a hidden unit can produce, by walking its cells.
+
+    Raises
+    ------
+    UnsupportedError
+        There are more than `limit`, or some exist only where floats do not reach them.
+    """
+    _check_dimension(units, "")
+    found = enumerate_patterns(units, limit)
+    if not found.complete:
+        raise UnsupportedError(f"more than {limit} spike trains to choose from, too many to go through")
+    witnesses = with_faces(units, centred(units, found.witnesses))
+    silent = found.cells > 0 and not found.patterns
+    if silent:  # weights of 0 are, if any are
+        witnesses = Witnesses(np.zeros(1, np.int64), np.zeros((1, units[0].dimension)))
+    spikes, margins = confirmed(units, samples, witnesses)
+    kept = np.flatnonzero((margins >= units[0].definition.margin) & (spikes.any(axis=1) | silent))
+    kept = kept[np.argsort(-margins[kept], kind="stable")]
+    kept = kept[np.sort(unique_rows(spikes[kept])[0])] if len(kept) else kept
+    if len(kept) < found.patterns + silent:
+        raise UnsupportedError(
+            "some of its spike trains need weights that no float hits; a margin above 0 avoids this"
+        )
+    return Trains(spikes[kept], Witnesses(witnesses.unit[kept], witnesses.weights[kept]))
+
+
+def _check_dimension(units: Sequence[Decisions], who: str) -> None:
+    if units[0].dimension > MOST_DIMENSIONS:
+        raise UnsupportedError(
+            f"{who}units of at most {MOST_DIMENSIONS} trained weights, these have {units[0].dimension}; "
+            "use column_generation"
+        )

@@ -1,0 +1,228 @@
+"""Heuristic pricing of coupled units by cascades: subnetworks with a lower triangular R, one unit at a time.
+
+    drive_t = W x_t + R s_{t-1} + b,   R_jk = 0 for k > j
+
+The first k units of such a subnetwork never see those after them. So a unit k + 1 can be added that takes
+the inputs, the bias, the last spikes of units 1..k and its own, and the old patterns stay as they are. With
+the neighbours' spikes known the new unit is one unit with k more inputs, and local search over its weights
+prices it. That proves nothing of patterns it did not meet, and R of other shapes is left out altogether.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, takewhile
+from typing import TypeVar
+
+import numpy as np
+
+from convexsnn.arrays import BoolArray, FloatArray, IntArray
+from convexsnn.dictionary.dictionary import Definition, readout_margins, simulated, spike_margins
+from convexsnn.dictionary.patterns import Patterns
+from convexsnn.errors import UnsupportedError
+from convexsnn.networks import NEURONS, TRAINED, Layer, NetworkSpec, Subnetwork
+from convexsnn.pricing.prices import dual_norm
+from convexsnn.pricing.search_units import moved_weights, random_weights
+from convexsnn.simulate import readout, run_layer
+
+TRIES = 5  # before there is nothing to propose
+STARTS = 60  # subnetworks in use that are tried with one more unit
+DRAWN = 30  # and random ones
+RANDOM = 80  # units on top of each
+REFINED = 16  # subnetworks that go on to local search
+PARENTS, CHILDREN, SPREADS = 12, 10, (0.5, 0.2, 0.08, 0.03)
+KEPT = 6  # units on top of each in the end
+AT_A_TIME = 64  # candidates side by side; their own weights make a matrix of that size
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, eq=False)
+class _Units:
+    """Units by their grid values (k,) and weights (k, d'), in the order of `Layer.unit_weights`."""
+
+    grids: Mapping[str, FloatArray]
+    weights: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def select(self, units: slice | list[int] | IntArray) -> _Units:
+        return _Units({name: values[units] for name, values in self.grids.items()}, self.weights[units])
+
+    def joined(self, other: _Units) -> _Units:
+        grids = {name: np.concatenate([self.grids[name], other.grids[name]]) for name in self.grids}
+        return _Units(grids, np.concatenate([self.weights, other.weights]))
+
+    def below(self, unit: _Units) -> _Units:
+        """Return coupled units with another on top: it sees them, and they do not see it."""
+        return _Units(self.grids, np.pad(self.weights, ((0, 0), (0, 1)))).joined(unit)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """Coupled units, candidates for one more on top of them, and what each of these is worth (k,)."""
+
+    base: _Units
+    tops: _Units
+    worth: FloatArray
+
+    def best(self, most: int) -> _Trial:
+        """Return the trial with the best candidates only, one of each worth."""
+        order = np.argsort(-self.worth, kind="stable")
+        first = np.unique(self.worth[order], return_index=True)[1]  # one worth: nearly always one pattern
+        order = order[np.sort(first)][:most]
+        return _Trial(self.base, self.tops.select(order), self.worth[order])
+
+
+class CascadeSearch:
+    """Looks for single units, and for units on top of subnetworks in use or of random ones.
+
+    Attributes
+    ----------
+    starts : sequence of Subnetwork
+        Subnetworks in use, best first, each with a lower triangular R; may be set between calls.
+    """
+
+    def __init__(
+        self,
+        network: NetworkSpec,
+        definition: Definition,
+        samples: FloatArray,
+        seed: int = 0,
+        deadline: float = np.inf,
+    ) -> None:
+        """Take an architecture of one recurrent layer of width > 1 and distinct samples (n, T, d).
+
+        After `deadline`, of `time.perf_counter`, nothing more is tried.
+
+        Raises
+        ------
+        UnsupportedError
+            A neuron with trained weights of its own: they would stand after those on its neighbours.
+        """
+        self.spec = network.layers[0]
+        if trained := NEURONS[self.spec.neuron].parameters(TRAINED):
+            raise UnsupportedError(
+                f"dictionary.cascade: neuron {self.spec.neuron!r} has a trained parameter of its own, "
+                f"{trained[0].name}; cascades are of neurons without any"
+            )
+        self.definition, self.samples = definition, samples
+        self.rng = np.random.default_rng(seed)
+        self.starts: Sequence[Subnetwork] = ()
+        self.deadline = deadline
+
+    def propose(self, prices: FloatArray, cutoff: float, group: bool) -> tuple[Patterns, ...]:
+        """Return subnetworks with their patterns, the last one worth more than `cutoff`, best first."""
+        most = self.spec.width - 1
+        in_use = [self._first_units(stack.layers[0], most) for stack in self.starts[:STARTS]]
+        for _ in range(TRIES):
+            drawn = (self._drawn(1 + k % most, in_use) for k in range(DRAWN))
+            bases = self._in_time(chain([self._nothing()], in_use, drawn))
+            trials = [self._screened(base, prices, group) for base in bases]
+            trials[1:] = sorted(trials[1:], key=lambda trial: -trial.worth.max())[:REFINED]
+            refined = [self._refined(trial, prices, group) for trial in self._in_time(trials)]
+            rated = [pair for trial in refined for pair in self._grown(trial, prices, group)]
+            rated = sorted((pair for pair in rated if pair[0] > cutoff), key=lambda pair: -pair[0])
+            if rated:
+                return tuple(one for _, one in rated)
+        return ()
+
+    def _in_time(self, items: Iterable[Item]) -> Iterator[Item]:
+        return takewhile(lambda _: time.perf_counter() <= self.deadline, items)
+
+    def _nothing(self) -> _Units:
+        grids = {name: np.zeros(0) for name in self.spec.grids()}
+        return _Units(grids, np.zeros((0, self.samples.shape[2] + self.spec.bias)))
+
+    def _first_units(self, layer: Layer, most: int) -> _Units:
+        rows, k = layer.unit_weights(), min(layer.units, most)
+        columns = rows.shape[1] - layer.units + k
+        grids = {name: layer.neuron.values(name, layer.units)[:k] for name in self.spec.grids()}
+        return _Units(grids, rows[:k, :columns])
+
+    def _drawn(self, units: int, in_use: Sequence[_Units]) -> _Units:
+        """Return a random cascade: neighbours may be worth something to others and nothing by themselves."""
+        base = self._nothing()
+        if in_use and self.rng.random() < 0.5:
+            layer = self._layer(in_use[int(self.rng.integers(len(in_use)))])
+            base = self._first_units(layer, int(self.rng.integers(units + 1)))
+        while len(base) < units:
+            seen = self._seen(base)
+            drawn = self._random(seen)
+            fits = self._patterns(drawn, seen)[1] >= self.definition.margin
+            if not fits.any():
+                break
+            base = base.below(drawn.select([int(np.argmax(fits))]))
+        return base
+
+    def _layer(self, units: _Units) -> Layer:
+        k, d = len(units), self.samples.shape[2]
+        neuron = self.spec.make_neuron(**units.grids)
+        bias = np.zeros(k) if self.spec.bias else None
+        return Layer(np.zeros((k, d)), neuron, bias, np.zeros((k, k))).with_unit_weights(units.weights)
+
+    def _seen(self, base: _Units) -> FloatArray:
+        """Return what a unit on top of others sees, but for its own spikes: (n, T, d'-1)."""
+        if len(base):
+            layer = self._layer(base)
+            return layer.unit_inputs(self.samples, run_layer(layer, self.samples)[1])
+        ones = np.ones((*self.samples.shape[:2], int(self.spec.bias)))
+        return np.concatenate([self.samples, ones], axis=2)
+
+    def _screened(self, base: _Units, prices: FloatArray, group: bool) -> _Trial:
+        seen = self._seen(base)
+        tops = self._random(seen)
+        return _Trial(base, tops, self._worth(tops, seen, prices, group))
+
+    def _refined(self, trial: _Trial, prices: FloatArray, group: bool) -> _Trial:
+        """Move the best candidates by shrinking random steps."""
+        seen = self._seen(trial.base)
+        for spread in SPREADS:
+            trial = trial.best(PARENTS)
+            moved = self._moved(trial.tops, spread)
+            worth = np.concatenate([trial.worth, self._worth(moved, seen, prices, group)])
+            trial = _Trial(trial.base, trial.tops.joined(moved), worth)
+        return trial.best(KEPT)
+
+    def _grown(self, trial: _Trial, prices: FloatArray, group: bool) -> list[tuple[float, Patterns]]:
+        """Simulate whole subnetworks: each with what its last unit is worth, if all keep the margin."""
+        rated = []
+        for k in np.flatnonzero(trial.worth):
+            stack = Subnetwork((self._layer(trial.base.below(trial.tops.select([int(k)]))),))
+            one = simulated(stack, self.samples, self.definition)
+            if one.margins[-1] >= self.definition.margin:
+                worth = dual_norm(one.columns.toarray().T[-1:], prices, group)
+                rated.append((float(worth[0]), one))
+        return rated
+
+    def _random(self, seen: FloatArray) -> _Units:
+        weights = random_weights(self.rng, (RANDOM, seen.shape[2] + 1), self.definition.weight_box)
+        grids = {name: self.rng.choice(np.asarray(grid), RANDOM) for name, grid in self.spec.grids().items()}
+        return _Units(grids, weights)
+
+    def _moved(self, parents: _Units, spread: float) -> _Units:
+        near = parents.select(np.repeat(np.arange(len(parents)), CHILDREN))
+        return _Units(near.grids, moved_weights(self.rng, near.weights, spread, self.definition.weight_box))
+
+    def _worth(self, units: _Units, seen: FloatArray, prices: FloatArray, group: bool) -> FloatArray:
+        """Return what candidates are worth, 0 for those of too small a margin."""
+        patterns, margins = self._patterns(units, seen)
+        return np.where(margins >= self.definition.margin, dual_norm(patterns, prices, group), 0.0)
+
+    def _patterns(self, units: _Units, seen: FloatArray) -> tuple[BoolArray, FloatArray]:
+        """Return patterns (k, R) and margins (k,) of candidates, each alone on top of what it sees."""
+        patterns, margins = [], []
+        for start in range(0, len(units), AT_A_TIME):
+            some = units.select(slice(start, start + AT_A_TIME))
+            neuron = self.spec.make_neuron(**some.grids)
+            layer = Layer(some.weights[:, :-1], neuron, None, np.diag(some.weights[:, -1]))
+            membranes, spikes = run_layer(layer, seen)
+            assert membranes is not None
+            shown = readout(layer, membranes, spikes, self.definition.readout)
+            shown = shown[:, -1] if self.definition.supervise == "last" else shown.reshape(-1, layer.units)
+            patterns.append(shown.T)
+            away = readout_margins(layer, membranes, spikes, self.definition)
+            margins.append(np.minimum(spike_margins(layer, membranes), away))
+        return np.concatenate(patterns), np.concatenate(margins)

@@ -1,0 +1,91 @@
+"""Heuristic pricing: random units, and steps from the best of them; fast, and proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray
+from convexsnn.dictionary.patterns import Patterns
+from convexsnn.pricing.decisions import Decisions
+from convexsnn.pricing.prices import Confirmed, Oracle, Priced, Witnesses, dual_norm, trivial_bound
+
+RANDOM = 400
+PARENTS = 20
+CHILDREN = 15
+ROUNDS = 5
+KEPT = 40
+
+
+def random_weights(rng: np.random.Generator, shape: tuple[int, int], box: float) -> FloatArray:
+    """Return weights (k, d) in the box: half of the rows uniform, half normal at one of several scales."""
+    scale = rng.choice([0.03, 0.1, 0.3, 1.0], shape[0])[:, None] * box
+    uniform = rng.random(shape[0])[:, None] < 0.5
+    weights = np.where(uniform, rng.uniform(-box, box, shape), scale * rng.standard_normal(shape))
+    return np.clip(weights, -box, box)
+
+
+def moved_weights(rng: np.random.Generator, near: FloatArray, spread: float, box: float) -> FloatArray:
+    """Return weights (k, d) after random steps of `spread` times each row's largest, of a few or of all."""
+    step = spread * np.abs(near).max(axis=1, keepdims=True) * rng.standard_normal(near.shape)
+    few = rng.random(near.shape) < 2.0 / near.shape[1]
+    step = np.where(few | (rng.random((len(near), 1)) < 0.5), step, 0.0)
+    return np.clip(near + step, -box, box)
+
+
+class LocalSearch(Oracle):
+    """Draws weights at several scales, then moves the best by shrinking random steps.
+
+    Attributes
+    ----------
+    starts : Witnesses
+        Units to begin with besides the random ones, such as those in use; may be set between calls.
+    """
+
+    name = "search"
+
+    def __init__(self, units: Sequence[Decisions], samples: FloatArray, seed: int = 0) -> None:  # noqa: D107
+        super().__init__(units, samples)
+        self.rng = np.random.default_rng(seed)
+        self.starts = Witnesses(np.zeros(0, np.int64), np.zeros((0, units[0].dimension)))
+
+    def _first(self) -> Confirmed:
+        """Return the units to begin with, then random ones."""
+        unit = self.rng.integers(len(self.units), size=RANDOM)
+        shape = RANDOM, self.units[0].dimension
+        drawn = random_weights(self.rng, shape, self.definition.weight_box)
+        return self.confirm(
+            np.concatenate([self.starts.unit, unit]), np.concatenate([self.starts.weights, drawn])
+        )
+
+    def _children(self, parents: Witnesses, spread: float) -> Confirmed:
+        near = np.repeat(parents.weights, CHILDREN, axis=0)
+        moved = moved_weights(self.rng, near, spread, self.definition.weight_box)
+        fresh = (moved != near).any(axis=1)  # a step of few weights can be of none
+        return self.confirm(np.repeat(parents.unit, CHILDREN)[fresh], moved[fresh])
+
+    def price(  # noqa: D102
+        self,
+        prices: FloatArray,
+        *,
+        cutoff: float = 0.0,
+        group: bool = False,
+        time_limit: float | None = None,
+    ) -> Priced:
+        pool = self._first()
+        for r in range(ROUNDS):
+            worth = np.where(
+                pool.margins >= self.definition.margin, dual_norm(pool.patterns, prices, group), -1.0
+            )
+            best = np.argsort(-worth, kind="stable")
+            first = np.unique(worth[best], return_index=True)[1]  # equal worth: nearly always equal patterns
+            pool = pool.select(best[np.sort(first)][: PARENTS if r < ROUNDS - 1 else KEPT])
+            if r < ROUNDS - 1:
+                pool = pool.joined(self._children(pool.witnesses, 0.5 * 0.4**r))
+        pool = pool.select(np.argsort(pool.witnesses.unit, kind="stable"))
+        return self.priced(pool, prices, group, cutoff, trivial_bound(prices, group), False, 0)
+
+    def propose(self, prices: FloatArray, cutoff: float, group: bool) -> tuple[Patterns, ...]:
+        """Return units whose patterns are worth more than `cutoff`, as subnetworks with their patterns."""
+        return self.placed(self.price(prices, cutoff=cutoff, group=group))

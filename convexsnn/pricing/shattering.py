@@ -1,0 +1,191 @@
+"""Which patterns a unit can be made to produce: weights for given patterns, where there are enough weights.
+
+A unit on n samples decides g·w >= h at every event. If the rows g of all events are linearly independent,
+g·w = h + σ δ has a solution for all signs σ and any δ: every pattern exists. For a threshold unit that is
+rank(X) = n ([E23, Thm 2.3]), for a LIF unit rank nT of the stacked inputs, since leak and history only
+multiply the rows of a sample by a triangular matrix with ones on its diagonal. In time a weight box and a
+margin bound δ, so that independence alone proves nothing about *this* dictionary.
+
+It need not. The optimum over all 0/1 patterns is known (`programs.shattered`), its dual point is feasible
+for any columns whatever, so that it is the optimum of the dictionary as soon as the few patterns that it is
+made of are in it. These are looked for here, and only what the simulator confirms is returned.
+
+[E23] Ergen et al., Globally optimal training of neural networks with threshold activations, ICLR 2023.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from convexsnn.arrays import BoolArray, FloatArray
+from convexsnn.pricing.decisions import Decisions
+from convexsnn.pricing.prices import Witnesses, confirmed
+
+LEAST_SINGULAR_VALUE = 1e-8  # of rows of length 1, relative to the largest: below it they count as dependent
+UNREAD = ("silent", "read", "fires")  # what spikes do that are not read out; "read": as what is read next
+MOST_WEIGHTS = 256  # of a linear program, whose basis is dense
+SLACK = 1e-12  # of a row of that program, relative to the largest value that a row takes in the box
+
+Rows = tuple[FloatArray, FloatArray, FloatArray]  # g (r, d), h (r,) and σ = ±1 (r,): σ (g·w − h) >= margin
+Solve = Callable[[Rows], FloatArray | None]
+
+
+def _leaves(decisions: Decisions, patterns: BoolArray, unread: str) -> np.ndarray:
+    """Return the leaves (k, n) where patterns (k, n·S) are read out and other spikes are as `unread` says.
+
+    Where a membrane is read, its step's own spike takes the same bit: of the two rows, equal but for h,
+    one then implies the other.
+    """
+    bits = patterns.reshape(-1, decisions.samples, decisions.rows_per_sample)
+    reads, membrane = decisions.reads, decisions.definition.reads.of_membrane
+    node = np.zeros(bits.shape[:2], dtype=np.int64)
+    for event in range(decisions.events):
+        ahead = event + int(np.argmax(reads[event:] >= 0))  # the last event is always read
+        follows = ahead == event or (membrane and ahead == event + 1) or unread == "read"
+        node = 2 * node + 1 + (bits[:, :, reads[ahead]] if follows else unread == "fires")
+    return node
+
+
+def _rows(decisions: Decisions, leaves: np.ndarray) -> Rows:
+    """Return the rows on the way to leaves (n,), without those that hold anyway or that the next implies."""
+    g, h, fires = decisions.path(leaves)
+    h, sign = h.copy(), np.where(fires, 1.0, -1.0)
+    kept = np.isfinite(h)
+    for event in range(1, decisions.events):
+        twice = kept[:, event] & kept[:, event - 1] & (fires[:, event] == fires[:, event - 1])
+        twice &= (g[:, event] == g[:, event - 1]).all(axis=1)
+        harder = sign[:, event] * np.maximum(sign[:, event] * h[:, event], sign[:, event] * h[:, event - 1])
+        h[:, event] = np.where(twice, harder, h[:, event])
+        kept[:, event - 1] &= ~twice
+    return g[kept], h[kept], sign[kept]
+
+
+def shatters(decisions: Decisions) -> bool:
+    """Return whether all rows are clearly independent, so that without a weight box every pattern exists.
+
+    Looked at where nothing spikes: another history multiplies the rows by a triangular matrix of full rank,
+    or adds to them in a column of zeros, so that they stay independent. False proves nothing.
+    """
+    silent = np.zeros((1, decisions.samples * decisions.rows_per_sample), bool)
+    g = _rows(decisions, _leaves(decisions, silent, "silent")[0])[0]
+    length = np.linalg.norm(g, axis=1, keepdims=True)
+    if len(g) > decisions.dimension or not length.all():
+        return False
+    values = np.linalg.svd(g / length, compute_uv=False)
+    return bool(values[-1] >= LEAST_SINGULAR_VALUE * values[0])
+
+
+class _LeastNorm:
+    """Least-norm weights with every membrane at h + σ δ, δ as large as the box allows."""
+
+    def __init__(self, box: float, margin: float) -> None:
+        self.box, self.margin = box, margin
+        self.g: FloatArray = np.zeros((0, 0))
+        self.inverse: FloatArray = self.g
+
+    def __call__(self, rows: Rows) -> FloatArray | None:
+        g, h, sign = rows
+        if not np.array_equal(g, self.g):  # the rows of a unit without memory are those of every pattern
+            self.g, self.inverse = g, np.linalg.pinv(g, rcond=LEAST_SINGULAR_VALUE)
+        start, way = self.inverse @ h, self.inverse @ sign
+        with np.errstate(divide="ignore", invalid="ignore"):  # 0/0 where a weight is on the box for all δ
+            most = np.nanmin((np.copysign(self.box, way) - start) / way, initial=np.inf)
+            least = np.nanmax((np.copysign(self.box, -way) - start) / way, initial=-np.inf)
+        if not (least <= most < np.inf and most > 0 and most >= self.margin):
+            return None
+        return np.clip(start + most * way, -self.box, self.box)
+
+
+class _LargestMargin:
+    """Weights of the largest margin in the box: a linear program, for what least-norm weights miss."""
+
+    def __init__(self, box: float, margin: float) -> None:
+        self.box, self.margin = box, margin
+
+    def __call__(self, rows: Rows) -> FloatArray | None:
+        g, h, sign = rows
+        d = g.shape[1]
+        if d > MOST_WEIGHTS:
+            return None
+        from convexsnn.pricing.small_lp import maximise, start_basis
+
+        size = 1.0 + np.abs(g).sum(axis=1).max() * self.box + np.abs(h).max()
+        basis, inverse = np.zeros(d + 1, np.int64), np.zeros((d + 1, d + 1))
+        y, point = np.zeros(d + 1), np.zeros(d + 1)
+        start_basis(d, basis, inverse, y, point, self.box, size)
+        given = (len(g), np.ascontiguousarray(sign[:, None] * g), np.ones(len(g)), sign * h)
+        state = maximise(*given, self.box, size, basis, inverse, y, point, self.margin, SLACK * size)
+        return np.clip(point[:d], -self.box, self.box) if state == 1 else None
+
+
+def _tried(
+    decisions: Decisions, samples: FloatArray, patterns: BoolArray, unread: str, solve: Solve
+) -> tuple[FloatArray, BoolArray]:
+    """Return weights (k, d) for patterns (k, n·S) and which of them the simulator confirms."""
+    weights = np.zeros((len(patterns), decisions.dimension))
+    found = np.zeros(len(patterns), bool)
+    for k, leaves in enumerate(_leaves(decisions, patterns, unread)):
+        rows = _rows(decisions, leaves)
+        solved = solve(rows) if len(rows[0]) else weights[k]
+        if solved is not None:
+            weights[k], found[k] = solved, True
+    tried = np.flatnonzero(found)
+    seen, margins = confirmed([decisions], samples, Witnesses(np.zeros(len(tried), int), weights[tried]))
+    good = (seen == patterns[tried]).all(axis=1) & (margins >= decisions.definition.margin)
+    found[tried] = good
+    return weights, found
+
+
+def realise(
+    decisions: Decisions, samples: FloatArray, patterns: BoolArray, programs: bool = True
+) -> tuple[FloatArray, BoolArray]:
+    """Look for weights in the box that produce patterns with the definition's margin.
+
+    Parameters
+    ----------
+    samples : (n, T, d') array
+        The distinct samples that `decisions` is of.
+    patterns : (k, n·S) bool array
+    programs : bool
+        Also solve a linear program for each pattern that has no least-norm weights.
+
+    Returns
+    -------
+    weights : (k, d) array
+    realised : (k,) bool array
+        Whether the simulator makes just this pattern of them. If not, it may exist all the same: few of the
+        possible histories are tried.
+    """
+    box, margin = decisions.definition.weight_box, decisions.definition.margin
+    weights = np.zeros((len(patterns), decisions.dimension))
+    realised = np.zeros(len(patterns), bool)
+    histories = UNREAD if decisions.events > decisions.rows_per_sample else UNREAD[:1]
+    for solve in (_LeastNorm(box, margin), _LargestMargin(box, margin))[: 1 + programs]:
+        for unread in histories:
+            left = np.flatnonzero(~realised)
+            if not len(left):
+                return weights, realised
+            weights[left], realised[left] = _tried(decisions, samples, patterns[left], unread, solve)
+    return weights, realised
+
+
+def realise_all(units: Sequence[Decisions], samples: FloatArray, patterns: BoolArray) -> Witnesses | None:
+    """Return a confirmed witness of every pattern (k, n·S), each from any of the units, or None."""
+    unit = np.full(len(patterns), -1)
+    weights = np.zeros((len(patterns), units[0].dimension))
+    for k, decisions in enumerate(units):
+        left = np.flatnonzero(unit < 0)
+        if len(left):
+            weights[left], found = realise(decisions, samples, patterns[left], programs=False)
+            unit[left[found]] = k
+    for row in np.flatnonzero(unit < 0):  # one by one: a single failure is the end
+        for k, decisions in enumerate(units):
+            weights[[row]], found = realise(decisions, samples, patterns[[row]])
+            if found[0]:
+                unit[row] = k
+                break
+        else:
+            return None
+    return Witnesses(unit, weights)

@@ -1,0 +1,164 @@
+"""The oracle `tree`: branch and bound over the decision trees, for any number of weights a unit.
+
+It shares no search with the oracle `cells`: linear programs (`branching`) stand where that keeps vertices.
+What floats leave open, and in an exact search every empty cell, is decided in rational arithmetic.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from convexsnn.arrays import FloatArray, IntArray
+from convexsnn.pricing.branching import (
+    BRANCHES,
+    DONE,
+    LEAF,
+    LOOKS,
+    SURE,
+    Forest,
+    Levels,
+    decide,
+    enter,
+    forest_of,
+    grow,
+    new_levels,
+    norm,
+    unit_of,
+)
+from convexsnn.pricing.decisions import Decisions
+from convexsnn.pricing.prices import AT_ONCE, BranchAndBound, Confirmed, Searched, dual_norm
+from convexsnn.pricing.rational import ExactCells
+from convexsnn.pricing.small_lp import OPTIMAL, RAY, solved
+
+
+def inside(unit: Decisions, leaves: IntArray, sure: float) -> FloatArray:
+    """Return candidates (k, d) for weights whose path leads to `leaves` (n,), the first far from all rows.
+
+    On faces of closed cells, where some rows cannot be kept away from, weights with few digits are more
+    likely to lie exactly on them.
+    """
+    a, b, fires, _ = unit.rows(leaves)
+    closed, kappa = unit.definition.margin == 0, np.ones(len(b))
+    for _ in range(unit.dimension + 1):
+        found = solved(a, b, kappa, unit.definition.weight_box)
+        rows = found.basis[(found.basis >= 0) & (found.multipliers > 0)]
+        touched = rows[fires[rows] & (kappa[rows] > 0)]
+        if found.state != OPTIMAL or not closed or found.margin > sure or not len(touched):
+            break
+        kappa[touched] = 0.0
+    digits = (2.0**20, 2.0**6) if (kappa == 0).any() else ()
+    return np.array([found.weights, *(np.round(found.weights * q) / q for q in digits)])
+
+
+@dataclass(eq=False)
+class _Search:
+    """One search: a unit, one side of one output (or all at once for groups)."""
+
+    unit: int
+    prices: FloatArray
+    forest: Forest
+    levels: Levels
+    doubt: float = 0.0  # most that a leaf is worth which no weights were found for
+    candidates: list[Confirmed] = field(default_factory=list)
+
+    @property
+    def bound(self) -> float:
+        """What no pattern exceeds."""
+        levels, top = self.levels, int(self.levels.state[0])
+        open_ = [k for k in range(top + 1) if levels.stage[k] < 3]
+        worth = [float(norm(levels.high[k], levels.low[k], self.forest.group)) for k in open_]
+        return max(float(levels.cutoff[0]), self.doubt, *worth)
+
+
+class TreeOracle(BranchAndBound):
+    """Branch and bound over the decision trees by linear programs; exact.
+
+    Parameters
+    ----------
+    exact : bool
+        Whether to prove every empty cell in rational arithmetic: then no rounding touches the bound.
+    """
+
+    name = "tree"
+
+    def __init__(  # noqa: D107
+        self, units: Sequence[Decisions], samples: FloatArray, exact: bool = False
+    ) -> None:
+        super().__init__(units, samples)
+        self.proves = exact
+        self.words = self.name + ", in rational arithmetic" * exact
+        self._cells = [ExactCells(unit) for unit in units]
+
+    def search(  # noqa: D102
+        self, unit: int, prices: FloatArray, cutoff: float, group: bool, deadline: float
+    ) -> Searched:
+        decisions = self.units[unit]
+        table = prices.reshape(decisions.samples, decisions.rows_per_sample, -1)
+        forest = forest_of(decisions, table, group, self.proves)
+        levels = new_levels(forest, cutoff)
+        search = _Search(unit, prices, forest, levels)
+        while True:
+            state = grow(forest, levels, 1 + AT_ONCE // (decisions.dimension + 1) ** 2)
+            level = int(levels.state[0])
+            if state == LEAF:
+                self._leaf(search, levels.node[level])
+            elif state in (LOOKS, BRANCHES):
+                sample, node, fires = (int(v) for v in levels.event[level])
+                empty = self._empty(search)
+                if state == LOOKS and empty:
+                    decide(forest, levels, level, sample, not fires)
+                elif state == LOOKS:
+                    levels.kept[level, sample] = node
+                elif not empty:
+                    enter(forest, levels, level)
+            if state == DONE or time.perf_counter() > deadline:
+                none = self.confirm(unit, np.zeros((0, decisions.dimension)))
+                candidates = none.joined(*search.candidates)
+                return Searched(candidates, search.bound, state == DONE, int(levels.state[2]))
+
+    def _empty(self, search: _Search) -> bool:
+        """Return whether the cell below the present level is proved empty."""
+        levels, cells = search.levels, self._cells[search.unit]
+        count = int(levels.state[0]) + 1
+        events, basis = levels.event[:count], levels.basis[count]
+        rows = [(sample, node, fires == 1) for sample, node, fires in events.tolist()]
+        y, entering = np.zeros(count), int(levels.state[1]) - RAY
+        y[basis[basis >= 0]] = levels.y[count][basis >= 0]
+        if 0 <= entering < count:
+            y[entering] = 1.0
+        if cells.refuted(rows, y / search.forest.size[events[:, 0], events[:, 1]]):
+            return True
+        return cells.point(rows, basis) is None
+
+    def _leaf(self, search: _Search, leaves: IntArray) -> None:
+        """Look for weights that lead to a leaf, and raise the cutoff to what they are worth."""
+        unit, levels, level = self.units[search.unit], search.levels, int(search.levels.state[0])
+        value = float(norm(levels.high[level], levels.low[level], search.forest.group))
+        least = value - 1e-9 * abs(value)
+        if self._confirm(search, inside(unit, leaves, SURE * float(search.forest.size.max()))) >= least:
+            return
+        events = [(s, k) for s in range(unit.samples) for k in _way(int(leaves[s]))]
+        rows = [(s, (k - 1) // 2, k % 2 == 0) for s, k in events if unit.h[s, (k - 1) // 2] > -np.inf]
+        point = self._cells[search.unit].point(rows)
+        if point is not None and self._confirm(search, np.array([point], dtype=float)) < least:
+            search.doubt = max(search.doubt, value)
+
+    def _confirm(self, search: _Search, weights: FloatArray) -> float:
+        """Keep those weights (k, d) that the simulator confirms; return the most that they are worth."""
+        every = self.confirm(search.unit, weights)
+        good = every.select(every.margins >= self.definition.margin)
+        best = float(dual_norm(good.patterns, search.prices, search.forest.group).max(initial=0.0))
+        search.candidates.append(good)
+        if best > search.levels.cutoff[0]:
+            # by as much as rounding prices can change a sum, so that the same pattern is not looked for
+            search.levels.cutoff[0] = best + (search.prices.size + 4) * unit_of(search.prices)
+        return best
+
+
+def _way(leaf: int) -> list[int]:
+    """Return the nodes that a path to a leaf comes to, the root apart."""
+    return [] if leaf == 0 else [*_way((leaf - 1) // 2), leaf]

@@ -1,0 +1,322 @@
+"""The walk over the cells of weight space: depth first, one polytope a level, samples decided in order.
+
+A level holds a polytope of weights and, for each sample, how far down its decision tree (`decisions`) all
+these weights agree. Events that the polytope already decides cost one look at its vertices; the first that
+it does not cuts it in two. With prices U a level also knows between what bounds Uᵀ(pattern) lies, and goes
+no further where that cannot exceed the cutoff: this is branch and bound; without prices, enumeration.
+A walk prices one side of one output, or the Euclidean norm over all outputs (group).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from convexsnn.arrays import FloatArray, IntArray
+from convexsnn.pricing.decisions import Decisions
+from convexsnn.pricing.polytope import ONE, ball, box_polytope, cut, free_row, touches_all, values
+
+DONE, PAUSED, NO_ROOM = 0, 1, 2
+ROOM = 4  # vertices a level has room for at first, times 2^d
+RELATIVE = 1e-12  # of the largest |g·w| + |h| over the box: far above rounding, far below any margin
+
+
+class Trees(NamedTuple):
+    """Decision trees, prices and order of samples, as the kernel takes them."""
+
+    g: Any  # (n, N, d)
+    h: Any  # (n, N)
+    length: Any  # (n, N) Euclidean norm of g
+    slack: Any  # (n, N) tolerance of every row
+    reads: Any  # (N,) which supervised row of its sample a node is, −1 for none
+    prices: Any  # (n, S, C)
+    order: Any  # (n,)
+    margin: float
+    box: float
+    closed: bool
+    group: bool
+
+
+class Stack(NamedTuple):
+    """The levels of a walk, from the box to the present cell."""
+
+    V: Any  # (L, d, room)
+    tight: Any  # (L, room, words)
+    count: Any  # (L,)
+    strict: Any  # (L, words): rows that must not be tight everywhere
+    node: Any  # (L, n): where every sample is in its tree
+    high: Any  # (L, C): no pattern below this level is worth more
+    low: Any  # (L, C): or less
+    place: Any  # (L,): where in the order the sample stands that the level branches on; n if there is none
+    stage: Any  # (L,): children made so far
+    top: Any  # (1,)
+    cutoff: Any  # (1,)
+    nodes: Any  # (1,): levels looked at
+
+
+class Leaves(NamedTuple):
+    """What a walk found: leaves of all samples' trees, and weights inside the cell."""
+
+    node: Any  # (M, n)
+    weights: Any  # (M, d)
+
+
+@njit(cache=True, nogil=True)
+def _norm(high, low, group):  # type: ignore[no-untyped-def]
+    """Return the most that a vector between low and high is worth: its norm, or its only entry."""
+    if not group:
+        return high[0]
+    squares = 0.0
+    for c in range(len(high)):
+        side = max(high[c], -low[c])
+        squares += side * side
+    return np.sqrt(squares)
+
+
+@njit(cache=True, nogil=True)
+def _decide(nodes, reads, prices, high, low, sample, fires):  # type: ignore[no-untyped-def]
+    """Move a sample one event down its tree and tighten the bounds."""
+    node = nodes[sample]
+    nodes[sample] = 2 * node + (2 if fires else 1)
+    read = reads[node]
+    if read >= 0:
+        for c in range(len(high)):
+            price = prices[sample, read, c]
+            if (price > 0) != fires:  # what was hoped for at one end of the bounds does not happen
+                high[c] -= abs(price)
+            else:
+                low[c] += abs(price)
+
+
+@njit(cache=True, nogil=True)
+def _look(trees, stack, level, room, walk_only):  # type: ignore[no-untyped-def]
+    """Decide what the level's polytope decides. Return whether a pattern worth more can be in it.
+
+    Moves `stack.place` on to the first sample in order that is not decided.
+    """
+    margin, closed, group = trees.margin, trees.closed, trees.group
+    V, count, cutoff = stack.V[level], stack.count[level], stack.cutoff[0]
+    # plain arrays from here on: an attribute of a tuple costs two atomic operations every time
+    g, h_of, length, slack_of, order = trees.g, trees.h, trees.length, trees.slack, trees.order
+    reads, prices = trees.reads, trees.prices
+    nodes, top, bottom = stack.node[level], stack.high[level], stack.low[level]
+    center, radius = ball(V, count)
+    n, leaf, d = len(order), g.shape[1], len(center)
+    first = n
+    for place in range(stack.place[level], n):
+        sample = order[place]
+        while nodes[sample] < leaf:
+            node = nodes[sample]
+            h, slack = h_of[sample, node], slack_of[sample, node]
+            middle, reach = -h, length[sample, node] * radius + 2.0 * slack
+            for j in range(d):
+                middle += g[sample, node, j] * center[j]
+            if abs(middle) > reach and abs(middle) >= margin:  # the whole ball is on one side
+                _decide(nodes, reads, prices, top, bottom, sample, middle > 0)
+                continue
+            low, high = values(V, count, g[sample, node], room)
+            can_fire = high >= h + margin - slack
+            can_rest = low < h - slack if closed else low <= h - margin + slack
+            if not can_fire and not can_rest:
+                return False
+            if can_fire and can_rest:
+                break
+            _decide(nodes, reads, prices, top, bottom, sample, can_fire)
+        if nodes[sample] < leaf:
+            first = min(first, place)
+            if walk_only:
+                break
+        if not walk_only and _norm(top, bottom, group) <= cutoff:
+            return False
+    stack.place[level] = first
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _child(trees, stack, level, fires, slacks):  # type: ignore[no-untyped-def]
+    """Make the child of a level where the event it branches on has this outcome. Return 1, 0 empty, −1."""
+    margin, closed = trees.margin, trees.closed
+    sample = trees.order[stack.place[level]]
+    node = stack.node[level, sample]
+    V, count, below = stack.V[level], stack.count[level], level + 1
+    slack = trees.slack[sample, node]
+    values(V, count, trees.g[sample, node], slacks)
+    side = 1.0 if fires else -1.0
+    bound = trees.h[sample, node] + side * (0.0 if closed else margin - 4.0 * slack)
+    for k in range(count):
+        slacks[k] = side * (slacks[k] - bound)
+    row = free_row(stack.tight[level], count, 2 * V.shape[0])
+    if row < 0:
+        return -1
+    found = cut(V, stack.tight[level], count, slacks, slack, row, stack.V[below], stack.tight[below])
+    if found <= 0:
+        return found
+    place, bit = row // 64, ONE << np.uint64(row % 64)
+    stack.strict[below] = stack.strict[level]
+    stack.strict[below, place] &= ~bit
+    if closed and not fires:
+        stack.strict[below, place] |= bit
+    if closed and touches_all(stack.tight[below], found, stack.strict[below]):
+        return 0
+    stack.count[below] = found
+    stack.node[below] = stack.node[level]
+    stack.high[below], stack.low[below] = stack.high[level], stack.low[level]
+    stack.stage[below], stack.place[below] = 0, stack.place[level]
+    nodes, high, low = stack.node[below], stack.high[below], stack.low[below]
+    _decide(nodes, trees.reads, trees.prices, high, low, sample, fires)
+    return 1
+
+
+@njit(cache=True, nogil=True)
+def _settled(trees, stack, level, slacks):  # type: ignore[no-untyped-def]
+    """Cut off what of a robust leaf is too near to a threshold that did not cut it on the way.
+
+    Returns the level where the rest is, or −1 if nothing is left, −2 if there is no room.
+    """
+    margin, d = trees.margin, stack.V.shape[1]
+    spare = len(stack.count) - 2
+    for sample in range(len(trees.order)):
+        node = stack.node[level, sample]
+        while node > 0:
+            side, node = 1.0 if node % 2 == 0 else -1.0, (node - 1) // 2
+            h, slack = trees.h[sample, node], trees.slack[sample, node]
+            if h == -np.inf:
+                continue
+            V, tight, count = stack.V[level], stack.tight[level], stack.count[level]
+            values(V, count, trees.g[sample, node], slacks)
+            bound, lowest = h + side * (margin - 4.0 * slack), np.inf
+            for k in range(count):
+                slacks[k] = side * (slacks[k] - bound)
+                lowest = min(lowest, slacks[k])
+            if lowest >= -slack:
+                continue
+            other = spare + 1 if level == spare else spare
+            row = free_row(tight, count, 2 * d)
+            if row < 0:
+                return -2
+            found = cut(V, tight, count, slacks, slack, row, stack.V[other], stack.tight[other])
+            if found <= 0:
+                return -1 if found == 0 else -2
+            stack.count[other] = found
+            stack.node[other] = stack.node[level]
+            level = other
+    return level
+
+
+@njit(cache=True, nogil=True)
+def walk(trees, stack, leaves, budget, walk_only, best_only):  # type: ignore[no-untyped-def]
+    """Go on with a walk until it ends, `leaves` is full or `budget` levels were looked at.
+
+    With `best_only` the cutoff rises to the best value found. Returns (DONE | PAUSED | NO_ROOM, leaves).
+    """
+    group = trees.group
+    slacks = np.empty(stack.V.shape[2])
+    found, stop = 0, stack.nodes[0] + budget
+    while stack.top[0] >= 0:
+        level = stack.top[0]
+        if stack.stage[level] == 0:
+            if stack.nodes[0] >= stop or found == len(leaves.node):
+                return PAUSED, found
+            stack.nodes[0] += 1
+            if not _look(trees, stack, level, slacks, walk_only):
+                stack.top[0] -= 1
+                continue
+            if stack.place[level] == len(trees.order):
+                cell = level if trees.closed else _settled(trees, stack, level, slacks)
+                if cell == -2:
+                    stack.nodes[0] -= 1
+                    return NO_ROOM, found
+                stack.top[0] -= 1
+                if cell == -1:
+                    continue
+                value = _norm(stack.high[level], stack.low[level], group)
+                leaves.node[found] = stack.node[level]
+                for j in range(stack.V.shape[1]):
+                    leaves.weights[found, j] = stack.V[cell, j, : stack.count[cell]].mean()
+                found += 1
+                if best_only:
+                    stack.cutoff[0] = max(stack.cutoff[0], value)
+                continue
+            stack.stage[level] = 1
+        if stack.stage[level] == 3:
+            stack.top[0] -= 1
+            continue
+        made = _child(trees, stack, level, stack.stage[level] == 1, slacks)
+        if made < 0:
+            return NO_ROOM, found
+        stack.stage[level] += 1
+        stack.top[0] += made
+    return DONE, found
+
+
+def trees_of(decisions: Decisions, prices: FloatArray, order: IntArray, group: bool = False) -> Trees:
+    """Return decision trees with prices (n, S, C) in the kernel's form."""
+    definition = decisions.definition
+    box, margin = definition.weight_box, definition.margin
+    slack = RELATIVE * decisions.sizes
+    length = np.sqrt((decisions.g**2).sum(axis=2))
+    return Trees(
+        decisions.g,
+        decisions.h,
+        length,
+        slack,
+        decisions.node_reads,
+        np.ascontiguousarray(prices),
+        order.astype(np.int64),
+        float(margin),
+        float(box),
+        margin == 0,
+        group,
+    )
+
+
+def new_stack(trees: Trees, cutoff: float) -> Stack:
+    """Return a stack whose only level is the whole box."""
+    n, nodes, d = trees.g.shape
+    outputs = trees.prices.shape[2]
+    levels, room, words = n * (nodes + 1).bit_length() - n + 3, ROOM << d, 1
+    stack = Stack(
+        np.empty((levels, d, room)),
+        np.zeros((levels, room, words), np.uint64),
+        np.zeros(levels, np.int64),
+        np.zeros((levels, words), np.uint64),
+        np.zeros((levels, n), np.int64),
+        np.zeros((levels, outputs)),
+        np.zeros((levels, outputs)),
+        np.zeros(levels, np.int64),
+        np.zeros(levels, np.int64),
+        np.zeros(1, np.int64),
+        np.array([cutoff]),
+        np.zeros(1, np.int64),
+    )
+    stack.count[0] = box_polytope(stack.V[0], stack.tight[0], trees.box)
+    stack.high[0] = np.maximum(trees.prices, 0.0).sum(axis=(0, 1))
+    stack.low[0] = np.minimum(trees.prices, 0.0).sum(axis=(0, 1))
+    return stack
+
+
+def grown(stack: Stack) -> Stack:
+    """Return a stack with room for twice as many vertices and rows, on which the walk goes on."""
+    levels, d, room = stack.V.shape
+    V = np.empty((levels, d, 2 * room))
+    V[:, :, :room] = stack.V
+    tight = np.zeros((levels, 2 * room, 2 * stack.tight.shape[2]), np.uint64)
+    tight[:, :room, : stack.tight.shape[2]] = stack.tight
+    strict = np.zeros((levels, tight.shape[2]), np.uint64)
+    strict[:, : stack.strict.shape[1]] = stack.strict
+    return stack._replace(V=V, tight=tight, strict=strict)
+
+
+def open_bound(stack: Stack, group: bool) -> float:
+    """Return what no cell exceeds that an unfinished walk has still to look at."""
+    levels = range(int(stack.top[0]) + 1)
+    open_ = [level for level in levels if stack.stage[level] < 3]
+    return max((float(_norm(stack.high[k], stack.low[k], group)) for k in open_), default=0.0)
+
+
+def new_leaves(trees: Trees, size: int) -> Leaves:
+    """Return room for `size` leaves."""
+    n, _, d = trees.g.shape
+    return Leaves(np.empty((size, n), np.int64), np.empty((size, d)))
