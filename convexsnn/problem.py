@@ -251,19 +251,26 @@ def _without_later_defaults(section: str, table: Mapping[str, Any]) -> dict[str,
     return {name: value for name, value in table.items() if name not in later or value != later[name]}
 
 
-def layer_keys(neuron: Any) -> dict[str, Key]:
-    """Return the keys of a layer's table: those of every layer, and what its neuron declares beside them."""
+def layer_keys(table: Any) -> dict[str, Key]:
+    """Return the keys of a layer's table: those of every layer, and what its neuron declares beside them.
+
+    Raises
+    ------
+    ProblemFileError
+        There is no such neuron.
+    """
     keys = dict(SCHEMA["network.layers"])
     keys["neuron"] = replace(keys["neuron"], choices=tuple(NEURONS))
-    for declared in layer_parameters(neuron) if isinstance(neuron, str) and neuron in NEURONS else ():
+    kind = {"neuron": table["neuron"]} if isinstance(table, Mapping) and "neuron" in table else {}
+    neuron = read_section("network.layers", kind, {"neuron": keys["neuron"]})["neuron"]
+    for declared in layer_parameters(neuron):
         kind = "text" if declared.choices else "numbers" if declared.per_unit else "number"
         keys[declared.name] = Key(kind, declared.default, declared.meaning, declared.choices)
     return keys
 
 
 def _layer(k: int, table: Any) -> LayerSpec:
-    neuron = table.get("neuron") if isinstance(table, Mapping) else None
-    values = read_section("network.layers", table, layer_keys(neuron))
+    values = read_section("network.layers", table, layer_keys(table))
     declared = {name: values.pop(name) for name in values.keys() - SCHEMA["network.layers"].keys()}
     leak = values.pop("leak")
     grid = tuple(float(b) for b in (leak if isinstance(leak, (list, tuple)) else [leak]))
