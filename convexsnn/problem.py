@@ -261,8 +261,8 @@ def layer_keys(table: Any) -> dict[str, Key]:
     """
     keys = dict(SCHEMA["network.layers"])
     keys["neuron"] = replace(keys["neuron"], choices=tuple(NEURONS))
-    kind = {"neuron": table["neuron"]} if isinstance(table, Mapping) and "neuron" in table else {}
-    neuron = read_section("network.layers", kind, {"neuron": keys["neuron"]})["neuron"]
+    chosen = {"neuron": table["neuron"]} if isinstance(table, Mapping) and "neuron" in table else {}
+    neuron = read_section("network.layers", chosen, {"neuron": keys["neuron"]})["neuron"]
     for declared in layer_parameters(neuron):
         kind = "text" if declared.choices else "numbers" if declared.per_unit else "number"
         keys[declared.name] = Key(kind, declared.default, declared.meaning, declared.choices)

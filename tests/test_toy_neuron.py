@@ -331,6 +331,15 @@ def test_gradients_refuse_it_by_name():
         convexsnn.train(problem(dictionary={"source": "surrogate_gradient"}))
 
 
+def test_a_form_for_the_kernels_is_not_inherited():
+    class Slow(convexsnn.LIF):
+        kind = "slow"
+
+    assert convexsnn.LIF(1.0, 0.5).leaky_form("ADMM") == (0.5, "subtract", 0.5, None)
+    with pytest.raises(UnsupportedError, match="^neuron slow: has no leaky form, which ADMM needs"):
+        Slow(1.0, 0.5).leaky_form("ADMM")
+
+
 def test_cascades_refuse_a_trained_parameter_by_name():
     layer = {**LAYER, "recurrent": True, "width": 2}
     given = problem([layer], dictionary={"source": "column_generation", "cascade": True})
