@@ -131,16 +131,21 @@ class Neuron(ABC):
         return np.zeros_like(spikes)
 
     def leaky_form(self, road: str) -> LeakyForm:
-        """Return the neuron as the fast kernels know it.
+        """Return the neuron as the fast kernels know it: what `kernel_form` of its own class says.
+
+        A class does not inherit `kernel_form`, as its dynamics may be others than its parent's.
 
         Raises
         ------
         UnsupportedError
             It has no such form; the message names the neuron and `road`, which asks for it.
         """
-        raise UnsupportedError(
-            f"neuron {self.kind}: has no leaky form, which {road} needs; convex training takes any neuron"
-        )
+        form = vars(type(self)).get("kernel_form")
+        if form is None:
+            raise UnsupportedError(
+                f"neuron {self.kind}: has no leaky form, which {road} needs; convex training takes any neuron"
+            )
+        return form(self)
 
     def with_parameters(self, change: Mapping[str, Any]) -> Self:
         """Return the neuron with other values, unchecked: fractions, or another floating-point type."""

@@ -22,7 +22,8 @@ of its own.
 
 **A new neuron** is a frozen dataclass below `Neuron`, under `register_neuron`: fields made by `parameter`,
 `kind`, `dynamics`, `carry`, `after_reset` and `affine_rows`; `readout_rows` and `certain` where a spike
-changes the membrane. Its numbers belong in parameters: a float written into a method is no fraction.
+changes the membrane; `kernel_form` where the kernels of ADMM and gradients run it. Its numbers belong in
+parameters: a float written into a method is no fraction.
 
 References
 ----------
@@ -123,7 +124,7 @@ class LIF(Neuron):
     def certain(self, spikes: BoolArray) -> BoolArray:  # noqa: D102
         return spikes if self.reset == "zero" else super().certain(spikes)
 
-    def leaky_form(self, road: str) -> LeakyForm:  # noqa: D102
+    def kernel_form(self) -> LeakyForm:  # noqa: D102
         return LeakyForm(self.leak, self.reset, None if self.reset == "zero" else self._removed())
 
 
@@ -149,7 +150,7 @@ class Threshold(Neuron):
     ) -> tuple[FloatArray, FloatArray]:
         return self.first_rows(inputs, spikes)
 
-    def leaky_form(self, road: str) -> LeakyForm:  # noqa: D102
+    def kernel_form(self) -> LeakyForm:  # noqa: D102
         return LeakyForm(None, "none", 0.0)
 
 
@@ -184,5 +185,5 @@ class RecurrentThreshold(Threshold):
         g, h = self.first_rows(inputs, spikes)
         return np.concatenate([g, last_spikes(spikes)[..., None].astype(g.dtype)], axis=2), h
 
-    def leaky_form(self, road: str) -> LeakyForm:  # noqa: D102
+    def kernel_form(self) -> LeakyForm:  # noqa: D102
         return LeakyForm(None, "none", 0.0, self.own_weight)

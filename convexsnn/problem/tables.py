@@ -8,7 +8,7 @@ from typing import Any
 
 from convexsnn.errors import ProblemFileError, ShapeError
 from convexsnn.fields import REQUIRED, Key, as_table, check_fields, key, keys_of, read_table
-from convexsnn.networks import NEURONS, LayerSpec, NetworkSpec
+from convexsnn.networks import LayerSpec, NetworkSpec
 from convexsnn.networks.layers import layer_parameters
 from convexsnn.problem.specs import AdmmSpec, DictionarySpec, GradientSpec, SolverSpec, TrainingSpec
 
@@ -136,18 +136,25 @@ def _network(table: Any) -> NetworkSpec:
         raise ProblemFileError(f"network.{error}") from error
 
 
-def layer_keys(neuron: Any) -> dict[str, Key]:
-    """Return the keys of a layer's table: those of every layer, and what its neuron declares beside them."""
+def layer_keys(table: Any) -> dict[str, Key]:
+    """Return the keys of a layer's table: those of every layer, and what its neuron declares beside them.
+
+    Raises
+    ------
+    ProblemFileError
+        There is no such neuron.
+    """
     keys = dict(SCHEMA["network.layers"])
-    for declared in layer_parameters(neuron) if isinstance(neuron, str) and neuron in NEURONS else ():
+    chosen = {"neuron": table["neuron"]} if isinstance(table, Mapping) and "neuron" in table else {}
+    neuron = read_section("network.layers", chosen, {"neuron": keys["neuron"]})["neuron"]
+    for declared in layer_parameters(neuron):
         kind = "text" if declared.choices else "numbers" if declared.per_unit else "number"
         keys[declared.name] = Key(kind, declared.default, declared.meaning, declared.choices)
     return keys
 
 
 def _layer(k: int, table: Any) -> LayerSpec:
-    neuron = table.get("neuron") if isinstance(table, Mapping) else None
-    values = read_section("network.layers", table, layer_keys(neuron))
+    values = read_section("network.layers", table, layer_keys(table))
     declared = {name: values.pop(name) for name in values.keys() - SCHEMA["network.layers"].keys()}
     try:
         return LayerSpec(parameters=declared, **values)

@@ -2,8 +2,12 @@
 
 from fractions import Fraction
 
+import naive_rational
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy.optimize import linprog
 
 from convexsnn.dictionary.dictionary import Definition
@@ -107,6 +111,57 @@ def test_rows_are_those_of_the_neuron(neuron, extras):
             sum(a * w for a, w in zip(row, weights, strict=True)) >= b for row, b in zip(g, h, strict=True)
         ]
         assert fires == outcomes[0, :, 0].tolist()
+
+
+@st.composite
+def small_layers(draw):
+    """Return a layer of two units with any neuron, and inputs (2, T, 2): thirds and quarters, many ties."""
+
+    def values(*shape):
+        whole = draw(hnp.arrays(np.int64, shape, elements=st.integers(-6, 6)))
+        return whole / draw(st.sampled_from([3, 4]))
+
+    kind = draw(st.sampled_from([*RESETS, "threshold", "recurrent_threshold"]))
+    if kind in RESETS:
+        leak = draw(hnp.arrays(np.float64, 2, elements=st.sampled_from([0.0, 1 / 3, 0.5, 0.9, 1.0])))
+        neuron = LIF(draw(st.sampled_from([0.25, 0.5, 1 / 3, 1.0])), leak, kind)
+    else:
+        theta = float(values())
+        neuron = Threshold(theta) if kind == "threshold" else RecurrentThreshold(theta, values(2))
+    bias, recurrent = draw(st.booleans()), draw(st.booleans())
+    parts = (values(2) if bias else None, values(2, 2) if recurrent else None)
+    return Layer(values(2, 2), neuron, *parts), values(2, draw(st.integers(1, 6)), 2)
+
+
+@settings(max_examples=150, deadline=None)
+@given(small_layers())
+def test_the_neurons_on_fractions_are_the_dynamics_written_out(run):
+    layer, inputs = run
+    found, wanted = exact_spikes(layer, inputs), naive_rational.exact_spikes(layer, inputs)
+    assert np.array_equal(found.spikes, wanted[0]) and np.array_equal(found.membrane, wanted[1])
+    assert found.closest == wanted[2]
+    short = exact_spikes(layer, inputs, read_membrane=False)
+    assert np.array_equal(short.spikes, wanted[0]) and short.closest == wanted[2]
+    assert short.membrane.shape[1] == 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(small_layers(), st.data())
+def test_the_rows_on_fractions_are_the_dynamics_written_out(run, data):
+    layer, inputs = run
+    unit = Layer(
+        np.zeros((1, 2)),
+        layer.neuron.unit(slice(1, 2)),
+        None if layer.bias is None else np.zeros(1),
+        None if layer.recurrent is None else np.zeros((1, 1)),
+    )
+    spikes = data.draw(hnp.arrays(bool, inputs.shape[1]))
+    for kind in (False, True):
+        g, h = exact_rows(unit, inputs[0], spikes, kind)
+        wanted_g, wanted_h = naive_rational.exact_rows(unit, inputs[0], spikes, kind)
+        assert g.tolist() == wanted_g.tolist() and h.tolist() == wanted_h.tolist()
+        assert all(isinstance(value, (Fraction, int)) for value in g.ravel())
+        assert all(isinstance(value, (Fraction, int)) or value == -np.inf for value in h)
 
 
 def cells_of(inputs, margin=0.0, box=4.0, **layer):
