@@ -70,10 +70,10 @@ def layers_from_arrays(arrays: Mapping[str, np.ndarray], prefix: str = "") -> tu
             kind = str(own["neuron"])
             is_lif, is_recurrent = kind == LIF.kind, kind == RecurrentThreshold.kind
             reset = str(own["reset"]) if is_lif else "subtract"
-            spec = LayerSpec(neuron=kind, threshold=float(own["threshold"]), reset=reset)
-            neuron = spec.make_neuron(
+            neuron = LayerSpec(neuron=kind, reset=reset).make_neuron(
                 own["leak"] if is_lif else 0.0, own["own_weight"] if is_recurrent else 0.0
             )
+            neuron = replace(neuron, threshold=float(own["threshold"]))  # which the neuron itself checks
             window = _window(own["window"]) if "window" in own else None
             layers.append(Layer(own["weights"], neuron, own.get("bias"), own.get("recurrent"), window))
         except KeyError as error:
