@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from small_problem_files import DATA, data_with, from_arrays
 
+import convexsnn
+import convexsnn.distinct as distinct_module
 import convexsnn.problem.data as data_module
 from convexsnn.distinct import distinct_rows, distinct_samples
 from convexsnn.errors import ProblemFileError, ShapeError
-from convexsnn.problem import AdmmSpec, Data, Problem, SolverSpec
+from convexsnn.problem import AdmmSpec, Data, Problem, SolverSpec, load_problem
 from convexsnn.problem.problem import SETTINGS
 
 LARGE = (1000, 50, 125)  # 50 MB in double precision
@@ -141,3 +143,22 @@ def test_distinct_samples_once_and_for_all():
     for supervise in ("last", "all"):
         once, again = distinct_rows(inputs, supervise), distinct_rows(distinct, supervise)
         assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
+
+
+@pytest.mark.parametrize("source", ["gaussian", "exact", "column_generation"])
+def test_a_whole_road_works_out_the_distinct_samples_once(monkeypatch, tmp_path, source):
+    problem = load_problem("exact-duplicates-softmax").with_settings(dictionary={"source": source})
+    n, steps, d = problem.inputs.shape
+    seen, unique_rows = [], distinct_module.unique_rows
+
+    def counted(table):
+        seen.append(table.shape)
+        return unique_rows(table)
+
+    monkeypatch.setattr(distinct_module, "unique_rows", counted)
+    result = convexsnn.train(problem)
+    result.save(tmp_path / "run")
+    assert len(problem.distinct.samples) < n
+    assert seen == [(n, steps * d)]
+    convexsnn.verify_folder(tmp_path / "run", exact=True)  # reads the data again
+    assert seen == [(n, steps * d)] * 2
