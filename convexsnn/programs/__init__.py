@@ -1,40 +1,8 @@
-"""Explicit convex programs; nothing here knows what a neuron is."""
+"""Explicit convex programs; nothing here knows what a neuron is.
 
-from convexsnn.programs.cone_form import ConeForm
-from convexsnn.programs.l1 import L1Program
-from convexsnn.programs.layout import FORMS, Layout, Place
-from convexsnn.programs.loss import Loss
-from convexsnn.programs.losses import LOSSES, get_loss, register_loss
-from convexsnn.programs.penalties import L1, PENALTIES, Group, Penalty, get_penalty, register_penalty
-from convexsnn.programs.point import Certificate, Point, relative_gap
-from convexsnn.programs.presolve import Presolved
-from convexsnn.programs.program import Block, Program
-from convexsnn.programs.qp_form import QPForm
+Names are loaded when they are first used: a problem file needs the losses alone, not scipy's solvers.
+"""
 
-AnyProgram = L1Program | Block  # what a solver may be given
+import lazy_loader
 
-__all__ = [
-    "FORMS",
-    "L1",
-    "LOSSES",
-    "PENALTIES",
-    "AnyProgram",
-    "Block",
-    "Certificate",
-    "ConeForm",
-    "Group",
-    "L1Program",
-    "Layout",
-    "Loss",
-    "Penalty",
-    "Place",
-    "Point",
-    "Presolved",
-    "Program",
-    "QPForm",
-    "get_loss",
-    "get_penalty",
-    "register_loss",
-    "register_penalty",
-    "relative_gap",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

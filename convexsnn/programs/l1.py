@@ -29,7 +29,7 @@ from convexsnn.programs.losses import get_loss
 from convexsnn.programs.mps import write_model
 from convexsnn.programs.penalties import L1, Penalty
 from convexsnn.programs.point import Certificate, Point, relative_gap
-from convexsnn.programs.program import Program
+from convexsnn.programs.program import Block, Program
 from convexsnn.programs.qp_form import QPForm, qp_form
 from convexsnn.programs.rows import Kinks
 
@@ -303,3 +303,6 @@ class L1Program(Program):
     def to_mps(self, path: str | os.PathLike[str]) -> None:
         """Write the QP form to `path`, .mps or .lp; UnsupportedError as `to_qp`."""
         write_model(self.to_qp(), path)
+
+
+AnyProgram = L1Program | Block  # what a solver may be given
