@@ -1,0 +1,107 @@
+"""Directives whose content the package itself says at build time: tables, command output, marked parts of a file."""
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from docutils import nodes
+from docutils.parsers.rst import Directive, directives
+from sphinx.util.docutils import SphinxDirective
+
+ROOT = Path(__file__).parents[2]
+
+
+def _markdown(directive, text):
+    """Parse Markdown in a page."""
+    node = nodes.container()
+    directive.state.nested_parse(text.splitlines(), directive.content_offset, node)
+    return node.children
+
+
+class KeysTable(SphinxDirective):
+    """The table of all keys of a problem file."""
+
+    def run(self):
+        from convexsnn.report.keys_table import schema_table
+
+        return _markdown(self, schema_table())
+
+
+class SolversTable(SphinxDirective):
+    """The table of solvers, by loss."""
+
+    def run(self):
+        from convexsnn.report.solver_table import solver_table
+
+        return _markdown(self, solver_table())
+
+
+class Names(SphinxDirective):
+    """Documentation of public names, at their place in `convexsnn`."""
+
+    has_content = True
+
+    def run(self):
+        import inspect
+
+        import convexsnn
+
+        lines = []
+        for name in " ".join(self.content).split():
+            value = getattr(convexsnn, name)
+            kind = "autoclass" if inspect.isclass(value) else "autofunction"
+            lines += ["```{eval-rst}", f".. {kind}:: {value.__module__}.{value.__qualname__}", "   :noindex:", "```", ""]
+        return _markdown(self, "\n".join(lines))
+
+
+class Marked(SphinxDirective):
+    """The lines of a file between `# [name]` and `# [/name]`."""
+
+    required_arguments = 2
+
+    def run(self):
+        file, name = self.arguments
+        text = (ROOT / file).read_text(encoding="utf-8")
+        self.env.note_dependency(str(ROOT / file))
+        (part,) = re.findall(rf"^# \[{name}\]\n(.*?)^# \[/{name}\]", text, flags=re.S | re.M)
+        block = nodes.literal_block(part.strip(), part.strip())
+        block["language"] = "python"
+        return [block]
+
+
+class Output(Directive):
+    """A command line and what it prints, run at build time in an empty folder."""
+
+    has_content = True
+    option_spec = {"lines": directives.nonnegative_int}
+
+    def run(self):
+        shown = []
+        with tempfile.TemporaryDirectory() as folder:
+            for line in self.content:
+                words = line.split()
+                done = subprocess.run(
+                    [sys.executable, "-m", *words], capture_output=True, text=True, cwd=folder, check=False,
+                    env={**__import__("os").environ, "COLUMNS": "100", "NO_COLOR": "1"},
+                )  # fmt: skip
+                if done.returncode:
+                    raise self.error(f"{line}: {done.stderr}")
+                printed = done.stdout.rstrip().splitlines()
+                most = self.options.get("lines", len(printed))
+                shown += [f"$ {line}", *printed[:most], *(["…"] if most < len(printed) else [])]
+        text = "\n".join(shown)
+        block = nodes.literal_block(text, text)
+        block["language"] = "text"
+        return [block]
+
+
+def setup(app):
+    """Register the directives with Sphinx."""
+    for name, directive in (
+        ("keys-table", KeysTable), ("solvers-table", SolversTable), ("names", Names), ("marked", Marked),
+        ("output", Output),
+    ):  # fmt: skip
+        app.add_directive(name, directive)
+    return {"parallel_read_safe": True}

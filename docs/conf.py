@@ -1,0 +1,121 @@
+"""How the documentation is built: sphinx-build -W --keep-going docs docs/_build/html. It needs no network."""
+
+import importlib
+import pkgutil
+import re
+import shutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+sys.path.insert(0, str(HERE / "_ext"))
+
+import convexsnn  # noqa: E402
+
+project = "convexsnn"
+author = "The convexsnn developers"
+copyright = author  # noqa: A001
+version = release = convexsnn.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_click",
+    "sphinx_copybutton",
+    "from_the_code",
+]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # .ci/run executes the notebooks, and the pages show that output
+nb_render_markdown_format = "myst"
+exclude_patterns = ["_build", "_ext", "**.ipynb_checkpoints"]
+autodoc_typehints = "none"  # shapes and units are in the docstrings
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_mock_imports = ["triton"]
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+autosummary_generate = False
+copybutton_prompt_text = r"\$ |>>> "
+copybutton_prompt_is_regexp = True
+suppress_warnings = ["myst.header", "config.cache"]
+
+html_theme = "furo"
+html_title = f"convexsnn {release}"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
+html_show_sourcelink = False
+
+
+def _executed_notebooks():
+    """Take the notebooks as .ci/run has executed them, else as they are."""
+    target, executed = HERE / "notebooks", ROOT / "build" / "notebooks"
+    target.mkdir(exist_ok=True)
+    for source in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        run = executed / source.name
+        shutil.copyfile(run if run.exists() else source, target / source.name)
+
+
+def _reference_pages():
+    """Write a page for every folder of the package, with all its modules: found by walking, not listed."""
+    target = HERE / "reference"
+    target.mkdir(exist_ok=True)
+    for page in target.glob("*.md"):
+        page.unlink()
+    sections = {}
+    for module in pkgutil.walk_packages(convexsnn.__path__, "convexsnn."):
+        if not module.ispkg and not module.name.endswith("__main__"):
+            section = module.name.split(".")[1] if module.name.count(".") > 1 else "package"
+            sections.setdefault(section, []).append(module.name)
+    for section, names in sorted(sections.items()):
+        title = "Modules of the package itself" if section == "package" else f"convexsnn.{section}"
+        lines = [f"# {title}", ""]
+        if section != "package":
+            doc = (importlib.import_module(f"convexsnn.{section}").__doc__ or "").strip()
+            lines += [doc, ""]
+        for name in names:
+            lines += [f"## {name}", "", "```{eval-rst}", f".. automodule:: {name}", "```", ""]
+        (target / f"{section}.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+_executed_notebooks()
+_reference_pages()
+
+FORMULA = re.compile(r"^( {4,})(?=\S)")
+
+
+def _docstring(app, what, name, obj, options, lines):
+    """Show docstrings as they are meant: formulas and tables that are indented are literal blocks.
+
+    Docstrings write symbols such as ``|x|``, ``a*b`` and ``w_`` in formulas; reST would take them for markup.
+    """
+    section = False
+    for k, line in enumerate(lines):
+        section = section or line.startswith((":param", ":raises", ":returns", ":rtype", ":ivar"))
+        lines[k] = re.sub(r"(?<![`\w])\|(?=\S)", r"\\|", line) if "`" not in line else line
+        lines[k] = re.sub(r"(?<=[\wᵀ)])_(?=[\s,.;:)]|$)", r"\\_", lines[k])
+        lines[k] = re.sub(r"(?<![*\w])\*(?=\S)(?!\*)", r"\\*", lines[k]) if "`" not in line else lines[k]
+    # a line that is indented below a paragraph is a formula: give it the mark of a literal block
+    shown, inside = [], False
+    for k, line in enumerate(lines):
+        before = lines[k - 1] if k else ""
+        indented = line.startswith("    ") and not line.lstrip().startswith(("-", "*"))
+        if indented and not inside and not before.strip() and not before.startswith(" ") and not section:
+            last = next((x for x in reversed(shown) if x.strip()), "")
+            if not last.rstrip().endswith("::") and not last.startswith(" "):
+                shown += ["::", ""]
+            inside = True
+        if line.strip() and not line.startswith("    "):
+            inside = False
+        shown.append(line)
+    lines[:] = shown
+
+
+def setup(app):
+    """Register what is above with Sphinx."""
+    app.connect("autodoc-process-docstring", _docstring, priority=900)
