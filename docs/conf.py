@@ -24,7 +24,6 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
-    "sphinx_click",
     "sphinx_copybutton",
     "from_the_code",
 ]
@@ -43,7 +42,8 @@ napoleon_use_ivar = True
 autosummary_generate = False
 copybutton_prompt_text = r"\$ |>>> "
 copybutton_prompt_is_regexp = True
-suppress_warnings = ["myst.header", "config.cache"]
+# symbols such as g and h stand in many classes: their mentions are no links
+suppress_warnings = ["myst.header", "ref.python"]
 
 html_theme = "furo"
 html_title = f"convexsnn {release}"
@@ -104,6 +104,9 @@ def _docstring(app, what, name, obj, options, lines):
     shown, inside = [], False
     for k, line in enumerate(lines):
         before = lines[k - 1] if k else ""
+        table = line.startswith(("|", "\\|"))  # rows of a table, which reST would take for lines of a poem
+        if table:
+            lines[k] = line = "    " + line.removeprefix("\\")
         indented = line.startswith("    ") and not line.lstrip().startswith(("-", "*"))
         if indented and not inside and not before.strip() and not before.startswith(" ") and not section:
             last = next((x for x in reversed(shown) if x.strip()), "")

@@ -1,13 +1,16 @@
 """Networks on disk: one ``.npz`` of plain arrays.
 
-layer1_neuron                   text, as in a problem file
-layer1_weights (m, d), layer1_bias (m,), layer1_recurrent (m, m)      the last two where the layer has them
-layer1_threshold () and the other parameters that the neuron declares: () or text if shared, else () or (m,)
-layer1_window (6,)              channels, height, width, pool, kernel or 0, stride; where it has one: then
-                                weights are (filters, patch), bias (filters,)
-layer2_… and so on
-output_weights (m, C), readout, supervise                      absent in a file of hidden layers alone
-readout_leak ()                                                0.9 if absent
+    layer1_neuron                  text, as in a problem file
+    layer1_weights (m, d)
+    layer1_bias (m,)               where the layer has one
+    layer1_recurrent (m, m)        where the layer has one
+    layer1_threshold ()            and the other parameters that the neuron declares: a number or text if
+                                   shared by the layer, else a number or (m,)
+    layer1_window (6,)             channels, height, width, pool, kernel or 0, stride, where the layer has one;
+                                   weights are then (filters, patch), bias (filters,)
+    layer2_…                       and so on
+    output_weights (m, C), readout, supervise      absent in a file of hidden layers alone
+    readout_leak ()                0.9 if absent
 """
 
 from __future__ import annotations

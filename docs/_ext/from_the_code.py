@@ -1,5 +1,6 @@
 """Directives whose content the package itself says at build time: tables, command output, marked parts of a file."""
 
+import os
 import re
 import subprocess
 import sys
@@ -36,6 +37,21 @@ class SolversTable(SphinxDirective):
         from convexsnn.report.solver_table import solver_table
 
         return _markdown(self, solver_table())
+
+
+class Commands(SphinxDirective):
+    """Every command with its arguments and options, as its help says them."""
+
+    def run(self):
+        done = subprocess.run(
+            [sys.executable, "-m", "typer", "convexsnn.cli", "utils", "docs", "--name", "convexsnn"],
+            capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"},
+        )  # fmt: skip
+        if done.returncode:
+            raise self.error(done.stderr)
+        _, _, commands = done.stdout.partition("\n## ")  # the page has a title of its own
+        text = re.sub(r"^# ", "## ", "## " + commands, flags=re.M)
+        return _markdown(self, text)
 
 
 class Names(SphinxDirective):
@@ -84,7 +100,7 @@ class Output(Directive):
                 words = line.split()
                 done = subprocess.run(
                     [sys.executable, "-m", *words], capture_output=True, text=True, cwd=folder, check=False,
-                    env={**__import__("os").environ, "COLUMNS": "100", "NO_COLOR": "1"},
+                    env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"},
                 )  # fmt: skip
                 if done.returncode:
                     raise self.error(f"{line}: {done.stderr}")
@@ -100,7 +116,7 @@ class Output(Directive):
 def setup(app):
     """Register the directives with Sphinx."""
     for name, directive in (
-        ("keys-table", KeysTable), ("solvers-table", SolversTable), ("names", Names), ("marked", Marked),
+        ("keys-table", KeysTable), ("solvers-table", SolversTable), ("commands", Commands), ("names", Names), ("marked", Marked),
         ("output", Output),
     ):  # fmt: skip
         app.add_directive(name, directive)
