@@ -66,7 +66,7 @@ class Neuron(ABC):
     @classmethod
     def parameters(cls, *of: str) -> tuple[Parameter, ...]:
         """Return the declared parameters, all or those that are SHARED, GRID or TRAINED."""
-        return tuple(p for p in parameters_of(cls) if not of or p.of in of)
+        return parameters_of(cls, *of)
 
     @property
     @abstractmethod
@@ -191,7 +191,7 @@ class Neuron(ABC):
                 raise ShapeError(
                     f"{declared.name}: affine_rows is for one unit, got {len(value)} values; use unit(j)"
                 )
-        g = np.array(inputs, dtype=object if inputs.dtype == object else np.float64)
+        g = np.array(inputs, dtype=object if inputs.dtype.kind == "O" else np.float64)
         return g, np.full(spikes.shape, self.threshold, g.dtype)
 
 

@@ -107,8 +107,8 @@ class LIF(Neuron):
         removed = self._removed()
         for t in range(1, g.shape[1]):
             fired = spikes[:, t - 1]
-            kept = ~fired[:, None] if self.reset == "zero" else 1
-            g[:, t] += self.leak * g[:, t - 1] * kept
+            kept = self.leak * g[:, t - 1]
+            g[:, t] += kept * ~fired[:, None] if self.reset == "zero" else kept
             h[:, t] += self.leak * (h[:, t - 1] - self.threshold) + removed * fired
         return g, h
 

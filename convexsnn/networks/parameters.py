@@ -132,8 +132,8 @@ def parameter(symbol: str, meaning: str, default: float | str, **declared: Any) 
 
 
 @cache
-def parameters_of(cls: type) -> tuple[Parameter, ...]:
-    """Return what a neuron's class declares, in the order of its fields.
+def parameters_of(cls: type, *of: str) -> tuple[Parameter, ...]:
+    """Return what a neuron's class declares, in the order of its fields: all, or what is of some kinds.
 
     Raises
     ------
@@ -141,14 +141,14 @@ def parameters_of(cls: type) -> tuple[Parameter, ...]:
         A field without a declaration.
     """
     declared = []
-    for of in fields(cls):
-        if "parameter" not in of.metadata:
+    for written in fields(cls):
+        if "parameter" not in written.metadata:
             raise UnsupportedError(
-                f"neuron {cls.__name__}: field {of.name} is no declared parameter; "
-                f"write {of.name}: ... = parameter(symbol, meaning, default)"
+                f"neuron {cls.__name__}: field {written.name} is no declared parameter; "
+                f"write {written.name}: ... = parameter(symbol, meaning, default)"
             )
-        declared.append(replace(of.metadata["parameter"], name=of.name))
-    return tuple(declared)
+        declared.append(replace(written.metadata["parameter"], name=written.name))
+    return tuple(p for p in declared if not of or p.of in of)
 
 
 def picked(value: PerUnit, units: Any) -> PerUnit:
