@@ -30,7 +30,7 @@ extensions = [
     "from_the_code",
     "mathml",
 ]
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]  # dollars in the notebooks
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # .ci/run executes the notebooks, and the pages show that output
 nb_render_markdown_format = "myst"
@@ -102,10 +102,15 @@ def _commands_page():
 _commands_page()
 
 
-def _module_docstring(app, what, name, obj, options, lines):
-    """Keep the indentation of a module's docstring: autodoc takes it away where all lines but the first have it."""
-    if what == "module" and obj.__doc__:
+AS_WRITTEN = {}  # docstrings that napoleon would change: it takes "what it is: more" of a property for a type
+
+
+def _before_napoleon(app, what, name, obj, options, lines):
+    """Keep the indentation of a module's docstring, and the docstring of a property as it is."""
+    if what == "module" and obj.__doc__:  # autodoc removes what all lines but the first are indented by
         lines[:] = [*obj.__doc__.rstrip().splitlines(), ""]
+    if what in ("property", "attribute", "data"):
+        AS_WRITTEN[name] = list(lines)
 
 
 def _docstring(app, what, name, obj, options, lines):
@@ -113,6 +118,7 @@ def _docstring(app, what, name, obj, options, lines):
 
     Docstrings write symbols such as ``|x|``, ``a*b`` and ``w_`` in formulas; reST would take them for markup.
     """
+    lines[:] = AS_WRITTEN.pop(name, lines)
     section = False
     for k, line in enumerate(lines):
         section = section or line.startswith((":param", ":raises", ":returns", ":rtype", ":ivar"))
@@ -148,6 +154,6 @@ def _offline(app, error):
 
 def setup(app):
     """Register what is above with Sphinx."""
-    app.connect("autodoc-process-docstring", _module_docstring, priority=100)
+    app.connect("autodoc-process-docstring", _before_napoleon, priority=100)
     app.connect("autodoc-process-docstring", _docstring, priority=900)
     app.connect("build-finished", _offline)

@@ -1,4 +1,4 @@
-"""Directives whose content the package itself says at build time: tables, command output, marked parts of a file."""
+"""Directives whose content the package says at build time: tables, command output, marked parts of a file."""
 
 import os
 import re
@@ -46,7 +46,8 @@ def commands():
         capture_output=True, text=True, check=True, env={**os.environ, "NO_COLOR": "1"},
     )  # fmt: skip
     _, _, text = done.stdout.partition("\n## ")  # the page has a title of its own
-    return re.sub(r"^#+ `convexsnn (.*)`$", lambda m: f"{'##' if ' ' not in m[1] else '###'} {m[1]}", "## " + text, flags=re.M)
+    text = re.sub(r"^#+ `convexsnn (\S+)`$", r"## \1", "## " + text, flags=re.M)
+    return re.sub(r"^#+ `convexsnn (\S+ \S+)`$", r"### \1", text, flags=re.M)
 
 
 class Names(SphinxDirective):
