@@ -33,8 +33,9 @@ class Capabilities:
         Of these kinds only programs with these losses; any if not given.
     whole_weights : frozenset of str
         Losses of which it takes only sample weights that are `copies`.
-    standard_forms : bool
-        Whether it works from standard forms, and so takes any program of its kinds; else only an `L1Program`.
+    form : str, optional
+        Form from which it works, "qp", "cone" or "cvxpy": it then takes any program of its kinds that has
+        this form. If not given it works from the dictionary, and takes only an `L1Program`.
     kinked : frozenset of str, optional
         Of the losses with kinks only these; any if not given.
     penalties : frozenset of str, optional
@@ -57,7 +58,7 @@ class Capabilities:
     extra: str | None = None
     losses: frozenset[str] | None = None
     whole_weights: frozenset[str] = frozenset()
-    standard_forms: bool = False
+    form: str | None = None
     kinked: frozenset[str] | None = None
     penalties: frozenset[str] | None = None
     chooses_columns: bool = False
@@ -72,8 +73,10 @@ class Capabilities:
         described = f"{program.kind} ({program.details})"
         if program.kind not in self.programs:
             return f"takes {', '.join(sorted(self.programs))} programs, not {described}"
+        if self.form is not None and self.form not in program.forms:
+            return f"works from the {self.form} form, which {described} does not have"
         if not program.over_dictionary:
-            return None if self.standard_forms else f"takes programs over a dictionary, not {described}"
+            return None if self.form else f"takes programs over a dictionary, not {described}"
         return self._refusal_of_terms(over_dictionary(program), described)
 
     def _refusal_of_terms(self, program: L1Program, described: str) -> str | None:
@@ -81,7 +84,8 @@ class Capabilities:
         if self.losses is not None and loss.name not in self.losses:
             return f"takes the losses {', '.join(sorted(self.losses))}, not {described}"
         if self.kinked is not None and loss.kinked and loss.name not in self.kinked:
-            return f"takes of the losses with kinks {', '.join(sorted(self.kinked))}, not {described}"
+            only = f"of the losses with kinks {', '.join(sorted(self.kinked))}"
+            return f"takes {only if self.kinked else 'losses without kinks'}, not {described}"
         if self.penalties is not None and not any(getattr(penalty, wanted) for wanted in self.penalties):
             return f"takes {' and '.join(sorted(self.penalties))} penalties, not {described}"
         if loss.name in self.whole_weights and copies(program.sample_weights) is None:

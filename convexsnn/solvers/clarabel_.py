@@ -25,7 +25,7 @@ class Clarabel(Solver):
 
     name = "clarabel"
     capabilities = Capabilities(
-        programs=frozenset(GAP), gap=GAP, duals=True, warm_start=False, time_limit=True, standard_forms=True
+        programs=frozenset(GAP), gap=GAP, duals=True, warm_start=False, time_limit=True, form="cone"
     )
 
     package = "clarabel"

@@ -57,7 +57,7 @@ class Cvxpy(Solver):
         duals=True,
         warm_start=False,
         time_limit=True,
-        standard_forms=True,
+        form="cvxpy",
     )
     package = "cvxpy"
     methods = None  # the solvers that cvxpy has

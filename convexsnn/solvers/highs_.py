@@ -35,7 +35,7 @@ class Highs(Solver):
         duals=True,
         warm_start=True,
         time_limit=True,
-        standard_forms=True,
+        form="qp",
     )
     package = "highspy"
     methods = ("simplex", "ipm", "pdlp")

@@ -34,7 +34,7 @@ class Osqp(Solver):
         duals=True,
         warm_start=True,
         time_limit=True,
-        standard_forms=True,
+        form="qp",
     )
 
     package = "osqp"

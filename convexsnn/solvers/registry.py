@@ -43,6 +43,8 @@ def register_solver(solver: type[Solver]) -> type[Solver]:
     if not (isinstance(solver, type) and issubclass(solver, Solver)):
         raise ShapeError(f"solver: expected a subclass of Solver, got {solver!r}")
     solver.check_complete()
+    for kind in sorted(set(solver.capabilities.programs) - set(solver.capabilities.gap)):
+        raise UnsupportedError(f"solver {solver.name}: its capabilities state no gap for {kind} programs")
     if solver.name == "auto" or ":" in solver.name:
         raise ShapeError(
             f"solver: name {solver.name!r}; auto is taken, and a colon parts a name from a method"
@@ -77,7 +79,7 @@ def get_solver(name: str) -> Solver:
     methods = SOLVERS[base].methods if base in SOLVERS else ()
     if base not in SOLVERS or (method and methods is not None and method not in methods):
         known = [*SOLVERS, *(f"{name}:{m}" for name, cls in SOLVERS.items() for m in cls.methods or ())]
-        match = get_close_matches(name, known, n=1)
+        match = get_close_matches(name, known, n=1) or [base] * (base in SOLVERS)
         hint = f"did you mean {match[0]!r}?" if match else f"known: auto, {', '.join(known)}, cvxpy:NAME"
         raise UnsupportedError(f"solver: unknown {name!r}; {hint}")
     cls = SOLVERS[base]

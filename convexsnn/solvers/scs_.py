@@ -36,7 +36,7 @@ class Scs(Solver):
         duals=True,
         warm_start=True,
         time_limit=True,
-        standard_forms=True,
+        form="cone",
     )
 
     package = "scs"
