@@ -11,7 +11,7 @@ from convexsnn.programs.presolve import Presolved
 from convexsnn.programs.program import Block, Program
 from convexsnn.programs.qp_form import QPForm
 
-AnyProgram = L1Program | Block  # what a solver may be given
+AnyProgram = L1Program | Block  # every program that a solver can take
 
 __all__ = [
     "FORMS",
