@@ -44,10 +44,10 @@ def scales(program: L1Program) -> tuple[list[str], list[str]]:
 def explained(program: L1Program, answer: str) -> str:
     """Return the explanation of a solver's answer that a program is infeasible or unbounded."""
     extreme, usual = scales(program)
-    start = f"{answer}; but W = 0 is feasible and no objective is below 0, so "
+    prefix = f"{answer}; but W = 0 is feasible and no objective is below 0, so "
     if extreme:
-        return f"{start}the numbers are out of scale: {', '.join(extreme)}"
-    return f"{start}the solver is at fault, as no scale is extreme ({', '.join(usual)}); take another solver"
+        return f"{prefix}the numbers are out of scale: {', '.join(extreme)}"
+    return f"{prefix}the solver is at fault, as no scale is extreme ({', '.join(usual)}); take another solver"
 
 
 def failure(program: L1Program, solution: Solution) -> SolverFailed:

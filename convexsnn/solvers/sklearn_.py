@@ -4,8 +4,8 @@ Lasso is coordinate descent on ‖y − X w‖² / 2n + α ‖w‖₁; sample we
 weights, but no starting point. It needs both labels: every row gets the label +1 (y x instead of x), and a
 row of zeros with the label −1, on which no weight has an effect, is added. No intercepts: the program has
 none. Deterministic: the order of LIBLINEAR's coordinates has a fixed seed. A fit cannot be interrupted.
-Friedman, Hastie & Tibshirani (2010); Yuan, Ho & Lin, "An improved GLMNET for ℓ1-regularized logistic regression"
-(2012); Pedregosa et al. (2011).
+Friedman, Hastie & Tibshirani (2010); Yuan, Ho & Lin, "An improved GLMNET for ℓ1-regularized logistic
+regression" (2012); Pedregosa et al. (2011).
 """
 
 from __future__ import annotations
