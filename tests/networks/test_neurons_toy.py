@@ -360,9 +360,9 @@ def test_floats_in_its_code_are_refused_by_exact_arithmetic():
             return g, h + 0.0
 
     layer = Layer(np.ones((1, 1)), Rounded())
-    with pytest.raises(UnsupportedError, match="^neuron rounded: step makes .* of fractions"):
+    with pytest.raises(UnsupportedError, match="^neuron rounded: step returns .* for fractions"):
         exact_spikes(layer, np.ones((1, 2, 1)))
-    with pytest.raises(UnsupportedError, match="^neuron rounded: affine_rows makes 1.0 of fractions"):
+    with pytest.raises(UnsupportedError, match="^neuron rounded: affine_rows returns 1.0 for fractions"):
         exact_rows(layer, np.ones((2, 1)), (False, False))
     assert exact_rows(Layer(np.ones((1, 1)), Toy()), np.ones((2, 1)), (False, False))[1][1] == Fraction(1)
 
