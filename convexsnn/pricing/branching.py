@@ -28,7 +28,7 @@ from convexsnn.arrays import FloatArray
 from convexsnn.pricing.decisions import Decisions
 from convexsnn.pricing.small_lp import BELOW, FAILED, OPTIMAL, RAY, TOLERANCE, maximise, refresh, start_basis
 
-DONE, PAUSED, LEAF, LOOKS, BRANCHES = 0, 1, 2, 3, 4
+DONE, PAUSED, LEAF, DECIDING, BRANCHING = 0, 1, 2, 3, 4
 RELAXED = 1e-11  # of a row's size |g|·box + |h|
 SURE = 1e-9  # of the largest size: a margin above this is not rounding
 POINTS = 16  # that a level stores
@@ -213,7 +213,7 @@ def enter(forest, levels, level):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _look(forest, levels, level):  # type: ignore[no-untyped-def]
+def _decide_events(forest, levels, level):  # type: ignore[no-untyped-def]
     """Decide all events that have one outcome in the level's cell.
 
     Returns 0 if no pattern in it is worth more than the cutoff, −1 if rational arithmetic has to decide, else
@@ -255,10 +255,10 @@ def _look(forest, levels, level):  # type: ignore[no-untyped-def]
 def grow(forest, levels, budget):  # type: ignore[no-untyped-def]
     """Continue a search until it ends or has examined `budget` more levels.
 
-    Returns DONE, PAUSED, LEAF if the present level is a leaf, or LOOKS or BRANCHES. After LOOKS or BRANCHES
-    the caller has to decide whether the level below, whose program was solved last, is empty. If it is, the
-    caller calls `decide` after LOOKS, and does nothing after BRANCHES. If it is not, the caller sets
-    `levels.possible` after LOOKS, and calls `enter` after BRANCHES.
+    Returns DONE, PAUSED, LEAF if the present level is a leaf, or DECIDING or BRANCHING. After DECIDING or
+    BRANCHING the caller has to decide whether the level below, whose program was solved last, is empty. If it
+    is, the caller calls `decide` after DECIDING, and does nothing after BRANCHING. If it is not, the caller
+    sets `levels.possible` after DECIDING, and calls `enter` after BRANCHING.
     """
     stop = levels.state[2] + budget
     while levels.state[0] >= 0:
@@ -266,9 +266,9 @@ def grow(forest, levels, budget):  # type: ignore[no-untyped-def]
         if levels.stage[level] == 0:
             if levels.state[2] >= stop:
                 return PAUSED
-            more = _look(forest, levels, level)
+            more = _decide_events(forest, levels, level)
             if more < 0:
-                return LOOKS
+                return DECIDING
             levels.state[2] += 1
             levels.stage[level] = 1 if more else 3
             if more and levels.sample[level] < 0:
@@ -288,7 +288,7 @@ def grow(forest, levels, budget):  # type: ignore[no-untyped-def]
         _add_row(forest, levels, level, sample, fires)
         child = _solve(forest, levels, level)
         if child < 0:
-            return BRANCHES
+            return BRANCHING
         if child > 0:
             enter(forest, levels, level)
     return DONE

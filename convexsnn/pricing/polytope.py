@@ -164,11 +164,11 @@ def cut(V, tight, count, slack, tolerance, row, W, tight_W):  # type: ignore[no-
 def free_row(tight, count, first):  # type: ignore[no-untyped-def]
     """Return the first row number >= `first` that is tight at no vertex, −1 if there is none."""
     for word in range(first // 64, tight.shape[1]):
-        used = NONE
+        union = NONE
         for k in range(count):
-            used |= tight[k, word]
+            union |= tight[k, word]
         for bit in range(64):
-            if 64 * word + bit >= first and not (used >> np.uint64(bit)) & ONE:
+            if 64 * word + bit >= first and not (union >> np.uint64(bit)) & ONE:
                 return 64 * word + bit
     return -1
 

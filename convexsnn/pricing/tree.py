@@ -15,10 +15,10 @@ import numpy as np
 
 from convexsnn.arrays import FloatArray, IntArray
 from convexsnn.pricing.branching import (
-    BRANCHES,
+    BRANCHING,
+    DECIDING,
     DONE,
     LEAF,
-    LOOKS,
     SURE,
     Forest,
     Levels,
@@ -107,12 +107,12 @@ class TreeOracle(BranchAndBound):
             level = int(levels.state[0])
             if state == LEAF:
                 self._leaf(search, levels.node[level])
-            elif state in (LOOKS, BRANCHES):
+            elif state in (DECIDING, BRANCHING):
                 sample, node, fires = (int(v) for v in levels.event[level])
                 empty = self._empty(search)
-                if state == LOOKS and empty:
+                if state == DECIDING and empty:
                     decide(forest, levels, level, sample, not fires)
-                elif state == LOOKS:
+                elif state == DECIDING:
                     levels.possible[level, sample] = node
                 elif not empty:
                     enter(forest, levels, level)

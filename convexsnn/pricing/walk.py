@@ -92,7 +92,7 @@ def _decide(nodes, reads, prices, high, low, sample, fires):  # type: ignore[no-
 
 
 @njit(cache=True, nogil=True)
-def _look(trees, stack, level, room, walk_only):  # type: ignore[no-untyped-def]
+def _decide_events(trees, stack, level, room, walk_only):  # type: ignore[no-untyped-def]
     """Decide all events that have one outcome in the level's polytope.
 
     Returns whether it can hold a pattern worth more than the cutoff. Moves `stack.place` on to the first
@@ -227,7 +227,7 @@ def walk(trees, stack, leaves, budget, walk_only, best_only):  # type: ignore[no
             if stack.nodes[0] >= stop or cells == len(leaves.node):
                 return PAUSED, cells
             stack.nodes[0] += 1
-            if not _look(trees, stack, level, slacks, walk_only):
+            if not _decide_events(trees, stack, level, slacks, walk_only):
                 stack.top[0] -= 1
                 continue
             if stack.place[level] == len(trees.order):
