@@ -16,11 +16,11 @@ from convexsnn.problem import Problem
 from convexsnn.threads import (
     OPENMP,
     VARIABLE,
-    asked_threads,
     available,
     in_parts,
     on_threads,
     parts_of,
+    thread_limit,
     threads,
     use_threads,
 )
@@ -36,11 +36,11 @@ def nothing_set(monkeypatch):
 
 
 def test_the_first_that_is_set_decides(monkeypatch):
-    assert threads() == available() >= 1 and asked_threads() is None
+    assert threads() == available() >= 1 and thread_limit() is None
     monkeypatch.setenv(OPENMP, "7,2")
-    assert threads() == 7 and asked_threads() is None
+    assert threads() == 7 and thread_limit() is None
     monkeypatch.setenv(VARIABLE, "5")
-    assert threads() == 5 == asked_threads()
+    assert threads() == 5 == thread_limit()
     with use_threads(3):
         assert threads() == 3
         with use_threads(2):

@@ -36,7 +36,7 @@ from convexsnn.networks import (
 )
 from convexsnn.networks.files import KEYS
 from convexsnn.networks.neuron import LAYER_KEYS, joined
-from convexsnn.networks.parameters import TAKEN
+from convexsnn.networks.parameters import RESERVED
 from convexsnn.pricing.decisions import unit_decisions
 from convexsnn.pricing.rational import exact_rows, exact_spikes
 from convexsnn.problem import Problem, load_problem
@@ -226,7 +226,7 @@ def test_keys_of_its_layers_are_checked(layer, told):
 def test_settings_that_it_does_not_have():
     with pytest.raises(ShapeError, match="^speed: unknown parameter of neuron 'toy'; known: decay, keep"):
         LayerSpec(neuron="toy", parameters={"speed": 1.0})
-    with pytest.raises(ShapeError, match="^decay: a grid of 2 values, choose one of them for each unit"):
+    with pytest.raises(ShapeError, match="^decay: the grid has 2 values; choose one of them for each unit"):
         LayerSpec(neuron="toy", parameters={"decay": (0.5, 0.25)}).make_neuron()
     with pytest.raises(ShapeError, match="^decay: expected one for all units of a convolution"):
         LayerSpec(neuron="toy", parameters={"decay": (0.5, 0.25)}, kernel=2, shape=(1, 3, 3))
@@ -360,9 +360,9 @@ def test_floats_in_its_code_are_refused_by_exact_arithmetic():
             return g, h + 0.0
 
     layer = Layer(np.ones((1, 1)), Rounded())
-    with pytest.raises(UnsupportedError, match="^neuron rounded: step makes .* of fractions"):
+    with pytest.raises(UnsupportedError, match="^neuron rounded: step returns .* for fractions"):
         exact_spikes(layer, np.ones((1, 2, 1)))
-    with pytest.raises(UnsupportedError, match="^neuron rounded: affine_rows makes 1.0 of fractions"):
+    with pytest.raises(UnsupportedError, match="^neuron rounded: affine_rows returns 1.0 for fractions"):
         exact_rows(layer, np.ones((2, 1)), (False, False))
     assert exact_rows(Layer(np.ones((1, 1)), Toy()), np.ones((2, 1)), (False, False))[1][1] == Fraction(1)
 
@@ -396,7 +396,7 @@ def with_field(name, declared, kind="half"):
         (lambda: type("Half", (Toy,), {"kind": "lif"}), "neuron Half: kind 'lif' is taken by LIF"),
         (lambda: type("Half", (Toy,), {"kind": "half", "speed": parameter("v", "speed", 1.0)}),
          "neuron Half: needs @dataclass(frozen=True, eq=False) below @register_neuron"),
-        (lambda: with_field("speed", 1.0), "neuron Half: field speed is no declared parameter"),
+        (lambda: with_field("speed", 1.0), "neuron Half: field speed is not a declared parameter"),
         (lambda: with_field("bias", parameter("b", "constant", 1.0)),
          "neuron Half: parameter bias has the name of a key that every layer has"),
         (lambda: with_field("leak", parameter("β", "leak", 0.9)),
@@ -404,7 +404,7 @@ def with_field(name, declared, kind="half"):
         (lambda: with_field("reset", parameter("", "reset", "hard", choices=("hard", "soft"))),
          "neuron Half: parameter reset is a key of every layer; declare it shared, with the default 'subt"),
         (lambda: with_field("speed", parameter("v", "speed", "fast")),
-         "neuron Half: parameter speed: a word is shared by the layer and needs choices"),
+         "neuron Half: parameter speed: a parameter that is a word must be shared and needs choices"),
         (lambda: with_field("speed", parameter("v", "speed", 2.0, most=1)),
          "neuron Half: parameter speed: its default is refused: speed: expected a number <= 1, got 2.0"),
         (lambda: with_field("speed", parameter("v", "speed", 2.0, of="drawn")),
@@ -420,6 +420,6 @@ def test_declarations_that_cannot_be_registered(make, told):
 
 def test_no_parameter_can_take_the_name_of_another_key():
     fields = set(LayerSpec.__dataclass_fields__)
-    assert fields - set(LAYER_KEYS) <= TAKEN and KEYS <= TAKEN
+    assert fields - set(LAYER_KEYS) <= RESERVED and KEYS <= RESERVED
     declared = {p.name for kind in NEURONS.values() for p in kind.parameters(SHARED, GRID, TRAINED)}
-    assert not declared & TAKEN
+    assert not declared & RESERVED

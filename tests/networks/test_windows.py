@@ -146,7 +146,7 @@ def test_a_convolution_is_the_dense_layer_of_its_matrix(name, neuron, bias, recu
 
 @pytest.mark.parametrize("at_a_time", [1, 100, 2**21])
 def test_drive_is_the_same_however_many_rows_it_takes_at_a_time(monkeypatch, at_a_time):
-    monkeypatch.setattr(layers_module, "GATHERED", at_a_time)
+    monkeypatch.setattr(layers_module, "BLOCK_NUMBERS", at_a_time)
     looking, dense = twins(WINDOWS["stride"], LIF(), True, False)
     signal = dyadic(9, 23, looking.inputs)
     assert np.array_equal(looking.drive(signal), dense.drive(signal))
@@ -203,7 +203,7 @@ def test_shapes_go_up_layer_by_layer():
         ((LayerSpec(pool=10, shape=(2, 9, 9)),), "network.layers[1].pool: expected a whole number in 1..9"),
         (
             (DEEP.layers[0], replace(DEEP.layers[1], shape=(3, 49, 1))),
-            "network.layers[2].shape: expected [3, 7, 7], that of the layer below, got [3, 49, 1]",
+            "network.layers[2].shape: expected [3, 7, 7], the shape of the layer below, got [3, 49, 1]",
         ),
         ((DEEP.layers[0], LayerSpec(kernel=8)), "network.layers[2].kernel: expected a whole number in 1..7"),
     ],
@@ -295,7 +295,7 @@ def test_layers_of_an_architecture_with_windows_are_known():
     assert architecture_mismatch(DEEP, dense, 162).startswith("layer 1 has window None, the network Window(")
     fewer = NetworkSpec((replace(DEEP.layers[0], width=1), LayerSpec(width=8)))
     stack = (*stack_of(NetworkSpec((DEEP.layers[0],)), 162), Layer(np.ones((8, 147)), LIF(1.0, 0.9)))
-    told = "layer 1 has 147 units that belong together, the network a width of 49"
+    told = "layer 1 has 147 connected units, the network a width of 49"
     assert architecture_mismatch(fewer, stack, 162) == told
 
 
