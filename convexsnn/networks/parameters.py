@@ -141,13 +141,13 @@ def parameters_of(cls: type) -> tuple[Parameter, ...]:
         A field without a declaration.
     """
     declared = []
-    for of in fields(cls):
-        if "parameter" not in of.metadata:
+    for entry in fields(cls):
+        if "parameter" not in entry.metadata:
             raise UnsupportedError(
-                f"neuron {cls.__name__}: field {of.name} is not a declared parameter; "
-                f"write {of.name}: ... = parameter(symbol, meaning, default)"
+                f"neuron {cls.__name__}: field {entry.name} is not a declared parameter; "
+                f"write {entry.name}: ... = parameter(symbol, meaning, default)"
             )
-        declared.append(replace(of.metadata["parameter"], name=of.name))
+        declared.append(replace(entry.metadata["parameter"], name=entry.name))
     return tuple(declared)
 
 
