@@ -262,7 +262,7 @@ def test_units_of_a_convolution_cannot_be_taken_apart():
         layer.unit_weights,
         lambda: layer.with_unit_weights(layer.weights),
     ):
-        with pytest.raises(ShapeError, match="window: a convolution's units share their weights"):
+        with pytest.raises(ShapeError, match="window: units of a convolution share their weights"):
             work()
 
 
