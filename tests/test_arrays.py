@@ -47,7 +47,7 @@ def test_the_array_returned_is_a_copy():
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "error_text"),
     [
         ([1.0, 2.0], "expected (n, d=2), got (2,)"),
         ([[1.0, 2.0, 3.0]], "expected (n, d=2), got (1, 3)"),
@@ -61,11 +61,11 @@ def test_the_array_returned_is_a_copy():
         (np.zeros((1, 2), "M8[s]"), "datetime64"),
     ],
 )
-def test_bad_arrays_are_named(value, told):
+def test_bad_arrays_are_named(value, error_text):
     with pytest.raises(ShapeError) as caught:
         real_array("things", value, ("n", ("d", 2)))
     assert str(caught.value).startswith("things: ")
-    assert told in str(caught.value)
+    assert error_text in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore:overflow")

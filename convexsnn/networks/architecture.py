@@ -47,12 +47,12 @@ def architecture_mismatch(spec: NetworkSpec, layers: Sequence[Layer], inputs: in
 def _parameters(layer: Layer, layer_spec: LayerSpec) -> list[tuple[str, Any, Any]]:
     """Return name, value and expected value of the neuron's parameters; trained ones may have any value."""
     pairs = []
-    for declared in layer.neuron.parameters(SHARED, GRID):
-        have, want = getattr(layer.neuron, declared.name), layer_spec.setting(declared.name)
-        if declared.of == GRID:  # the first value outside the grid
+    for parameter in layer.neuron.parameters(SHARED, GRID):
+        have, want = getattr(layer.neuron, parameter.name), layer_spec.setting(parameter.name)
+        if parameter.of == GRID:  # the first value outside the grid
             outside = np.setdiff1d(have, want)
             have = float(outside[0]) if len(outside) else want
-        pairs.append((declared.name, have, want))
+        pairs.append((parameter.name, have, want))
     return pairs
 
 

@@ -40,8 +40,8 @@ def layer_arrays(layers: tuple[Layer, ...], prefix: str = "") -> dict[str, np.nd
         key = f"{prefix}layer{k}_"
         arrays[key + "neuron"] = layer.neuron.kind
         arrays[key + "weights"] = layer.weights
-        for declared in layer.neuron.parameters():
-            arrays[key + declared.name] = getattr(layer.neuron, declared.name)
+        for parameter in layer.neuron.parameters():
+            arrays[key + parameter.name] = getattr(layer.neuron, parameter.name)
         if layer.bias is not None:
             arrays[key + "bias"] = layer.bias
         if layer.recurrent is not None:
@@ -88,7 +88,7 @@ def layers_from_arrays(arrays: Mapping[str, np.ndarray], prefix: str = "") -> tu
 def _neuron(table: Mapping[str, np.ndarray]) -> Neuron:
     """Return the neuron of a layer's arrays, which must be all that it declares and no others."""
     choice("neuron", kind := str(table["neuron"]), tuple(NEURONS))
-    names = [declared.name for declared in NEURONS[kind].parameters()]
+    names = [parameter.name for parameter in NEURONS[kind].parameters()]
     if unknown := set(table) - KEYS - set(names):
         raise ProblemFileError(f"unknown {', '.join(sorted(unknown))}")
     values: dict[str, Any] = {name: table[name] for name in names}

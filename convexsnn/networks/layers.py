@@ -208,10 +208,10 @@ class Layer:
         for name, axes in (("bias", ((rows, len(weights)),)), ("recurrent", (("m", m), ("m", m)))):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, real_array(name, getattr(self, name), axes, dtype=dtype))
-        for declared in self.neuron.parameters(GRID, TRAINED):
-            value = getattr(self.neuron, declared.name)
+        for parameter in self.neuron.parameters(GRID, TRAINED):
+            value = getattr(self.neuron, parameter.name)
             if isinstance(value, np.ndarray) and value.shape != (m,):
-                raise ShapeError(f"{declared.name}: expected one value or (m={m},), got {value.shape}")
+                raise ShapeError(f"{parameter.name}: expected one value or (m={m},), got {value.shape}")
 
     @property
     def units(self) -> int:

@@ -59,7 +59,7 @@ class Readout:
         ShapeError
             The readout does not depend on spikes alone.
         """
-        choice("readout", self.name, tuple(name for name, of in READOUTS.items() if not of.of_membrane))
+        choice("readout", self.name, tuple(name for name, entry in READOUTS.items() if not entry.of_membrane))
         return self.scale(steps) * np.power(self.filter_leak(output_leak), np.arange(steps - 1, -1, -1.0))
 
     def seen(self, neuron: Neuron, membranes: FloatArray | None, spikes: BoolArray) -> BoolArray:
@@ -119,6 +119,6 @@ def readout_kernel(readout: str, steps: int, leak: float) -> FloatArray:
     ShapeError
         No such readout, or "membrane", which does not depend on spikes alone.
     """
-    filters = tuple(name for name, of in READOUTS.items() if not of.of_membrane)
+    filters = tuple(name for name, entry in READOUTS.items() if not entry.of_membrane)
     choice("readout", readout, filters)
     return READOUTS[readout].kernel(steps, leak)
