@@ -23,7 +23,7 @@ from convexsnn.arrays import IntArray
 from convexsnn.errors import SolverFailed
 from convexsnn.networks import Network
 from convexsnn.problem import Problem
-from convexsnn.tasks.split import held_out_rows
+from convexsnn.tasks.train_test import held_out_rows
 from convexsnn.training.budget import Budget
 from convexsnn.training.history import History
 from convexsnn.training.score import Score, score

@@ -22,7 +22,7 @@ from convexsnn.errors import ConvexSNNError, ShapeError, SolverFailed
 from convexsnn.fields import keys_of
 from convexsnn.gradient.checkpoint import load_checkpoint, save_checkpoint
 from convexsnn.problem.specs import GradientSpec
-from convexsnn.tasks.split import held_out_rows
+from convexsnn.tasks.train_test import held_out_rows
 from convexsnn.training.budget import Budget
 from convexsnn.training.history import History
 from convexsnn.training.score import Score
