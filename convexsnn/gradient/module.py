@@ -67,9 +67,9 @@ class LayerModule(nn.Module):
         self.bias = None if layer.bias is None else nn.Parameter(_tensor(layer.bias, dtype))
         self.recurrent = None if layer.recurrent is None else nn.Parameter(_tensor(layer.recurrent, dtype))
         form = neuron.leaky_form("training by gradients")
-        own = form.own_weight
+        weight = form.own_weight
         self.own_weight = (
-            None if own is None else nn.Parameter(_tensor(np.broadcast_to(own, layer.units), dtype))
+            None if weight is None else nn.Parameter(_tensor(np.broadcast_to(weight, layer.units), dtype))
         )
         self.reset = form.reset
         values = {"leak": 0.0 if form.leak is None else form.leak, "threshold": neuron.threshold}
