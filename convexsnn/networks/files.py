@@ -1,12 +1,14 @@
 """Networks on disk: one ``.npz`` of plain arrays.
 
+The arrays, in the order of the layers::
+
     layer1_neuron                  text, as in a problem file
     layer1_weights (m, d)
     layer1_bias (m,)               where the layer has one
     layer1_recurrent (m, m)        where the layer has one
     layer1_threshold ()            and the other parameters that the neuron declares: a number or text if
                                    shared by the layer, else a number or (m,)
-    layer1_window (6,)             channels, height, width, pool, kernel or 0, stride, where the layer has one;
+    layer1_window (6,)             channels, height, width, pool, kernel or 0, stride, where there is one;
                                    weights are then (filters, patch), bias (filters,)
     layer2_…                       and so on
     output_weights (m, C), readout, supervise      absent in a file of hidden layers alone

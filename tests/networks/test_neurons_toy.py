@@ -343,7 +343,7 @@ def test_a_form_for_the_kernels_is_not_inherited():
 def test_cascades_refuse_a_trained_parameter_by_name():
     layer = {**LAYER, "recurrent": True, "width": 2}
     given = problem([layer], dictionary={"source": "column_generation", "cascade": True})
-    with pytest.raises(UnsupportedError, match=r"^dictionary.cascade: neuron 'toy' has the trained parameter push"):
+    with pytest.raises(UnsupportedError, match="^dictionary.cascade: neuron 'toy' has the trained parameter"):
         convexsnn.train(given)
 
 
