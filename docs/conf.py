@@ -11,6 +11,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(HERE / "_ext"))
 
+from sphinx.util import logging  # noqa: E402
+
 import convexsnn  # noqa: E402
 
 project = "convexsnn"
@@ -26,12 +28,14 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "from_the_code",
+    "mathml",
 ]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # .ci/run executes the notebooks, and the pages show that output
 nb_render_markdown_format = "myst"
-exclude_patterns = ["_build", "_ext", "**.ipynb_checkpoints"]
+html_math_renderer = "mathml"
+exclude_patterns = ["_build", "_ext", "generated", "**.ipynb_checkpoints"]
 autodoc_typehints = "none"  # shapes and units are in the docstrings
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
@@ -86,7 +90,22 @@ def _reference_pages():
 _executed_notebooks()
 _reference_pages()
 
-FORMULA = re.compile(r"^( {4,})(?=\S)")
+def _commands_page():
+    """Write what the help of every command says, as typer's own generator puts it."""
+    from from_the_code import commands
+
+    target = HERE / "generated"
+    target.mkdir(exist_ok=True)
+    (target / "commands.md").write_text(commands(), encoding="utf-8")
+
+
+_commands_page()
+
+
+def _module_docstring(app, what, name, obj, options, lines):
+    """Keep the indentation of a module's docstring: autodoc takes it away where all lines but the first have it."""
+    if what == "module" and obj.__doc__:
+        lines[:] = [*obj.__doc__.rstrip().splitlines(), ""]
 
 
 def _docstring(app, what, name, obj, options, lines):
@@ -119,6 +138,16 @@ def _docstring(app, what, name, obj, options, lines):
     lines[:] = shown
 
 
+def _offline(app, error):
+    """Warn of pages that would ask the network for a script, a style, a font or a picture."""
+    outside = re.compile(r"""(?:src=|<link[^>]*href=|url\()["']?(?:https?:)?//[^"' >)]+""")
+    for file in () if error else [f for kind in ("html", "css") for f in Path(app.outdir).rglob(f"*.{kind}")]:
+        for address in outside.findall(file.read_text(encoding="utf-8")):
+            logging.getLogger(__name__).warning("%s: not offline: %s", file.relative_to(app.outdir), address)
+
+
 def setup(app):
     """Register what is above with Sphinx."""
+    app.connect("autodoc-process-docstring", _module_docstring, priority=100)
     app.connect("autodoc-process-docstring", _docstring, priority=900)
+    app.connect("build-finished", _offline)
