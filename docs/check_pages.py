@@ -1,4 +1,4 @@
-"""Opens every built page in a headless Chromium at two widths: nothing on the console, nothing wider than the screen.
+"""Opens every built page in a headless Chromium at two widths: a quiet console, nothing too wide.
 
 Run with ``python docs/check_pages.py`` after a build; ``--shots FOLDER`` also keeps pictures, light and dark.
 It needs the programs chromium and chromedriver, and speaks WebDriver with the latter.
@@ -100,8 +100,9 @@ def main():
                     shots.mkdir(parents=True, exist_ok=True)
                     feature = {"name": "prefers-color-scheme", "value": scheme}
                     browser.devtools("Emulation.setEmulatedMedia", features=[feature])
-                    picture = base64.b64decode(browser.devtools("Page.captureScreenshot", format="png")["data"])
-                    (shots / f"{page.stem}-{width}-{scheme}.png").write_bytes(picture)
+                    picture = browser.devtools("Page.captureScreenshot", format="png")["data"]
+                    file = shots / f"{page.stem}-{width}-{scheme}.png"
+                    file.write_bytes(base64.b64decode(picture))
     finally:
         browser.close()
         shutil.rmtree(folder, ignore_errors=True)

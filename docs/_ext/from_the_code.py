@@ -1,4 +1,4 @@
-"""Directives whose content the package itself says at build time: tables, command output, marked parts of a file."""
+"""Directives whose content comes from the package at build time: tables, command output, parts of files."""
 
 import os
 import re
@@ -77,7 +77,8 @@ class Names(SphinxDirective):
         for name in " ".join(self.content).split():
             value = getattr(convexsnn, name)
             kind = "autoclass" if inspect.isclass(value) else "autofunction"
-            lines += ["```{eval-rst}", f".. {kind}:: {value.__module__}.{value.__qualname__}", "   :noindex:", "```", ""]
+            target = f".. {kind}:: {value.__module__}.{value.__qualname__}"
+            lines += ["```{eval-rst}", target, "   :noindex:", "```", ""]
         return _markdown(self, "\n".join(lines))
 
 
@@ -125,8 +126,8 @@ class Output(Directive):
 def setup(app):
     """Register the directives with Sphinx."""
     for name, directive in (
-        ("keys-table", KeysTable), ("solvers-table", SolversTable), ("commands", Commands), ("names", Names), ("marked", Marked),
-        ("output", Output),
+        ("keys-table", KeysTable), ("solvers-table", SolversTable), ("commands", Commands), ("names", Names),
+        ("marked", Marked), ("output", Output),
     ):  # fmt: skip
         app.add_directive(name, directive)
     return {"parallel_read_safe": True}

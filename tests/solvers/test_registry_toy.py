@@ -313,11 +313,11 @@ def test_auto_says_when_none_of_its_solvers_takes_a_program(monkeypatch):
     monkeypatch.setitem(AUTO, "logistic", ("highs",))
     call, words = (
         lambda: convexsnn.solve(make_program("logistic")),
-        "solver auto: none of highs takes logistic",
+        "solver auto: none of highs",
     )
     assert "working_set" in refused(UnsupportedError, call, words).split("; use ")[1]
     monkeypatch.delitem(AUTO, "logistic")
-    refused(UnsupportedError, call, "no order for logistic")
+    refused(UnsupportedError, call, "solver auto: has no solvers for logistic programs")
 
 
 def test_the_table_of_solvers_has_a_row_of_it(toy):
