@@ -22,12 +22,21 @@ def _markdown(directive, text):
 
 
 class KeysTable(SphinxDirective):
-    """The table of all keys of a problem file."""
+    """The keys of a problem file: one table for each of its sections, under a heading that can be linked to."""
 
     def run(self):
         from convexsnn.report.keys_table import schema_table
 
-        return _markdown(self, schema_table())
+        head, rule, *rows = schema_table().splitlines()
+        sections = {}
+        for row in rows:
+            section, _, key = row.split("`")[1].rpartition(".")
+            whole = f"{section}.{key}" if section else key
+            sections.setdefault(section, []).append(row.replace(f"`{whole}`", f"`{key}`", 1))
+        text = []
+        for section, its_rows in sections.items():
+            text += [f"### `[{section}]`" if section else "### Before the first section", "", head, rule, *its_rows, ""]
+        return self.parse_text_to_nodes("\n".join(text), allow_section_headings=True)
 
 
 class SolversTable(SphinxDirective):
