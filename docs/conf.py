@@ -2,7 +2,6 @@
 
 import importlib
 import pkgutil
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -26,11 +25,14 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "from_the_code",
+    "mathml",
+    "plain_docstrings",
 ]
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # .ci/run executes the notebooks, and the pages show that output
 nb_render_markdown_format = "myst"
+html_math_renderer = "mathml"
 exclude_patterns = ["_build", "_ext", "**.ipynb_checkpoints"]
 autodoc_typehints = "none"  # shapes and units are in the docstrings
 autodoc_member_order = "bysource"
@@ -39,6 +41,7 @@ autodoc_mock_imports = ["triton"]
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+default_role = "code"  # a single backtick in a docstring is code
 autosummary_generate = False
 copybutton_prompt_text = r"\$ |>>> "
 copybutton_prompt_is_regexp = True
@@ -85,40 +88,3 @@ def _reference_pages():
 
 _executed_notebooks()
 _reference_pages()
-
-FORMULA = re.compile(r"^( {4,})(?=\S)")
-
-
-def _docstring(app, what, name, obj, options, lines):
-    """Show docstrings as they are meant: formulas and tables that are indented are literal blocks.
-
-    Docstrings write symbols such as ``|x|``, ``a*b`` and ``w_`` in formulas; reST would take them for markup.
-    """
-    section = False
-    for k, line in enumerate(lines):
-        section = section or line.startswith((":param", ":raises", ":returns", ":rtype", ":ivar"))
-        lines[k] = re.sub(r"(?<![`\w])\|(?=\S)", r"\\|", line) if "`" not in line else line
-        lines[k] = re.sub(r"(?<=[\wᵀ)])_(?=[\s,.;:)]|$)", r"\\_", lines[k])
-        lines[k] = re.sub(r"(?<![*\w])\*(?=\S)(?!\*)", r"\\*", lines[k]) if "`" not in line else lines[k]
-    # a line that is indented below a paragraph is a formula: give it the mark of a literal block
-    shown, inside = [], False
-    for k, line in enumerate(lines):
-        before = lines[k - 1] if k else ""
-        table = line.startswith(("|", "\\|"))  # rows of a table, which reST would take for lines of a poem
-        if table:
-            lines[k] = line = "    " + line.removeprefix("\\")
-        indented = line.startswith("    ") and not line.lstrip().startswith(("-", "*"))
-        if indented and not inside and not before.strip() and not before.startswith(" ") and not section:
-            last = next((x for x in reversed(shown) if x.strip()), "")
-            if not last.rstrip().endswith("::") and not last.startswith(" "):
-                shown += ["::", ""]
-            inside = True
-        if line.strip() and not line.startswith("    "):
-            inside = False
-        shown.append(line)
-    lines[:] = shown
-
-
-def setup(app):
-    """Register what is above with Sphinx."""
-    app.connect("autodoc-process-docstring", _docstring, priority=900)
