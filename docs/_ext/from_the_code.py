@@ -22,7 +22,7 @@ def _markdown(directive, text):
 
 
 class KeysTable(SphinxDirective):
-    """The keys of a problem file: one table for each of its sections, under a heading that can be linked to."""
+    """The keys of a problem file: one table and one heading for each section."""
 
     def run(self):
         from convexsnn.report.keys_table import schema_table
@@ -35,7 +35,8 @@ class KeysTable(SphinxDirective):
             sections.setdefault(section, []).append(row.replace(f"`{whole}`", f"`{key}`", 1))
         text = []
         for section, its_rows in sections.items():
-            text += [f"### `[{section}]`" if section else "### Before the first section", "", head, rule, *its_rows, ""]
+            title = f"`[{section}]`" if section else "Before the first section"
+            text += [f"### {title}", "", head, rule, *its_rows, ""]
         return self.parse_text_to_nodes("\n".join(text), allow_section_headings=True)
 
 

@@ -57,7 +57,8 @@ def restructured(lines: list[str]) -> list[str]:
         elif in_list:
             result += [*inline("\n".join(block)).split("\n"), ""]
         elif _indent(block[0]) and not in_item:
-            if result and not result[-1]:
+            before = next((line for line in reversed(result) if line), "")
+            if not _indent(before) and not before.endswith("::"):
                 result += ["::", ""]
             result += [*block, ""]
         else:
@@ -82,6 +83,8 @@ def _paragraph(block: list[str]) -> list[str]:
 
 def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Rewrite a docstring in place, before napoleon reads its sections."""
+    if what == "module" and obj.__doc__:  # as it is written: autodoc takes indents away
+        lines[:] = obj.__doc__.splitlines()
     lines[:] = restructured(lines)
 
 
