@@ -56,7 +56,11 @@ def commands():
         capture_output=True, text=True, check=True, env={**os.environ, "NO_COLOR": "1"},
     )  # fmt: skip
     _, _, text = done.stdout.partition("\n## ")  # the page has a title of its own
-    return re.sub(r"^#+ `convexsnn (.*)`$", lambda m: f"{'##' if ' ' not in m[1] else '###'} {m[1]}", "## " + text, flags=re.M)
+
+    def heading(match):
+        return f"{'###' if ' ' in match[1] else '##'} {match[1]}"
+
+    return re.sub(r"^#+ `convexsnn (.*)`$", heading, "## " + text, flags=re.M)
 
 
 class Names(SphinxDirective):
