@@ -56,7 +56,7 @@ def prove_bounds(lowered: Lowered, claim: Claim, dual: FloatArray, exact: bool) 
 def _oracle(
     problem: Problem, samples: FloatArray, claim: Claim, name: str, group: bool, exact: bool
 ) -> Oracle:
-    """Return another oracle than the claim's; the spike trains of hidden layers are also computed differently."""
+    """Return another oracle than the claim's, on hidden spike trains computed by another method."""
     try:
         definition, trains = definition_of(problem), partial(program_trains, exact=exact)
         units = exact_units(problem.distinct, problem.network, definition, trains)

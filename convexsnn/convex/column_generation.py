@@ -86,7 +86,7 @@ class Proof:
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """The outcome: a program on the generated patterns, its solution, and a proof over all patterns, if any."""
+    """The program on the generated patterns, its solution, and a proof over all patterns, if any."""
 
     lowered: Lowered
     solution: Solution

@@ -187,7 +187,7 @@ class Convexification(Lowering):
         return Network(merged, np.concatenate(outputs), problem.network.readout, problem.network.supervise)
 
     def columns_of_units(self, lowered: Lowered, point: Point) -> IntArray:
-        """Return the column of every last unit of the reconstructed network; -1 for a unit without a column."""
+        """Return the column of every last unit of the reconstructed network; -1 for a unit without one."""
         dictionary, parts = lowered.dictionary, []
         for k, columns in _active_by_subnetwork(dictionary, point):
             _, units = _without_idle_units(dictionary.subnetworks[k].layers, dictionary.unit_of[columns])

@@ -20,7 +20,7 @@ class SampleOrigin:
     ----------
     sample, step : int
         Counted from 0; the last step where only that is supervised.
-    given : tuple of float
+    targets : tuple of float
         The targets in the problem's own coding, one per head.
     encoded : float or None
         The target value of this output in the loss; None if the row or column belongs to all outputs.
@@ -32,7 +32,7 @@ class SampleOrigin:
 
     sample: int
     step: int
-    given: tuple[float, ...]
+    targets: tuple[float, ...]
     encoded: float | None
     weight: float
     firing: int
@@ -55,7 +55,7 @@ class PatternOrigin:
     parameters : dict of str to float
         The unit's value from each grid of the architecture.
     weights : (d',) array
-        Weights of the inputs, then of bias, recurrent spikes and the neuron's own terms, if the layer has them.
+        Weights of the inputs, then, if the layer has them, of bias, recurrent spikes and neuron terms.
     """
 
     pattern: int

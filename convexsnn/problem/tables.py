@@ -115,7 +115,7 @@ def network_table(network: NetworkSpec) -> dict[str, Any]:
 
 
 def without_later_defaults(section: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop keys added after the first fingerprints if they have their defaults; so old fingerprints stay valid."""
+    """Drop later keys at their defaults, so that fingerprints from before these keys stay valid."""
     later = {name: one.default for name, one in SCHEMA[section].items() if one.later}
     return {name: value for name, value in table.items() if name not in later or value != later[name]}
 

@@ -1,4 +1,4 @@
-"""A splitting in words, every block with its sizes and numbers: what ``inspect --splitting`` prints."""
+"""Text of a splitting, with sizes and numbers of every block, as ``inspect --splitting`` prints it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from convexsnn.admm.spike_blocks import spike_blocks
 from convexsnn.admm.splitting import VARIANTS, SplitProblem, damping, weight_block
 from convexsnn.admm.state import Split
 
-SHOWN = 200  # samples whose blocks are built: the mathematics is the same for all
+SHOWN = 200  # samples whose blocks are built; the formulas are the same for all
 
 
 def _indented(text: str) -> list[str]:
