@@ -175,7 +175,8 @@ def _patterns(lowered: Lowered, explanation: Explanation) -> list[str]:
         )
         values = "".join(f", {name} {value:.6g}" for name, value in origin.parameters.items())
         lines += [
-            f"  pattern   {origin.pattern}: fires at {origin.spikes} of {rows} rows, margin {origin.margin:.3g}",
+            f"  pattern   {origin.pattern}: fires at {origin.spikes} of {rows} rows, "
+            f"margin {origin.margin:.3g}",
             f"  witness   unit {origin.unit} of subnetwork {origin.subnetwork}{below}{values}",
             f"  weights   {_weights(lowered.problem, origin)}",
         ]
