@@ -7,7 +7,7 @@ from typing import Any
 
 CLAIMS = {
     "optimal_on_dictionary": "no network over these {patterns} patterns is better by more than the gap",
-    "optimal_global": "no network of this architecture is better by more than the gap, whatever its patterns",
+    "optimal_global": "no network of this architecture is better by more than the gap, with any patterns",
     "bounded": "stopped before the tolerance {tolerance:g}; the gap below holds over all patterns",
     "limit": "stopped before the tolerance {tolerance:g}; the gap below holds",
 }

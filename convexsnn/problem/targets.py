@@ -137,6 +137,6 @@ def target_code(targets: Any, *, n: int, steps: int | None, loss: str, task: str
     if task == "regression":
         return TargetCode((Head((), 1),) * table.shape[1], loss, steps, True)
     if not rule.separable and table.shape[1] > 1:
-        raise ShapeError(f"loss: {loss} takes one label a row, got {table.shape[1]} heads")
+        raise ShapeError(f"loss: {loss} takes one label per row, got {table.shape[1]} heads")
     heads = tuple(_head("targets", column, not rule.separable, rule.low_target) for column in table.T)
     return TargetCode(heads, loss, steps, False, rule.low_target)

@@ -45,7 +45,7 @@ def splitting_text(lowered: SplitProblem) -> str:
         "",
         f"splitting: {spec.variant}; {n} samples × {steps} steps × {d} inputs, "
         f"{problem.network.readout} readout, loss {shared.loss.name}",
-        "  not convex as a whole: no lower bound, no gap; each block is exact or says what it is not",
+        "  not convex as a whole: no lower bound, no gap; each block states whether it is exact",
         f"  weights by {'full fits' if variant.full_fit else 'proximal steps'}, every iteration from "
         f"{'the true dynamics' if variant.restarts else 'where the last one ended'}, order {spec.order}",
         f"  outputs   ρ_o = {shared.output_penalty:.4g}, k = {np.array2string(shared.kernel, precision=3)}",
