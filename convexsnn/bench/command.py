@@ -146,7 +146,7 @@ def gradients(
         ),
     ] = False,
     out: Annotated[Path, typer.Option("--out", help="New folder of results.")] = Path("bench-gradients"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object only.")] = False,
     _threads: ThreadsOption = None,
 ) -> None:
     """Compare EXODUS and SLAYER with backpropagation through time, on one LIF layer."""
