@@ -1,16 +1,16 @@
-"""The number of threads that the package uses, decided in one place, and the way to share work among them.
+"""The number of threads of the package, and functions that divide work among threads.
 
-The first of these that is set decides:
+The first of these that is set determines the number:
 
     1  `use_threads(n)`, or ``--threads N`` on the command line
     2  the environment variable CONVEXSNN_THREADS
-    3  the environment variable OMP_NUM_THREADS, the limit that people set for OpenMP; its first number
-    4  as many as the process may use: its processors, less where a control group gives it less
+    3  the environment variable OMP_NUM_THREADS, the usual limit for OpenMP; its first number
+    4  the number of processors of the process, or the limit of its control group if that is smaller
 
-1 and 2 also limit the threads of BLAS and of torch. Without them those follow their own variables, such as
-OPENBLAS_NUM_THREADS. Solvers of other packages use one thread, so that their results can be repeated.
+1 and 2 also limit the threads of BLAS and of torch. Without 1 and 2, they follow their own variables, such
+as OPENBLAS_NUM_THREADS. Solvers of other packages use one thread, so that their results are repeatable.
 
-No result depends on the number: each part of the work writes entries of its own and adds nothing to others'.
+No result depends on the number of threads: each thread writes only its own entries and adds to no others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST = 4096  # a larger number is a mistake rather than a machine
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
-_asked: list[int] = []  # by `use_threads`, the last one counts
+_limits: list[int] = []  # of the `use_threads` blocks that are open; the last one counts
 
 
 def checked(name: str, value: Any) -> int:
@@ -40,7 +40,7 @@ def checked(name: str, value: Any) -> int:
     Raises
     ------
     ShapeError
-        Not a whole number from 1 to 4096, as such or as text; the message has `name`.
+        `value` is neither a whole number from 1 to 4096 nor such a number as text; the message has `name`.
     """
     try:
         number = int(value) if isinstance(value, str) else value
@@ -54,16 +54,16 @@ def checked(name: str, value: Any) -> int:
 
 @cache
 def available() -> int:
-    """Return how many threads the process may run at once."""
+    """Return the number of threads that the process can run at the same time."""
     try:
         processors = len(os.sched_getaffinity(0))
-    except AttributeError:  # systems that bind no process to processors
+    except AttributeError:  # systems that cannot bind a process to processors
         processors = os.cpu_count() or 1
     return max(1, min(processors, _quota() or processors))
 
 
 def _quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int | None:
-    """Return the processors that a control group (version 2) gives, rounded up; None without a limit."""
+    """Return the processor limit of the control group (version 2), rounded up; None without a limit."""
     try:
         most, period = file.read_text(encoding="ascii").split()[:2]
         return -(-int(most) // int(period))
@@ -71,16 +71,16 @@ def _quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int | None:
         return None
 
 
-def asked_threads() -> int | None:
-    """Return the number that was asked for of this package, by `use_threads` or CONVEXSNN_THREADS.
+def thread_limit() -> int | None:
+    """Return the number of threads set by `use_threads` or CONVEXSNN_THREADS, or None if neither is set.
 
     Raises
     ------
     ShapeError
-        The variable holds no number of threads.
+        The variable does not hold a number of threads.
     """
-    if _asked:
-        return _asked[-1]
+    if _limits:
+        return _limits[-1]
     value = os.environ.get(VARIABLE)
     return None if value is None else checked(VARIABLE, value)
 
@@ -91,12 +91,12 @@ def threads() -> int:
     Raises
     ------
     ShapeError
-        CONVEXSNN_THREADS holds no number of threads.
+        CONVEXSNN_THREADS does not hold a number of threads.
     """
-    asked = asked_threads()
-    if asked is not None:
-        return asked
-    first = os.environ.get(OPENMP, "").split(",")[0].strip()  # one number a level of nesting
+    limit = thread_limit()
+    if limit is not None:
+        return limit
+    first = os.environ.get(OPENMP, "").split(",")[0].strip()  # one number per level of nesting
     return int(first) if first.isdecimal() and 1 <= int(first) <= MOST else available()
 
 
@@ -111,23 +111,23 @@ def use_threads(count: int) -> Iterator[None]:
     """
     from threadpoolctl import threadpool_limits
 
-    _asked.append(checked("threads", count))
+    _limits.append(checked("threads", count))
     try:
-        with threadpool_limits(_asked[-1]):
+        with threadpool_limits(_limits[-1]):
             yield
     finally:
-        _asked.pop()
+        _limits.pop()
 
 
 def parts_of(size: int, entries: int, worth: int, multiple: int = 1) -> list[tuple[int, int]]:
-    """Return ranges (low, high) that share 0..size among the threads.
+    """Return ranges (low, high) that divide 0..size among the threads.
 
     Parameters
     ----------
     entries, worth : int
-        Size of the whole work, and of what pays for a thread of its own, in the same unit.
+        Amount of all work, and the amount from which another thread saves time, in the same unit.
     multiple : int
-        Every range but the last ends at a multiple of it.
+        Every range except the last ends at a multiple of this.
     """
     count = max(1, min(threads(), entries // max(worth, 1), size // multiple))
     edges = [size * k // count // multiple * multiple for k in range(count)] + [size]
@@ -135,7 +135,7 @@ def parts_of(size: int, entries: int, worth: int, multiple: int = 1) -> list[tup
 
 
 class Team:
-    """Threads for work in many small rounds: made when first needed, let go at the end of the block."""
+    """A pool of threads for many small rounds of work: starts at the first use, ends with the block."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
@@ -150,9 +150,10 @@ class Team:
     def in_parts(
         self, work: Callable[[int, int], object], size: int, entries: int, worth: int, multiple: int = 1
     ) -> None:
-        """Do `work(low, high)` for all of 0..size, in several threads where that pays.
+        """Run `work(low, high)` on ranges that cover 0..size, in several threads if that saves time.
 
-        `work` is compiled code that holds no lock, and writes to its own range. Arguments as `parts_of`.
+        `work` is compiled code that releases the interpreter lock, and writes only to its own range. The
+        other arguments are those of `parts_of`.
         """
         parts = parts_of(size, entries, worth, multiple)
         if len(parts) == 1:
@@ -160,20 +161,20 @@ class Team:
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(threads())
-        for done in [self._pool.submit(work, *part) for part in parts]:
-            done.result()
+        for future in [self._pool.submit(work, *part) for part in parts]:
+            future.result()
 
 
 def in_parts(
     work: Callable[[int, int], object], size: int, entries: int, worth: int, multiple: int = 1
 ) -> None:
-    """Do one round of a `Team`."""
+    """Run one round of work as `Team.in_parts`."""
     with Team() as team:
         team.in_parts(work, size, entries, worth, multiple)
 
 
 def on_threads(work: Callable[[Job], Answer], jobs: Sequence[Job]) -> list[Answer]:
-    """Return ``[work(job) for job in jobs]``, several at once; `work` lets other threads run."""
+    """Return ``[work(job) for job in jobs]``, several at a time; `work` releases the interpreter lock."""
     count = min(threads(), len(jobs))
     if count <= 1:
         return [work(job) for job in jobs]

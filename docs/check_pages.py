@@ -1,4 +1,4 @@
-"""Opens every built page in a headless Chromium at two widths: no message, nothing wider than the screen.
+"""Opens every built page in a headless Chromium at two widths: a quiet console, nothing too wide.
 
 Run with ``python docs/check_pages.py`` after a build; ``--shots FOLDER`` also keeps pictures, light and dark.
 It needs the programs chromium and chromedriver, and speaks WebDriver with the latter.

@@ -29,8 +29,9 @@ extensions = [
     "sphinx_copybutton",
     "from_the_code",
     "mathml",
+    "plain_docstrings",
 ]
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]  # dollars in the notebooks
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # .ci/run executes the notebooks, and the pages show that output
 nb_render_markdown_format = "myst"
@@ -43,6 +44,7 @@ autodoc_mock_imports = ["triton"]
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+default_role = "code"  # a single backtick in a docstring is code
 autosummary_generate = False
 copybutton_prompt_text = r"\$ |>>> "
 copybutton_prompt_is_regexp = True
@@ -102,48 +104,6 @@ def _commands_page():
 _commands_page()
 
 
-AS_WRITTEN = {}  # docstrings that napoleon would change: it takes "what it is: more" of a property for a type
-
-
-def _before_napoleon(app, what, name, obj, options, lines):
-    """Keep the indentation of a module's docstring, and the docstring of a property as it is."""
-    if what == "module" and obj.__doc__:  # autodoc removes what all lines but the first are indented by
-        lines[:] = [*obj.__doc__.rstrip().splitlines(), ""]
-    if what in ("property", "attribute", "data"):
-        AS_WRITTEN[name] = list(lines)
-
-
-def _docstring(app, what, name, obj, options, lines):
-    """Show docstrings as they are meant: formulas and tables that are indented are literal blocks.
-
-    Docstrings write symbols such as ``|x|``, ``a*b`` and ``w_`` in formulas; reST would take them for markup.
-    """
-    lines[:] = AS_WRITTEN.pop(name, lines)
-    section = False
-    for k, line in enumerate(lines):
-        section = section or line.startswith((":param", ":raises", ":returns", ":rtype", ":ivar"))
-        lines[k] = re.sub(r"(?<![`\w])\|(?=\S)", r"\\|", line) if "`" not in line else line
-        lines[k] = re.sub(r"(?<=[\wᵀ)])_(?=[\s,.;:)]|$)", r"\\_", lines[k])
-        lines[k] = re.sub(r"(?<![*\w])\*(?=\S)(?!\*)", r"\\*", lines[k]) if "`" not in line else lines[k]
-    # a line that is indented below a paragraph is a formula: give it the mark of a literal block
-    shown, inside = [], False
-    for k, line in enumerate(lines):
-        before = lines[k - 1] if k else ""
-        table = line.startswith(("|", "\\|"))  # rows of a table, which reST would take for lines of a poem
-        if table:
-            lines[k] = line = "    " + line.removeprefix("\\")
-        indented = line.startswith("    ") and not line.lstrip().startswith(("-", "*"))
-        if indented and not inside and not before.strip() and not before.startswith(" ") and not section:
-            last = next((x for x in reversed(shown) if x.strip()), "")
-            if not last.rstrip().endswith("::") and not last.startswith(" "):
-                shown += ["::", ""]
-            inside = True
-        if line.strip() and not line.startswith("    "):
-            inside = False
-        shown.append(line)
-    lines[:] = shown
-
-
 def _offline(app, error):
     """Warn of pages that would ask the network for a script, a style, a font or a picture."""
     outside = re.compile(r"""(?:src=|<link[^>]*href=|url\()["']?(?:https?:)?//[^"' >)]+""")
@@ -154,6 +114,4 @@ def _offline(app, error):
 
 def setup(app):
     """Register what is above with Sphinx."""
-    app.connect("autodoc-process-docstring", _before_napoleon, priority=100)
-    app.connect("autodoc-process-docstring", _docstring, priority=900)
     app.connect("build-finished", _offline)

@@ -1,14 +1,14 @@
-"""Gradient training of the same networks, in torch: a source of witnesses, and a yardstick.
+"""Gradient training of the same networks in torch: a source of witnesses, and a baseline for comparison.
 
-The only package that imports torch (extra ``torch``).
+This is the only folder that imports torch (extra ``torch``).
 """
 
 from convexsnn.errors import NotInstalled
-from convexsnn.threads import asked_threads
+from convexsnn.threads import thread_limit
 
 try:
     import torch as torch
 except ImportError as error:
     raise NotInstalled("gradient: needs torch; pip install 'convexsnn[torch]'") from error
-if (_count := asked_threads()) is not None:
+if (_count := thread_limit()) is not None:
     torch.set_num_threads(_count)

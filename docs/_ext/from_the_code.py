@@ -1,4 +1,4 @@
-"""Directives whose content the package says at build time: tables, command output, marked parts of a file."""
+"""Directives whose content comes from the package at build time: tables, command output, parts of files."""
 
 import os
 import re
@@ -22,12 +22,22 @@ def _markdown(directive, text):
 
 
 class KeysTable(SphinxDirective):
-    """The table of all keys of a problem file."""
+    """The keys of a problem file: one table and one heading for each section."""
 
     def run(self):
         from convexsnn.report.keys_table import schema_table
 
-        return _markdown(self, schema_table())
+        head, rule, *rows = schema_table().splitlines()
+        sections = {}
+        for row in rows:
+            section, _, key = row.split("`")[1].rpartition(".")
+            whole = f"{section}.{key}" if section else key
+            sections.setdefault(section, []).append(row.replace(f"`{whole}`", f"`{key}`", 1))
+        text = []
+        for section, its_rows in sections.items():
+            title = f"`[{section}]`" if section else "Before the first section"
+            text += [f"### {title}", "", head, rule, *its_rows, ""]
+        return self.parse_text_to_nodes("\n".join(text), allow_section_headings=True)
 
 
 class SolversTable(SphinxDirective):
@@ -46,8 +56,11 @@ def commands():
         capture_output=True, text=True, check=True, env={**os.environ, "NO_COLOR": "1"},
     )  # fmt: skip
     _, _, text = done.stdout.partition("\n## ")  # the page has a title of its own
-    text = re.sub(r"^#+ `convexsnn (\S+)`$", r"## \1", "## " + text, flags=re.M)
-    return re.sub(r"^#+ `convexsnn (\S+ \S+)`$", r"### \1", text, flags=re.M)
+
+    def heading(match):
+        return f"{'###' if ' ' in match[1] else '##'} {match[1]}"
+
+    return re.sub(r"^#+ `convexsnn (.*)`$", heading, "## " + text, flags=re.M)
 
 
 class Names(SphinxDirective):
