@@ -92,7 +92,7 @@ def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
 
 
 def restore(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Undo napoleon in the docstring of a property: it takes "what it is: more" for a type and its meaning."""
+    """Undo napoleon in the docstring of a property: it takes "what: more" for a type and a meaning."""
     lines[:] = AS_WRITTEN.pop(name, lines)
 
 
