@@ -37,7 +37,7 @@ class Browser:
         self.driver = subprocess.Popen(
             ["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        line = next(line for line in self.driver.stdout if "on port" in line)
+        line = next(line for line in self.driver.stdout if "successfully on port" in line)
         port = line.split("port")[1].strip(" .\n")
         self.root = f"http://127.0.0.1:{port}/session"
         options = {"args": [*FLAGS, f"--user-data-dir={folder}"]}
