@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from convexsnn.errors import ConvexSNNError
 from convexsnn.gradient.lif import lif, spike
 from convexsnn.gradient.surrogate import Surrogate
+from convexsnn.threads import environment
 
 LEAK, SPREAD, RATE = 0.9, 0.5, 0.03
 SIZES = (700, 128, 128, 35)  # of [B22] for spoken commands, all LIF
@@ -157,7 +158,7 @@ def _alone(what: str, **asked: Any) -> Row:
         It died; the message has its last line.
     """
     command = [sys.executable, "-m", "convexsnn.bench.gradient_layers", json.dumps([what, asked])]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
         raise ConvexSNNError(f"steps: {asked['steps']}, {asked['method']}: {last[0]}")

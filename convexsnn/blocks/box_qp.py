@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from convexsnn.arrays import FloatArray
-from convexsnn.threads import Team
+from convexsnn.threads import in_parts
 
 STEPS = 20_000
 WORTH = 50_000  # entries that pay for a thread
@@ -90,21 +90,20 @@ def box_qp(
     ahead, b = x.copy(), linear
     momentum: FloatArray = np.ones(n)
     moved: FloatArray = np.full(n, np.inf)
-    with Team() as team:
-        while taken < steps:
-            product = quadratic.times(ahead)
-            taken += 1
-            step = partial(_step, product, b, low, high, rate, ahead, x, momentum, moved, tolerance)
-            team.in_parts(step, len(x), x.size, WORTH)
-            left = np.flatnonzero(moved > tolerance)
-            if len(left) > 0.7 * len(x):
-                continue
-            found[open_rows] = x  # those that are done leave, once it pays to go on without them
-            if not len(left):
-                break
-            open_rows = open_rows[left]
-            x, ahead, momentum, moved, b = x[left], ahead[left], momentum[left], moved[left], b[left]
-            low, high = (table if len(table) == 1 else table[left] for table in (low, high))
-        else:
-            found[open_rows] = x
+    while taken < steps:
+        product = quadratic.times(ahead)
+        taken += 1
+        step = partial(_step, product, b, low, high, rate, ahead, x, momentum, moved, tolerance)
+        in_parts(step, len(x), x.size, WORTH)
+        left = np.flatnonzero(moved > tolerance)
+        if len(left) > 0.7 * len(x):
+            continue
+        found[open_rows] = x  # those that are done leave, once it pays to go on without them
+        if not len(left):
+            break
+        open_rows = open_rows[left]
+        x, ahead, momentum, moved, b = x[left], ahead[left], momentum[left], moved[left], b[left]
+        low, high = (table if len(table) == 1 else table[left] for table in (low, high))
+    else:
+        found[open_rows] = x
     return found, taken

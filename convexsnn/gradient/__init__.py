@@ -4,11 +4,8 @@ The only package that imports torch (extra ``torch``).
 """
 
 from convexsnn.errors import NotInstalled
-from convexsnn.threads import asked_threads
 
 try:
     import torch as torch
 except ImportError as error:
     raise NotInstalled("gradient: needs torch; pip install 'convexsnn[torch]'") from error
-if (_count := asked_threads()) is not None:
-    torch.set_num_threads(_count)

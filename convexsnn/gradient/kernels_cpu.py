@@ -20,6 +20,7 @@ from convexsnn.threads import in_parts
 
 BLOCK = 1 << 15  # neurons at a time
 WORTH = 1 << 13  # neurons that pay for a thread
+VECTORS = 64  # neurons: whole vectors of any processor
 KEPT = 1 << 29  # bytes of memory kept for the next call
 SMALL = 1 << 16  # bytes that the allocator has at hand anyway
 
@@ -161,6 +162,14 @@ def _backward(  # type: ignore[no-untyped-def]
             _back(wanted[a:b], u[a:b], slope, beta, theta, reset, through, later, d[a:b])
 
 
+def _share(work: Any, neurons: int) -> None:
+    """Do `work(start, stop)` for all neurons, on no more threads than torch uses.
+
+    Parts are whole vectors: the exponential of a vector may round otherwise than that of a number alone.
+    """
+    in_parts(work, neurons, neurons, WORTH, VECTORS, torch.get_num_threads())
+
+
 def _references(pool: list[np.ndarray], index: int) -> int:
     return sys.getrefcount(pool[index])
 
@@ -209,7 +218,7 @@ def forward(current: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> tup
     arrays = [x.detach().numpy() for x in (current, leak, threshold)]
     out, run = (membranes.numpy(), spikes.numpy()), cast(Any, _forward)
     neurons = current.shape[1]
-    in_parts(lambda a, b: run(*arrays, reset, *out, a, b), neurons, neurons, WORTH)
+    _share(lambda a, b: run(*arrays, reset, *out, a, b), neurons)
     return membranes, spikes
 
 
@@ -226,5 +235,5 @@ def backward(
     sums = [x.detach().numpy() for x in (out, by_leak, by_threshold)]
     run = cast(Any, _backward)
     neurons = grad.shape[1]
-    in_parts(lambda a, b: run(*arrays, *settings, *sums, a, b), neurons, neurons, WORTH)
+    _share(lambda a, b: run(*arrays, *settings, *sums, a, b), neurons)
     return (out, by_leak, by_threshold) if parameters else (out, None, None)

@@ -33,6 +33,7 @@ from convexsnn.pricing.decisions import Decisions
 from convexsnn.pricing.prices import AT_ONCE, BranchAndBound, Confirmed, Searched, dual_norm
 from convexsnn.pricing.rational import ExactCells
 from convexsnn.pricing.small_lp import OPTIMAL, RAY, solved
+from convexsnn.threads import stopping
 
 
 def inside(unit: Decisions, leaves: IntArray, sure: float) -> FloatArray:
@@ -115,7 +116,7 @@ class TreeOracle(BranchAndBound):
                     levels.kept[level, sample] = node
                 elif not empty:
                     enter(forest, levels, level)
-            if state == DONE or time.perf_counter() > deadline:
+            if state == DONE or stopping() or time.perf_counter() > deadline:
                 none = self.confirm(unit, np.zeros((0, decisions.dimension)))
                 candidates = none.joined(*search.candidates)
                 return Searched(candidates, search.bound, state == DONE, int(levels.state[2]))
