@@ -1,4 +1,4 @@
-"""Arrays at the border of the package: checked on the way in, never unpickled, written atomically."""
+"""Arrays that enter and leave the package: checked at entry, never unpickled, written atomically."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IntArray = npt.NDArray[np.integer[Any]]
 Axis = str | int | tuple[str, int]
 
 
-def shown_shape(axes: Sequence[Axis]) -> str:
+def shape_text(axes: Sequence[Axis]) -> str:
     """Return a pattern such as ``("n", "T", ("d", 2))`` as ``(n, T, d=2)``."""
     parts = [f"{a[0]}={a[1]}" if isinstance(a, tuple) else str(a) for a in axes]
     return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
@@ -36,11 +36,11 @@ def real_array(
     Parameters
     ----------
     name : str
-        What the caller calls this argument; every error message starts with it.
+        Name of the argument; every error message starts with it.
     axes : sequence of str, int or (str, int)
-        A string is an axis of any positive length, an int or a pair an axis of just that length.
+        A string is an axis of any positive length. An int or a pair is an axis of exactly that length.
     copy : bool
-        Whether the array must be one of its own; else it may be `value` itself.
+        Whether the result must be a copy; otherwise it may be `value` itself.
 
     Raises
     ------
@@ -53,16 +53,16 @@ def real_array(
             raise TypeError(f"dtype {raw.dtype}")
         array = raw.astype(dtype, copy=copy)
     except (TypeError, ValueError) as error:
-        raise ShapeError(f"{name}: expected real numbers {shown_shape(axes)}, got {error}") from error
+        raise ShapeError(f"{name}: expected real numbers {shape_text(axes)}, got {error}") from error
     lengths = [a[1] if isinstance(a, tuple) else a for a in axes]
     fits = array.ndim == len(axes) and all(
         isinstance(want, str) or want == have for want, have in zip(lengths, array.shape, strict=True)
     )
     if not fits:
-        raise ShapeError(f"{name}: expected {shown_shape(axes)}, got {array.shape}")
+        raise ShapeError(f"{name}: expected {shape_text(axes)}, got {array.shape}")
     if array.size == 0:
         raise ShapeError(f"{name}: empty, shape {array.shape}")
-    # one pass without an array of its own tells nearly always; a sum of finite numbers may overflow
+    # one sum without a temporary array is nearly always enough; a sum of finite numbers may overflow
     with np.errstate(over="ignore", invalid="ignore"):
         total = array.sum()
     if not np.isfinite(total) and not np.isfinite(array).all():
@@ -94,8 +94,8 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
     """Return `value` if it is a whole number in [least, most], or raise a ShapeError that names it."""
     fits = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
     if not fits or (most is not None and value > most):
-        wanted = f">= {least}" if most is None else f"in {least}..{most}"
-        raise ShapeError(f"{name}: expected a whole number {wanted}, got {value!r}")
+        limits = f">= {least}" if most is None else f"in {least}..{most}"
+        raise ShapeError(f"{name}: expected a whole number {limits}, got {value!r}")
     return int(value)
 
 
@@ -105,7 +105,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises
     ------
     ProblemFileError
-        Missing, a folder, truncated, not an ``.npz``, or holding Python objects.
+        The file is missing, a folder, truncated, not an ``.npz``, or holds Python objects.
     """
     path = Path(path)
     if path.is_dir():
@@ -113,7 +113,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     if not path.exists():
         raise ProblemFileError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):
-        raise ProblemFileError(f"{path}: damaged or no .npz file at all; expected named arrays")
+        raise ProblemFileError(f"{path}: damaged or not an .npz file; expected named arrays")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
@@ -122,13 +122,13 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise ProblemFileError(f"{path}: {reason}; expected an .npz file of plain arrays") from error
     for key, array in arrays.items():
         if not isinstance(array, np.ndarray):
-            raise ProblemFileError(f"{path}: {key!r} is no array; expected an .npz file of plain arrays")
+            raise ProblemFileError(f"{path}: {key!r} is not an array; expected an .npz file of plain arrays")
     return arrays
 
 
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write `arrays` to an ``.npz`` file that appears whole or not at all; objects are refused."""
-    with appearing(Path(path)) as made, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+    """Write `arrays` to an ``.npz`` file that appears complete or not at all; objects are refused."""
+    with appearing(Path(path)) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
@@ -136,9 +136,9 @@ def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) ->
 
 def digest(**arrays: np.ndarray) -> str:
     """Return a hash of names, types, shapes and values."""
-    made = hashlib.sha256()
+    sha = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]
-        made.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        made.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return made.hexdigest()
+        sha.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return sha.hexdigest()

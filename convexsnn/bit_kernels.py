@@ -1,8 +1,8 @@
-"""Sums over packed bits, eight rows an instruction: a byte of a column is a mask of eight numbers.
+"""Sums over packed bits, eight rows per instruction: a byte of a column is a mask of eight numbers.
 
-`column_sums` is Dᵀu, `add_columns` is D w, for columns as ``numpy.packbits`` leaves them: row 8k + i is bit
-7 − i of byte k. Numbers stand in memory with every eight in reverse, so that lane i of a vector meets bit i.
-A processor with masked additions (AVX-512) makes one instruction of eight numbers; others select and add.
+`column_sums` is Dᵀu, `add_columns` is D w. The columns are packed as by ``numpy.packbits``: row 8k + i is bit
+7 − i of byte k. Each group of eight numbers is stored in reverse order, so that lane i of a vector is for
+bit i. With masked additions (AVX-512) one instruction adds eight numbers; other processors select and add.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from numba.extending import intrinsic
 
 LANES = 8
 WORD = 8  # bytes of a column that are loaded at once
-TOGETHER = 4  # columns that share the numbers loaded
-INNER = 512  # bytes of a column whose numbers (32 KiB) stay in the first-level cache
-TILE = 512  # columns whose cache lines (32 KiB) stay in the first-level cache
+TOGETHER = 4  # columns per load of the numbers
+INNER = 512  # bytes of a column whose numbers (32 KiB) fit in the first-level cache
+TILE = 512  # columns whose cache lines (32 KiB) fit in the first-level cache
 
 _DOUBLES, _BITS = ir.VectorType(ir.DoubleType(), LANES), ir.VectorType(ir.IntType(1), LANES * WORD)
 _INT, _LONG = ir.IntType(32), ir.IntType(64)
@@ -35,7 +35,7 @@ def _array(context: Any, builder: Any, kind: Any, value: Any) -> Any:
 
 
 def _word(builder: Any, data: Any, place: Any) -> Any:
-    """Return the 64 bits from byte `place` on."""
+    """Return the 64 bits that begin at byte `place`."""
     pointer = builder.bitcast(builder.gep(data, [place]), _LONG.as_pointer())
     return builder.bitcast(builder.load(pointer, align=1), _BITS)
 
@@ -48,13 +48,13 @@ def _mask(builder: Any, bits: Any, byte: int) -> Any:
 
 
 def _vector(builder: Any, data: Any, place: Any) -> Any:
-    """Return the pointer to eight numbers from `place` on."""
+    """Return the pointer to the eight numbers that begin at `place`."""
     return builder.bitcast(builder.gep(data, [place]), _DOUBLES.as_pointer())
 
 
 @intrinsic
 def _sums_of_four(typing, packed, first, column, words, values, out):  # type: ignore[no-untyped-def]
-    """Add to out[column + c] what four columns sum of values over `words` words from byte `first` on."""
+    """Add to out[column + c] the sums of four columns, over `words` words that begin at byte `first`."""
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         kinds = signature.args
@@ -70,11 +70,11 @@ def _sums_of_four(typing, packed, first, column, words, values, out):  # type: i
         ]
         with cgutils.for_range(builder, count) as loop:
             byte = builder.mul(loop.index, _long(WORD))
-            loaded = [_word(builder, bits, builder.add(column, byte)) for column in columns]
+            loads = [_word(builder, bits, builder.add(column, byte)) for column in columns]
             for k in range(WORD):
                 place = builder.mul(builder.add(builder.add(begin, byte), _long(k)), _long(LANES))
                 eight = builder.load(_vector(builder, numbers, place), align=8)
-                for total, word in zip(totals, loaded, strict=True):
+                for total, word in zip(totals, loads, strict=True):
                     term = builder.select(_mask(builder, word, k), eight, zero)
                     builder.store(builder.fadd(builder.load(total), term), total)
         for c, total in enumerate(totals):
@@ -90,7 +90,7 @@ def _sums_of_four(typing, packed, first, column, words, values, out):  # type: i
 
 @intrinsic
 def _add_word(typing, packed, columns, begin, end, weights, byte, out):  # type: ignore[no-untyped-def]
-    """Add weights[k] to the 64 numbers of out from row 8 · byte on where column columns[k] is 1."""
+    """Add weights[k] to the 64 numbers of out that begin at row 8 · byte, where column columns[k] is 1."""
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         kinds = signature.args
@@ -139,7 +139,7 @@ def column_sums(packed, values, out, low, high):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def add_columns(packed, columns, weights, out, low, high):  # type: ignore[no-untyped-def]
-    """Add weights (k,) · columns (k,) of D to out (8 K,), reversed by eights, in the bytes low:high."""
+    """Add weights (k,) times columns (k,) of D to out (8 K,), reversed by eights, in the bytes low:high."""
     whole = low + (high - low) // WORD * WORD
     for begin in range(0, len(columns), TILE):
         end = min(begin + TILE, len(columns))
@@ -154,5 +154,5 @@ def add_columns(packed, columns, weights, out, low, high):  # type: ignore[no-un
 
 
 def reversed_by_eights(values: np.ndarray) -> np.ndarray:
-    """Return numbers (8 K,) with every eight of them in reverse."""
+    """Return numbers (8 K,) with each group of eight in reverse order."""
     return np.ascontiguousarray(values.reshape(-1, LANES)[:, ::-1]).ravel()

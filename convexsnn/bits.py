@@ -1,4 +1,4 @@
-"""Binary matrices at one bit an entry, with the products that programs need."""
+"""Binary matrices with one bit per entry, and the products that programs need."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from convexsnn.errors import ShapeError
 from convexsnn.threads import in_parts
 
 BLOCK = 1 << 22  # entries unpacked at a time
-WORTH = 1 << 23  # entries of a product that pay for a thread
+WORTH = 1 << 23  # entries of a product from which another thread saves time
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class PackedBits:
                 f"packed: expected uint8 (P, {-(-self.rows // 8)}) for {self.rows} rows, "
                 f"got {self.packed.dtype} {self.packed.shape}"
             )
-        object.__setattr__(self, "packed", np.ascontiguousarray(self.packed))  # as the kernels read it
+        object.__setattr__(self, "packed", np.ascontiguousarray(self.packed))  # the layout of the kernels
 
     @classmethod
     def from_array(cls, array: npt.ArrayLike) -> PackedBits:
@@ -73,11 +73,11 @@ class PackedBits:
         return int(self.packed.nbytes)
 
     def select(self, columns: Any) -> PackedBits:
-        """Return some of the columns, given by a slice, a mask or indices."""
+        """Return some of the columns, by a slice, a mask or indices."""
         return PackedBits(self.packed[columns], self.rows)
 
     def toarray(self, columns: Any = slice(None)) -> BoolArray:
-        """Return (some) columns as an (R, k) bool array."""
+        """Return all or some columns as an (R, k) bool array."""
         return np.unpackbits(self.packed[columns], axis=1, count=self.rows).T.view(bool)
 
     def counts(self) -> IntArray:
@@ -89,22 +89,22 @@ class PackedBits:
         return [slice(k, k + width) for k in range(0, len(self.packed), width)]
 
     def __matmul__(self, weights: FloatArray) -> FloatArray:
-        """Return D W for W (P,) or (P, C), without ever unpacking D."""
+        """Return D W for W (P,) or (P, C), without unpacking D."""
         if len(weights) != len(self.packed):
             raise ShapeError(f"weights: expected {len(self.packed)} rows, got {weights.shape}")
         columns = int(np.prod(weights.shape[1:]))
         table = np.asarray(weights, dtype=np.float64).reshape(len(self.packed), columns)
         out = np.empty((self.rows, columns))
         for c in range(columns):
-            used = np.flatnonzero(table[:, c])  # few, at a sparse point
+            nonzero = np.flatnonzero(table[:, c])  # few, at a sparse point
             sums = np.zeros(8 * self.packed.shape[1])
-            work = partial(add_columns, self.packed, used, table[used, c], sums)
-            in_parts(work, self.packed.shape[1], len(used) * self.rows, WORTH, 8)
+            work = partial(add_columns, self.packed, nonzero, table[nonzero, c], sums)
+            in_parts(work, self.packed.shape[1], len(nonzero) * self.rows, WORTH, 8)
             out[:, c] = reversed_by_eights(sums)[: self.rows]
         return out.reshape(self.rows, *weights.shape[1:])
 
     def transpose_times(self, rows: FloatArray) -> FloatArray:
-        """Return Dᵀ U for U (R,) or (R, C), without ever unpacking D."""
+        """Return Dᵀ U for U (R,) or (R, C), without unpacking D."""
         if len(rows) != self.rows:
             raise ShapeError(f"rows: expected {self.rows}, got {rows.shape}")
         table = np.asarray(rows, dtype=np.float64).reshape(self.rows, -1)
@@ -127,7 +127,7 @@ class PackedBits:
         return PackedBits(np.concatenate(blocks) if blocks else empty, len(rows))
 
     def row_bytes(self) -> npt.NDArray[np.uint8]:
-        """Return the rows packed along the columns, (R, ceil(P / 8)), to compare rows with."""
+        """Return the rows, packed along the columns, (R, ceil(P / 8)), for comparisons of rows."""
         blocks = [self.toarray(slice(k, k + 4096)) for k in range(0, len(self.packed), 4096)]
         packed = [np.packbits(b, axis=1) for b in blocks]
         return np.concatenate(packed, axis=1) if packed else np.zeros((self.rows, 0), np.uint8)

@@ -17,7 +17,7 @@ class DistinctSamples(NamedTuple):
     ----------
     samples : (k, T, d) array
     which : (n,) int array
-        For each sample of the data set, which of the distinct samples it is.
+        For each sample of the data set, the index of its distinct sample.
     """
 
     samples: FloatArray
@@ -25,12 +25,12 @@ class DistinctSamples(NamedTuple):
 
     @property
     def first(self) -> IntArray:
-        """Where each distinct sample appears first in the data set, (k,)."""
+        """Index of the first occurrence of each distinct sample in the data set, (k,)."""
         return np.unique(self.which, return_index=True)[1]
 
 
 def distinct_samples(inputs: FloatArray | DistinctSamples) -> DistinctSamples:
-    """Return the distinct samples of (n, T, d) inputs; those already worked out come back as they are."""
+    """Return the distinct samples of (n, T, d) inputs; `DistinctSamples` are returned unchanged."""
     if isinstance(inputs, DistinctSamples):
         return inputs
     first, which = unique_rows(inputs.reshape(len(inputs), -1))
@@ -38,14 +38,14 @@ def distinct_samples(inputs: FloatArray | DistinctSamples) -> DistinctSamples:
 
 
 def distinct_rows(inputs: FloatArray | DistinctSamples, supervise: str) -> tuple[FloatArray, IntArray]:
-    """Return the distinct samples of (n, T, d) inputs and, for each supervised row, which of theirs it is."""
+    """Return the distinct samples of (n, T, d) inputs, and each supervised row's index in their rows."""
     samples, which = distinct_samples(inputs)
     steps = samples.shape[1] if supervise == "all" else 1
     return samples, (which[:, None] * steps + np.arange(steps)).ravel()
 
 
 def unique_rows(table: npt.NDArray[Any]) -> tuple[IntArray, IntArray]:
-    """Return indices of the first of each distinct row, in order of appearance, and the inverse."""
+    """Return the indices of the first of each distinct row, in order of appearance, and the inverse."""
     if table.shape[1] == 0:
         return np.arange(min(1, len(table))), np.zeros(len(table), int)
     flat = np.ascontiguousarray(table)

@@ -1,7 +1,7 @@
-"""What can go wrong, by whose doing.
+"""The errors of the package, by their cause.
 
-Every exception raised on purpose derives from `ConvexSNNError`. `exit_status` is what the command
-line returns: 2 where the caller's input is at fault, 1 where the work itself failed.
+Every exception raised on purpose derives from `ConvexSNNError`. `exit_status` is the exit status of the
+command line: 2 if the input is wrong, 1 if the computation failed.
 """
 
 
@@ -24,25 +24,25 @@ class ProblemFileError(ConvexSNNError, ValueError):
 
 
 class LoweringError(ConvexSNNError, ValueError):
-    """The problem is well formed but cannot be turned into the program asked for."""
+    """The problem is well formed, but cannot be converted to the requested program."""
 
     exit_status = 2
 
 
 class UnsupportedError(ConvexSNNError, ValueError):
-    """A program has no such form, or a solver does not take such a program."""
+    """A program has no such form, or a solver or method does not accept such an object."""
 
     exit_status = 2
 
 
 class NotInstalled(ConvexSNNError, ImportError):
-    """An optional package that is needed here is not installed; the message names the extra."""
+    """A required optional package is not installed; the message names the extra."""
 
     exit_status = 2
 
 
 class SolverNotInstalled(NotInstalled):
-    """A solver is not installed; the message says what to install."""
+    """A solver is not installed; the message names the package to install."""
 
 
 class SolverFailed(ConvexSNNError, RuntimeError):
@@ -50,4 +50,4 @@ class SolverFailed(ConvexSNNError, RuntimeError):
 
 
 class VerificationError(ConvexSNNError, AssertionError):
-    """The simulator, or a re-computation, disagrees with what was claimed."""
+    """The simulator, or a recomputation, disagrees with a claim."""

@@ -1,4 +1,4 @@
-"""Keys: what a field of a dataclass takes, its default and its meaning, said once, at the field itself.
+"""Keys: kind, default, range and meaning of a dataclass field, declared once, at the field itself.
 
     @dataclass(frozen=True)
     class SolverSpec:
@@ -7,8 +7,8 @@
         def __post_init__(self) -> None:
             check_fields(self, "solver")
 
-The tables of a problem file, the documentation, and the checks of a dataclass that is made by hand follow
-from these lines; `read_table` and `check_fields` refuse a value in the same words.
+These declarations determine the tables of a problem file, the documentation, and the checks of a dataclass
+made in Python. `read_table` and `check_fields` refuse a value with the same message.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ EXPECTED = {
 
 
 class RegisteredNames(Sequence[str]):
-    """The names that a registry has at the time they are asked for."""
+    """The names in a registry, read again at each access."""
 
     def __init__(self, registry: Callable[[], Iterable[str]]) -> None:
-        """Take a function that returns the registry, so that it is imported when a name is asked for."""
+        """Take a function that returns the registry, so that the registry is imported at the first access."""
         self.registry = registry
 
     @overload
@@ -50,7 +50,7 @@ class RegisteredNames(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> tuple[str, ...]: ...
     def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
-        """Return a name, or some of them."""
+        """Return one name, or several."""
         return tuple(self.registry())[index]
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ class RegisteredNames(Sequence[str]):
 
 @dataclass(frozen=True)
 class Key:
-    """One key: what it takes, its default and its meaning.
+    """One key: kind, default, range and meaning.
 
     Attributes
     ----------
@@ -71,12 +71,12 @@ class Key:
     meaning : str
         A noun phrase that can be understood without the name of the key.
     choices : sequence of str
-        The only values, or () for any.
+        The allowed values, or () if any value is.
     least, above, below, most : float or None
         Range of every number: value >= least, value > above, value < below, value <= most.
     later : bool
-        Whether the key is younger than the first fingerprints: at its default it is not part of one, so that
-        those stay valid.
+        Whether the key is newer than the first fingerprints. At its default such a key is no part of a
+        fingerprint, so that old fingerprints stay valid.
     """
 
     kind: str
@@ -90,13 +90,13 @@ class Key:
     later: bool = False
 
     def checked(self, name: str, value: Any, error: type[ConvexSNNError] = ProblemFileError) -> Any:
-        """Return the value as Python's own type of its kind, so that 5, 5.0 and numpy's 5 are one.
+        """Return the value in the Python type of its kind, so that 5, 5.0 and numpy's 5 are equal keys.
 
         Raises
         ------
         ConvexSNNError
-            Of type `error`, its message begins with `name`: wrong type, not one of the choices, or out of
-            range.
+            Of type `error`: wrong type, not one of the choices, or out of range. The message begins with
+            `name`.
         """
         if value is None and self.default is None:
             return None
@@ -124,12 +124,12 @@ def key(
     choices: Sequence[str] | Callable[[], Iterable[str]] = (),
     **more: Any,
 ) -> Any:
-    """Return a dataclass field that carries its key.
+    """Return a dataclass field with a key.
 
     Parameters
     ----------
     choices : sequence of str or callable
-        A function where a registry has the names: it is called when a value is checked.
+        A function if the names are in a registry; it is called when a value is checked.
     **more
         `least`, `above`, `below`, `most` and `later` of the `Key`.
     """
@@ -144,17 +144,17 @@ def key(
 
 @cache
 def keys_of(cls: type) -> Mapping[str, Key]:
-    """Return the keys that the fields of a dataclass carry, by name; fields without a key are left out."""
+    """Return the keys of a dataclass's fields, by name; fields without a key are omitted."""
     return MappingProxyType({f.name: f.metadata["key"] for f in fields(cls) if "key" in f.metadata})
 
 
 def check_fields(spec: Any, section: str = "", error: type[ConvexSNNError] = ProblemFileError) -> None:
-    """Check every field of a dataclass that carries a key, and put the plain value in its place.
+    """Check every field of a dataclass that has a key, and replace its value by the plain one.
 
     Parameters
     ----------
     section : str
-        Table of a problem file, which messages name before the key.
+        Name of the table in a problem file; messages have it before the key.
 
     Raises
     ------
@@ -169,12 +169,12 @@ def check_fields(spec: Any, section: str = "", error: type[ConvexSNNError] = Pro
 def read_table(
     section: str, table: Any, keys: Mapping[str, Key], beside: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Check one table of a problem file and fill in its defaults; None counts as not given.
+    """Check one table of a problem file and fill in its defaults; None counts as missing.
 
     Parameters
     ----------
     beside : iterable of str
-        Names that a misspelt key may have meant, beside the keys.
+        Names to suggest for a misspelt key, in addition to the keys.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def read_table(
 
 
 def changed(spec: Spec, section: str, table: Mapping[str, Any]) -> Spec:
-    """Return a dataclass with some of its fields at other values, which are checked.
+    """Return a dataclass with other values in some of its fields; the values are checked.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def _refuse_unknown(dot: str, table: Iterable[str], known: Sequence[str]) -> Non
 
 
 def as_table(spec: Any) -> dict[str, Any]:
-    """Return the keys of a dataclass with their values, as a table of a problem file; None is left out."""
+    """Return the keys of a dataclass with their values, as a table of a problem file, without None."""
     values = {name: getattr(spec, name) for name in keys_of(spec.__class__)}
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from convexsnn.errors import ProblemFileError
 
 
 def with_folder(name: str, path: str | os.PathLike[str]) -> Path:
-    """Return `path`; raises a ProblemFileError that names the argument if its folder is not there."""
+    """Return `path`; raise a ProblemFileError that names the argument if its folder does not exist."""
     path = Path(path)
     if not path.absolute().parent.is_dir():
         raise ProblemFileError(f"{name}: {path}: no such folder {path.parent}")
@@ -20,19 +20,19 @@ def with_folder(name: str, path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write to; what was written takes the place of `path` at the end.
+    """Yield a temporary path in the folder of `path`; at the end the file there replaces `path`.
 
-    If the block raises, or the last step cannot be done, `path` is as it was and nothing else is left.
+    If the block raises, or the replacement fails, `path` is unchanged and the temporary file is deleted.
 
     Raises
     ------
     OSError
         The folder cannot be written to.
     """
-    # the suffix stays: writers of pictures take the format from it
-    made = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    # the suffix stays, because writers of pictures read the format from it
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
-        yield made
-        os.replace(made, path)
+        yield partial
+        os.replace(partial, path)
     finally:
-        made.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The judge: runs a network step by step in plain numpy. Everything else is checked against it."""
+"""The simulator: runs a network step by step in plain numpy. All other results are checked against it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from convexsnn.networks import READOUTS, Layer, Network
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What happened in a simulation of n samples over T steps.
+    """Record of a simulation of n samples over T steps.
 
     Attributes
     ----------
     network : Network
-    inputs : (n, T, d) array, in the type that the simulation ran in
-    spikes : tuple of (n, T, m) bool arrays, one a layer
+    inputs : (n, T, d) array, in the floating-point type of the simulation
+    spikes : tuple of (n, T, m) bool arrays, one per layer
     features : (n, m) or (n, T, m) array
-        The readout of the last hidden layer, at the last step or at all: bits, or filtered spikes where the
-        readout is "rate" or "output_membrane".
+        The readout of the last hidden layer, at the last step or at every step: bits, or filtered spikes if
+        the readout is "rate" or "output_membrane".
     outputs : (n, C) or (n, T, C) array
     """
 
@@ -38,19 +38,19 @@ class Trace:
     def membranes(self) -> tuple[FloatArray, ...]:
         """u_t of every layer, before the reset of its step, (n, T, m).
 
-        Run again from the recorded spikes when first asked for: n·T floats a unit, which most uses
-        never read, take longer to write than the spikes take to compute.
+        Computed at the first access, from the recorded spikes. Most callers never read these n·T floats per
+        unit, and writing them takes longer than computing the spikes.
         """
         signals: tuple[FloatArray | BoolArray, ...] = (self.inputs, *self.spikes[:-1])
-        found = []
+        recorded = []
         for layer, signal in zip(self.network.layers, signals, strict=True):
             membranes, _ = run_layer(layer, signal, self.inputs.dtype)
             assert membranes is not None
-            found.append(membranes)
-        return tuple(found)
+            recorded.append(membranes)
+        return tuple(recorded)
 
 
-BLOCK = 100  # samples at a time: the arrays of one step stay in the processor's cache
+BLOCK = 100  # samples at a time, so that the arrays of one step fit in the processor's cache
 
 
 def run_layer(
@@ -80,7 +80,7 @@ def run_layer(
 
 
 def readout(layer: Layer, membranes: FloatArray | None, spikes: BoolArray, kind: str) -> BoolArray:
-    """Return the bits that a readout sees of a layer: its spikes, or 1{v >= 0}; (n, T, m)."""
+    """Return the bits of a layer that a readout sees: its spikes, or 1{v >= 0}; (n, T, m)."""
     return READOUTS[kind].seen(layer.neuron, membranes, spikes)
 
 
@@ -96,7 +96,7 @@ def simulate(
     Parameters
     ----------
     dtype : floating-point type of the computation.
-    copy : whether the trace has inputs of its own; without them `inputs` must stay as they are.
+    copy : whether the trace copies the inputs; if not, `inputs` must not be changed afterwards.
 
     Raises
     ------
@@ -104,8 +104,8 @@ def simulate(
         `inputs` is not a finite (n, T, d) array with the d of the first layer.
     """
     d = network.layers[0].inputs
-    shown = real_array("inputs", inputs, ("n", "T", ("d", d)), dtype=dtype, copy=copy)
-    signal: FloatArray | BoolArray = shown
+    array = real_array("inputs", inputs, ("n", "T", ("d", d)), dtype=dtype, copy=copy)
+    signal: FloatArray | BoolArray = array
     reads, every = READOUTS[network.readout], network.supervise == "all"
     spikes = []
     for layer in network.layers:
@@ -119,4 +119,4 @@ def simulate(
     else:
         features = reads.filtered(spikes[-1], network.readout_leak, every, dtype)
     outputs = features.astype(dtype) @ network.output_weights.astype(dtype)
-    return Trace(network, shown, tuple(spikes), features, outputs)
+    return Trace(network, array, tuple(spikes), features, outputs)

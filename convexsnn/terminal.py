@@ -37,10 +37,10 @@ class Progress:
 
 
 def take_threads(context: typer.Context, value: str | None) -> str | None:
-    """Use as many threads as ``--threads`` says until the command ends."""
-    from convexsnn.threads import asked_threads, checked, use_threads
+    """Use the number of threads of ``--threads``, or of the variable, until the command ends."""
+    from convexsnn.threads import checked, thread_limit, use_threads
 
-    count = asked_threads() if value is None else checked("threads", value)  # refused before any work
+    count = thread_limit() if value is None else checked("threads", value)  # an error comes before any work
     if count is not None:
         context.with_resource(use_threads(count))
     return value

@@ -1,23 +1,23 @@
-"""The number of threads that the package uses, decided in one place, and the way to share work among them.
+"""The number of threads of the package, and functions that divide work among threads.
 
-The first of these that is set decides:
+The first of these that is set determines the number:
 
     1  `use_threads(n)`, or ``--threads N`` on the command line
     2  the environment variable CONVEXSNN_THREADS
-    3  the environment variable OMP_NUM_THREADS, the limit that people set for OpenMP; its first number
-    4  as many as the process may use: its processors, less where a control group gives it less
+    3  the environment variable OMP_NUM_THREADS, the usual limit for OpenMP; its first number
+    4  the number of processors of the process, or the limit of its control group if that is smaller
 
-Beside the package's own kernels the number governs
+The number applies to the kernels of the package, and also to
 
-    BLAS       inside `use_threads`, and in commands if 1 or 2 is set: so many threads, fewer where its own
-               variables say so, as OPENBLAS_NUM_THREADS; elsewhere it follows what it read at its start
-    torch      while it trains, if 1 or 2 is set; the kernels never use more threads than torch
-    processes  benchmarks run with the same number, Dask workers on this machine with equal shares of it
+    BLAS       inside `use_threads`, and in commands if 1 or 2 is set; a smaller limit in a variable of BLAS,
+               such as OPENBLAS_NUM_THREADS, still holds. Elsewhere BLAS follows its own variables
+    torch      during training, if 1 or 2 is set; kernels never use more threads than torch
+    processes  a benchmark runs with the same number; each Dask worker on this machine gets an equal share
 
-Solvers of other packages use one thread, so that their results can be repeated.
+Solvers of other packages use one thread, so that their results are repeatable.
 
-No result depends on the number, but for the rounding of BLAS and torch: each part of the work writes entries
-of its own and adds nothing to others'.
+Results depend on the number of threads only through the rounding of BLAS and torch: each thread of a kernel
+writes only its own entries and adds to no others.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MOST = 4096  # a larger number is a mistake rather than a machine
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
-_asked: list[int] = []  # by `use_threads`, the last one counts
+_limits: list[int] = []  # of the `use_threads` blocks that are open; the last one counts
 
 
 def checked(name: str, value: Any) -> int:
@@ -50,7 +50,7 @@ def checked(name: str, value: Any) -> int:
     Raises
     ------
     ShapeError
-        Not a whole number from 1 to 4096, as such or as text; the message has `name`.
+        `value` is neither a whole number from 1 to 4096 nor such a number as text; the message has `name`.
     """
     try:
         number = int(value) if isinstance(value, str) else value
@@ -63,21 +63,22 @@ def checked(name: str, value: Any) -> int:
 
 
 def available() -> int:
-    """Return how many threads the process may run at once."""
+    """Return the number of threads that the process can run at the same time."""
     try:
         processors = len(os.sched_getaffinity(0))
-    except AttributeError:  # systems that bind no process to processors
+    except AttributeError:  # systems that cannot bind a process to processors
         processors = os.cpu_count() or 1
     return max(1, min(processors, _quota() or processors))
 
 
 @cache
 def _quota(groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Return the processors that the process's control groups give, rounded up; None without a limit.
+    """Return the smallest processor limit of the control groups, rounded up; None without a limit.
 
-    Lines of `membership` are number:controllers:path; version 1 has a tree a controller, version 2 one.
+    A line of `membership` is number:controllers:path. Version 1 has one tree per controller, version 2 has
+    one tree and no controllers in the line.
     """
-    found: list[int] = []
+    limits: list[int] = []
     with suppress(OSError, ValueError):
         for line in membership.read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
@@ -85,12 +86,12 @@ def _quota(groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc
                 root = groups / "cpu" if controllers else groups
                 group = root / path.lstrip("/")
                 around = (group, *group.parents)
-                found += filter(None, map(_limit_of, around[: around.index(root) + 1]))
-    return min(found, default=None)
+                limits += filter(None, map(_limit_of, around[: around.index(root) + 1]))
+    return min(limits, default=None)
 
 
 def _limit_of(group: Path) -> int | None:
-    """Return the processors that one control group gives: time over period."""
+    """Return the processor limit of one control group: time divided by period."""
     for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         with suppress(OSError, ValueError, ZeroDivisionError):
             most, period = " ".join((group / name).read_text(encoding="ascii") for name in names).split()
@@ -98,16 +99,16 @@ def _limit_of(group: Path) -> int | None:
     return None
 
 
-def asked_threads() -> int | None:
-    """Return the number that was asked for of this package, by `use_threads` or CONVEXSNN_THREADS.
+def thread_limit() -> int | None:
+    """Return the number of threads set by `use_threads` or CONVEXSNN_THREADS, or None if neither is set.
 
     Raises
     ------
     ShapeError
-        The variable holds no number of threads.
+        The variable does not hold a number of threads.
     """
-    if _asked:
-        return _asked[-1]
+    if _limits:
+        return _limits[-1]
     value = os.environ.get(VARIABLE)
     return None if value is None else checked(VARIABLE, value)
 
@@ -118,17 +119,15 @@ def threads() -> int:
     Raises
     ------
     ShapeError
-        CONVEXSNN_THREADS holds no number of threads.
+        CONVEXSNN_THREADS does not hold a number of threads.
     """
-    asked = asked_threads()
-    if asked is not None:
-        return asked
-    return _first_of(OPENMP) or available()
+    limit = thread_limit()
+    return _first_of(OPENMP) or available() if limit is None else limit
 
 
 def _first_of(variable: str) -> int | None:
-    """Return the limit that a library's own variable sets, its first number, as the library reads it."""
-    first = os.environ.get(variable, "").split(",")[0].strip()  # OpenMP: one number a level of nesting
+    """Return the first number in a variable of another library, or None if there is none."""
+    first = os.environ.get(variable, "").split(",")[0].strip()  # OpenMP: one number per level of nesting
     return int(first) if first.isdecimal() and 1 <= int(first) <= MOST else None
 
 
@@ -141,18 +140,18 @@ def use_threads(count: int) -> Iterator[None]:
     ShapeError
         `count` is not a whole number from 1 to 4096.
     """
-    _asked.append(checked("threads", count))
+    _limits.append(checked("threads", count))
     try:
         with ExitStack() as stack:
-            _limit_blas(_asked[-1], stack)
+            _limit_blas(_limits[-1], stack)
             yield
     finally:
-        _asked.pop()
+        _limits.pop()
 
 
 def _limit_blas(number: int, stack: ExitStack) -> None:
-    """Limit BLAS to `number` threads until the stack is closed; a lower limit of its own variable holds."""
-    import scipy.linalg  # noqa: F401  # scipy has a BLAS of its own, and only what is loaded can be limited
+    """Limit BLAS to `number` threads until the stack closes, or to the smaller limit of its own variable."""
+    import scipy.linalg  # noqa: F401  # has its own BLAS; only loaded libraries can be limited
     from threadpoolctl import ThreadpoolController
 
     libraries = ThreadpoolController()
@@ -162,8 +161,8 @@ def _limit_blas(number: int, stack: ExitStack) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of processes that use as many threads as this package was asked to use."""
-    number = asked_threads()
+    """Return the environment variables for a process that uses the same number of threads."""
+    number = thread_limit()
     if number is None:
         return dict(os.environ)
     limits = dict.fromkeys((OPENMP, "NUMBA_NUM_THREADS", *BLAS.values()), str(number))
@@ -174,16 +173,16 @@ def environment() -> dict[str, str]:
 def parts_of(
     size: int, entries: int, worth: int, multiple: int = 1, most: int = MOST
 ) -> list[tuple[int, int]]:
-    """Return ranges (low, high) that share 0..size among the threads.
+    """Return ranges (low, high) that divide 0..size among the threads.
 
     Parameters
     ----------
     entries, worth : int
-        Size of the whole work, and of what pays for a thread of its own, in the same unit.
+        Amount of all work, and the amount from which another thread saves time, in the same unit.
     multiple : int
-        Every range but the last ends at a multiple of it.
+        Every range except the last ends at a multiple of this.
     most : int
-        Ranges, whatever the number of threads.
+        Largest number of ranges.
     """
     count = max(1, min(threads(), most, entries // max(worth, 1), size // multiple))
     edges = [size * k // count // multiple * multiple for k in range(count)] + [size]
@@ -192,11 +191,11 @@ def parts_of(
 
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
-_inside = threading.local()  # .work: what this thread has a part in
+_inside = threading.local()  # .work: the _Work whose job this thread runs
 
 
 def _after_fork() -> None:
-    """Forget, in a child process, the threads that only its parent has."""
+    """Drop the pool in a child process: the threads exist only in the parent."""
     global _pool, _pool_lock, _inside
     _pool, _pool_lock, _inside = None, threading.Lock(), threading.local()
 
@@ -206,7 +205,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _shared_pool() -> ThreadPoolExecutor:
-    """Return the pool of the process; its threads start when they are first needed, and stay."""
+    """Return the pool of the process; a thread starts when it is first needed and then stays."""
     global _pool
     with _pool_lock:
         if _pool is None:
@@ -215,7 +214,7 @@ def _shared_pool() -> ThreadPoolExecutor:
 
 
 class _Work(Generic[Job, Answer]):
-    """Jobs that several threads take one at a time, in order."""
+    """Jobs that several threads run, one after another in order."""
 
     def __init__(self, work: Callable[[Job], Answer], jobs: Sequence[Job]) -> None:
         self.work, self.jobs, self.next = work, jobs, 0
@@ -224,7 +223,7 @@ class _Work(Generic[Job, Answer]):
         self.errors: dict[int, BaseException] = {}
 
     def take(self) -> None:
-        """Do jobs until none is left."""
+        """Run jobs until none is left."""
         _inside.work = self
         try:
             while True:
@@ -241,23 +240,23 @@ class _Work(Generic[Job, Answer]):
             _inside.work = None
 
     def result(self) -> list[Answer]:
-        """Return the answers in order, or raise what the first job that failed raised; Ctrl-C goes first."""
+        """Return the answers in order, or raise the error of the first failed job; Ctrl-C has priority."""
         if self.errors:
             raise self.errors[min(self.errors, key=lambda k: (isinstance(self.errors[k], Exception), k))]
         return [self.answers[k] for k in range(len(self.jobs))]
 
 
 def stopping() -> bool:
-    """Return whether nobody waits any more for the job that calls this, as after Ctrl-C; long jobs ask."""
+    """Return whether the result of the current job is no longer needed, for example after Ctrl-C."""
     work = getattr(_inside, "work", None)
     return work is not None and work.stopped
 
 
 def on_threads(work: Callable[[Job], Answer], jobs: Sequence[Job]) -> list[Answer]:
-    """Return ``[work(job) for job in jobs]``, several at once; `work` lets other threads run.
+    """Return ``[work(job) for job in jobs]``, several at a time; `work` releases the interpreter lock.
 
-    The calling thread takes jobs as well, so that nobody waits for a thread that never comes. What a job
-    itself shares in this way stays on its thread.
+    The calling thread runs jobs too, so that it never waits for a thread that cannot start. A call inside a
+    job stays on the thread of the job. A long job asks `stopping` from time to time.
     """
     count = min(threads(), len(jobs)) if getattr(_inside, "work", None) is None else 1
     if count <= 1:
@@ -266,10 +265,10 @@ def on_threads(work: Callable[[Job], Answer], jobs: Sequence[Job]) -> list[Answe
     try:
         others += [_shared_pool().submit(shared.take) for _ in range(count - 1)]
         shared.take()
-    except BaseException:  # Ctrl-C between two jobs, or no more threads to be had
+    except BaseException:  # Ctrl-C between two jobs, or the system starts no more threads
         shared.stopped = True
         raise
-    finally:  # when this returns, nobody writes to the caller's arrays any more
+    finally:  # no thread may write to the caller's arrays after the return
         for other in others:
             if not other.cancel():
                 other.result()
@@ -284,11 +283,12 @@ def in_parts(
     multiple: int = 1,
     most: int = MOST,
 ) -> None:
-    """Do `work(low, high)` for all of 0..size, in several threads where that pays.
+    """Run `work(low, high)` on ranges that cover 0..size, in several threads if that saves time.
 
-    `work` is compiled code that holds no lock, and writes to its own range. Arguments as `parts_of`.
+    `work` is compiled code that releases the interpreter lock, and writes only to its own range. The other
+    arguments are those of `parts_of`.
     """
-    if entries < 2 * worth:  # asking for the number of threads takes longer than a small product
+    if entries < 2 * worth:  # even the number of threads takes microseconds to find out
         work(0, size)
         return
     on_threads(lambda part: work(*part), parts_of(size, entries, worth, multiple, most))

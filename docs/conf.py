@@ -11,6 +11,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(HERE / "_ext"))
 
+from sphinx.util import logging  # noqa: E402
+
 import convexsnn  # noqa: E402
 
 project = "convexsnn"
@@ -24,15 +26,17 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
-    "sphinx_click",
     "sphinx_copybutton",
     "from_the_code",
+    "mathml",
+    "plain_docstrings",
 ]
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # .ci/run executes the notebooks, and the pages show that output
 nb_render_markdown_format = "myst"
-exclude_patterns = ["_build", "_ext", "**.ipynb_checkpoints"]
+html_math_renderer = "mathml"
+exclude_patterns = ["_build", "_ext", "generated", "**.ipynb_checkpoints"]
 autodoc_typehints = "none"  # shapes and units are in the docstrings
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
@@ -40,10 +44,12 @@ autodoc_mock_imports = ["triton"]
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+default_role = "code"  # a single backtick in a docstring is code
 autosummary_generate = False
 copybutton_prompt_text = r"\$ |>>> "
 copybutton_prompt_is_regexp = True
-suppress_warnings = ["myst.header", "config.cache"]
+# symbols such as g and h stand in many classes: their mentions are no links
+suppress_warnings = ["myst.header", "ref.python"]
 
 html_theme = "furo"
 html_title = f"convexsnn {release}"
@@ -86,36 +92,26 @@ def _reference_pages():
 _executed_notebooks()
 _reference_pages()
 
-FORMULA = re.compile(r"^( {4,})(?=\S)")
+def _commands_page():
+    """Write what the help of every command says, as typer's own generator puts it."""
+    from from_the_code import commands
+
+    target = HERE / "generated"
+    target.mkdir(exist_ok=True)
+    (target / "commands.md").write_text(commands(), encoding="utf-8")
 
 
-def _docstring(app, what, name, obj, options, lines):
-    """Show docstrings as they are meant: formulas and tables that are indented are literal blocks.
+_commands_page()
 
-    Docstrings write symbols such as ``|x|``, ``a*b`` and ``w_`` in formulas; reST would take them for markup.
-    """
-    section = False
-    for k, line in enumerate(lines):
-        section = section or line.startswith((":param", ":raises", ":returns", ":rtype", ":ivar"))
-        lines[k] = re.sub(r"(?<![`\w])\|(?=\S)", r"\\|", line) if "`" not in line else line
-        lines[k] = re.sub(r"(?<=[\wᵀ)])_(?=[\s,.;:)]|$)", r"\\_", lines[k])
-        lines[k] = re.sub(r"(?<![*\w])\*(?=\S)(?!\*)", r"\\*", lines[k]) if "`" not in line else lines[k]
-    # a line that is indented below a paragraph is a formula: give it the mark of a literal block
-    shown, inside = [], False
-    for k, line in enumerate(lines):
-        before = lines[k - 1] if k else ""
-        indented = line.startswith("    ") and not line.lstrip().startswith(("-", "*"))
-        if indented and not inside and not before.strip() and not before.startswith(" ") and not section:
-            last = next((x for x in reversed(shown) if x.strip()), "")
-            if not last.rstrip().endswith("::") and not last.startswith(" "):
-                shown += ["::", ""]
-            inside = True
-        if line.strip() and not line.startswith("    "):
-            inside = False
-        shown.append(line)
-    lines[:] = shown
+
+def _offline(app, error):
+    """Warn of pages that would ask the network for a script, a style, a font or a picture."""
+    outside = re.compile(r"""(?:src=|<link[^>]*href=|url\()["']?(?:https?:)?//[^"' >)]+""")
+    for file in () if error else [f for kind in ("html", "css") for f in Path(app.outdir).rglob(f"*.{kind}")]:
+        for address in outside.findall(file.read_text(encoding="utf-8")):
+            logging.getLogger(__name__).warning("%s: not offline: %s", file.relative_to(app.outdir), address)
 
 
 def setup(app):
     """Register what is above with Sphinx."""
-    app.connect("autodoc-process-docstring", _docstring, priority=900)
+    app.connect("build-finished", _offline)

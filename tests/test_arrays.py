@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from convexsnn.arrays import digest, positive, read_npz, real_array, shown_shape, write_npz
+from convexsnn.arrays import digest, positive, read_npz, real_array, shape_text, write_npz
 from convexsnn.errors import ProblemFileError, ShapeError
 
 ARRAYS = {"a": np.arange(600.0).reshape(20, 30), "b": np.array([True, False]), "text": np.asarray("lif")}
@@ -29,7 +29,7 @@ def npz_bytes(save=np.savez_compressed, **arrays):
     [((), "()"), (("n",), "(n,)"), ((("m", 3),), "(m=3,)"), (("n", 2, ("d", 4)), "(n, 2, d=4)")],
 )
 def test_shapes_are_shown_as_python_shows_them(axes, shown):
-    assert shown_shape(axes) == shown
+    assert shape_text(axes) == shown
 
 
 @pytest.mark.parametrize("value", [[[1, 2]], [[True, False]], np.ones((1, 2), "u1"), np.ones((1, 2), "f4")])
@@ -47,7 +47,7 @@ def test_the_array_returned_is_a_copy():
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "error_text"),
     [
         ([1.0, 2.0], "expected (n, d=2), got (2,)"),
         ([[1.0, 2.0, 3.0]], "expected (n, d=2), got (1, 3)"),
@@ -61,11 +61,11 @@ def test_the_array_returned_is_a_copy():
         (np.zeros((1, 2), "M8[s]"), "datetime64"),
     ],
 )
-def test_bad_arrays_are_named(value, told):
+def test_bad_arrays_are_named(value, error_text):
     with pytest.raises(ShapeError) as caught:
         real_array("things", value, ("n", ("d", 2)))
     assert str(caught.value).startswith("things: ")
-    assert told in str(caught.value)
+    assert error_text in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
@@ -163,7 +163,7 @@ def test_damaged_files_are_refused_or_read_but_nothing_else(tmp_path):
 def test_a_plain_npy_file_is_refused(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, np.ones(3))
-    assert "no .npz file at all" in refused(path)
+    assert "not an .npz file" in refused(path)
 
 
 def test_a_zip_file_of_something_else_is_refused(tmp_path):

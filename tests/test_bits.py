@@ -98,10 +98,10 @@ def test_counts_are_the_column_sums(dense):
 @pytest.mark.parametrize("columns", [0, 1, 11])
 def test_rows_are_taken_in_the_order_asked_for(rows, columns, block):
     dense = np.random.default_rng(2).random((9, columns)) < 0.5
-    taken = PackedBits.from_array(dense).take_rows(np.array(rows))
-    assert np.array_equal(taken.toarray(), dense[rows])
+    subset = PackedBits.from_array(dense).take_rows(np.array(rows))
+    assert np.array_equal(subset.toarray(), dense[rows])
     # padding is zero again, or equal columns would no longer compare equal
-    assert np.array_equal(taken.packed, PackedBits.from_array(dense[rows]).packed)
+    assert np.array_equal(subset.packed, PackedBits.from_array(dense[rows]).packed)
 
 
 def first_and_inverse(items):
@@ -113,8 +113,8 @@ def first_and_inverse(items):
 
 def test_distinct_columns_come_in_order_of_appearance(dense):
     first, inverse = PackedBits.from_array(dense).unique_columns()
-    wanted = first_and_inverse([tuple(column) for column in dense.T])
-    assert (first.tolist(), inverse.tolist()) == wanted
+    reference = first_and_inverse([tuple(column) for column in dense.T])
+    assert (first.tolist(), inverse.tolist()) == reference
     assert np.array_equal(dense[:, first][:, inverse], dense)
 
 

@@ -89,7 +89,7 @@ def test_a_folder_of_ours_is_replaced_with_force_alone(cli, monkeypatch, tmp_pat
     with monkeypatch.context() as patched:
         patched.setattr("convexsnn.roads.train", no_work)
         status, _, err = cli("solve", "xor", "--out", "there")
-    assert status == 2 and "--force" in one_line(err)
+    assert status == 2 and "replace it with force" in one_line(err)
     assert cli("solve", "xor", "--out", "there", "--force")[0] == 0
     assert "extra" not in files_in(tmp_path / "there") and files_in(tmp_path) == ["there"]
     assert cli("verify", "there")[0] == 0

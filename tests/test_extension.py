@@ -186,7 +186,7 @@ class ScipyLP(Solver):
     package = "scipy"
     capabilities = Capabilities(
         programs=frozenset({"lp"}), gap={"lp": 1e-8}, duals=True, warm_start=False, time_limit=True,
-        standard_forms=True,
+        form="qp",
     )  # fmt: skip
 
     def known_options(self):

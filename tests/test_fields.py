@@ -88,12 +88,12 @@ def test_a_dataclass_refuses_what_a_file_refuses_in_the_same_words(section, name
 
 
 def test_the_first_wrong_field_is_named():
-    kind, told = refusal(lambda: AdmmSpec(iterations=-3, order="sideways"))
-    assert (kind, told) == (ProblemFileError, "admm.iterations: expected at least 1, got -3")
+    kind, error_text = refusal(lambda: AdmmSpec(iterations=-3, order="sideways"))
+    assert (kind, error_text) == (ProblemFileError, "admm.iterations: expected at least 1, got -3")
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "error_text"),
     [
         ({"neuron": "liff"}, "neuron: expected one of lif, threshold, recurrent_threshold, got 'liff'"),
         ({"width": 0}, "width: expected at least 1, got 0"),
@@ -102,14 +102,14 @@ def test_the_first_wrong_field_is_named():
         ({"kernel": 1.5}, "kernel: expected a whole number, got 1.5"),
     ],
 )
-def test_a_layer_made_by_hand_is_checked(wrong, told):
+def test_a_layer_made_by_hand_is_checked(wrong, error_text):
     kind, message = refusal(lambda: LayerSpec(**wrong))
-    assert kind is ShapeError and message.startswith(told)
+    assert kind is ShapeError and message.startswith(error_text)
 
 
 def test_a_network_made_by_hand_is_checked():
-    told = refusal(lambda: NetworkSpec(subnetworks=0))
-    assert told == (ShapeError, "subnetworks: expected at least 1, got 0")
+    error_text = refusal(lambda: NetworkSpec(subnetworks=0))
+    assert error_text == (ShapeError, "subnetworks: expected at least 1, got 0")
 
 
 def test_one_leak_is_a_grid_of_one():
@@ -152,7 +152,7 @@ def test_any_dataclass_may_have_keys():
     assert Toy(2).table == {} and Toy(2).table is not Toy(2).table
     assert refusal(lambda: Toy(1)) == (ProblemFileError, "toy.size: expected at least 2, got 1")
     assert refusal(lambda: read_table("toy", {}, keys_of(Toy))) == (ProblemFileError, "toy.size: missing")
-    told = "toy.sise: unknown key; did you mean 'size'?"
-    assert refusal(lambda: read_table("toy", {"sise": 2}, keys_of(Toy))) == (ProblemFileError, told)
+    error_text = "toy.sise: unknown key; did you mean 'size'?"
+    assert refusal(lambda: read_table("toy", {"sise": 2}, keys_of(Toy))) == (ProblemFileError, error_text)
     with pytest.raises(TypeError):
         Toy()

@@ -229,7 +229,7 @@ def with_value(value):
 
 
 @pytest.mark.parametrize(
-    ("inputs", "told"),
+    ("inputs", "message"),
     [
         (with_value(np.nan), "nan at index (2, 1, 0)"),
         (with_value(np.inf), "inf at index (2, 1, 0)"),
@@ -247,9 +247,9 @@ def with_value(value):
         (None, "expected real numbers (n, T, d=2), got dtype object"),
     ],
 )
-def test_bad_inputs_are_named(inputs, told):
+def test_bad_inputs_are_named(inputs, message):
     network = Network((Layer(np.ones((3, D)), LIF()),), np.ones((3, 1)))
     with pytest.raises(ShapeError) as caught:
         simulate(network, inputs)
     assert str(caught.value).startswith("inputs: ")
-    assert told in str(caught.value)
+    assert message in str(caught.value)

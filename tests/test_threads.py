@@ -26,13 +26,13 @@ from convexsnn.problem import Problem
 from convexsnn.threads import (
     OPENMP,
     VARIABLE,
-    asked_threads,
     available,
     environment,
     in_parts,
     on_threads,
     parts_of,
     stopping,
+    thread_limit,
     threads,
     use_threads,
 )
@@ -48,11 +48,11 @@ def nothing_set(monkeypatch):
 
 
 def test_the_first_that_is_set_decides(monkeypatch):
-    assert threads() == available() >= 1 and asked_threads() is None
+    assert threads() == available() >= 1 and thread_limit() is None
     monkeypatch.setenv(OPENMP, "7,2")
-    assert threads() == 7 and asked_threads() is None
+    assert threads() == 7 and thread_limit() is None
     monkeypatch.setenv(VARIABLE, "5")
-    assert threads() == 5 == asked_threads()
+    assert threads() == 5 == thread_limit()
     with use_threads(3):
         assert threads() == 3
         with use_threads(2):
@@ -338,14 +338,14 @@ def test_the_kernels_use_no_more_threads_than_torch(monkeypatch):
 @pytest.mark.parametrize("oracle", ["cells", "tree"])
 def test_a_training_is_the_same(oracle):
     rng = np.random.default_rng(6)
-    made = Problem.from_arrays(
+    test_problem = Problem.from_arrays(
         rng.normal(size=(9, 3, 2)), rng.normal(size=9), layers=[{}],
         training={"loss": "squared", "regularization": 0.05},
         dictionary={"source": "column_generation", "margin": 1e-3, "weight_box": 5.0, "oracle": oracle},
     )  # fmt: skip
 
     def train():
-        result = convexsnn.train(made)
+        result = convexsnn.train(test_problem)
         return [
             np.array([result.certificate.objective, result.claim.oracle_bound]),
             result.network.output_weights,

@@ -1,1 +1,1 @@
-"""The road of ADMM: a deep network as a splitting, trained block by block."""
+"""ADMM training: a deep network as a splitting, trained block by block."""

@@ -1,4 +1,4 @@
-"""An ADMM training on disk: all that the next iteration depends on."""
+"""The checkpoint of an ADMM training: everything that the next iteration depends on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Row = TypeVar("Row")
 
 
 def _file(path: Path, problem: Problem) -> CheckpointFile:
-    """Return the place of a problem's checkpoint; a schedule depends on the number of iterations."""
+    """Return the checkpoint of a problem; its identity has `iterations` only if the schedule uses it."""
     tables = problem.tables()
     settings = {
         k: v
@@ -38,12 +38,12 @@ def _file(path: Path, problem: Problem) -> CheckpointFile:
 def save_checkpoint(
     path: Path, problem: Problem, state: Any, steps: Any, variables: Sequence[Variables | None]
 ) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint, completely or not at all.
 
     Raises
     ------
     ProblemFileError
-        It cannot be written; what was there stays.
+        The file cannot be written; an earlier file stays unchanged.
     """
     history = state.history
     arrays: dict[str, np.ndarray] = {
@@ -54,11 +54,11 @@ def save_checkpoint(
         for k in range(len(weights.layers) + 1):
             arrays[f"{name}{k}"] = weights.table(k)
     arrays |= {f"steps_{name}": value for name, value in steps.arrays().items()}
-    for j, own in enumerate(variables):
-        if own is None:
+    for j, shard in enumerate(variables):
+        if shard is None:
             continue
-        arrays[f"shard{j}_outputs"], arrays[f"shard{j}_multipliers"] = own.outputs, own.multipliers
-        for k, (z, a) in enumerate(zip(own.membranes, own.spikes, strict=True)):
+        arrays[f"shard{j}_outputs"], arrays[f"shard{j}_multipliers"] = shard.outputs, shard.multipliers
+        for k, (z, a) in enumerate(zip(shard.membranes, shard.spikes, strict=True)):
             arrays[f"shard{j}_membranes{k}"], arrays[f"shard{j}_spikes{k}"] = z, a
     _file(path, problem).write(arrays)
 
@@ -71,7 +71,7 @@ def load_checkpoint(
     steps: Any,
     restore: Callable[[Sequence[Variables | None]], None] | None,
 ) -> tuple[Weights, Weights, float, History[Row]]:
-    """Read a checkpoint of this problem, and put the steps of the weights and the shards where it left them.
+    """Read a checkpoint of this problem; restore the weight steps and the shards.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def load_checkpoint(
     like : Weights
         Any weights of the problem's architecture.
     restore : callable, optional
-        Takes the variables of every shard; None where each iteration begins at the true dynamics.
+        Called with the variables of every shard; None if each iteration starts at the true dynamics.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def load_checkpoint(
     Raises
     ------
     ProblemFileError
-        Missing, damaged or altered, of another format, of another problem or [admm] table, of other shards.
+        The file is missing, damaged or altered, or has another format, problem, [admm] table or shards.
     """
     with _file(path, problem).reading() as arrays:
         layers = len(like.layers)
@@ -108,13 +108,13 @@ def load_checkpoint(
 def _variables(arrays: dict[str, np.ndarray], layers: int) -> list[Variables | None]:
     shards: list[Variables | None] = []
     while f"shard{len(shards)}_outputs" in arrays:
-        own = f"shard{len(shards)}_"
+        prefix = f"shard{len(shards)}_"
         shards.append(
             Variables(
-                [arrays[f"{own}membranes{k}"] for k in range(layers)],
-                [arrays[f"{own}spikes{k}"] for k in range(layers)],
-                arrays[f"{own}outputs"],
-                arrays[f"{own}multipliers"],
+                [arrays[f"{prefix}membranes{k}"] for k in range(layers)],
+                [arrays[f"{prefix}spikes{k}"] for k in range(layers)],
+                arrays[f"{prefix}outputs"],
+                arrays[f"{prefix}multipliers"],
             )
         )
     return shards

@@ -1,9 +1,9 @@
 """ADMM training, dictionaries and prices on a Dask cluster; needs the extra ``distributed``.
 
-A worker holds its shard's data, membranes, spikes and multipliers. The driver sends weights and gets sums,
-whose size does not depend on the number of samples. Data and, every ``admm.checkpoint_every`` iterations,
-variables are files in a folder that all workers see: a worker that is lost takes nothing with it, since the
-scheduler hands its tasks to another, which reads the files and does the iterations since then again.
+A worker holds data, membranes, spikes and multipliers of its shard. The driver sends weights and receives
+sums; their size does not depend on the number of samples. A folder that all workers can read has files with
+the data and, every ``admm.checkpoint_every`` iterations, with the variables. If a worker is lost, the
+scheduler gives its tasks to another worker, which reads the files and repeats the iterations since then.
 
     with connect(workers=2) as client:
         train_admm(problem, place=on_dask(client))
@@ -39,28 +39,28 @@ from convexsnn.simulate import BLOCK
 
 ARRAYS = ("inputs", "targets", "encoded", "sample_weights")
 CONSTANTS = ("splitting", "code", "first", "restarts")
-PATIENCE = 5  # seconds that a scheduler has to answer, and to have a worker
-AHEAD = 2  # tasks by worker that are under way at a time, so that the driver does not lay out all of them
-WHOLE_ROWS = lcm(8, BLOCK)  # blocks of rows: whole bytes, and whole blocks of the simulator
+PATIENCE = 5  # seconds to wait for a scheduler, and for its first worker
+AHEAD = 2  # tasks in progress per worker; a limit, so that the driver does not build all of them at once
+WHOLE_ROWS = lcm(8, BLOCK)  # block size in rows: full bytes, and full blocks of the simulator
 
 
 def connect(workers: int | None = None, scheduler: str | None = None) -> Any:
-    """Return a client of a cluster: of `workers` processes on this machine, or of the one at an address.
+    """Return a client of a new cluster of `workers` processes, or of the cluster at the address `scheduler`.
 
-    Closing the client ends the processes that were started for it. They import the script that calls this,
-    so there the call belongs under ``if __name__ == "__main__":``.
+    Closing the client stops the processes that it started. They import the calling script; so the script must
+    make the call under ``if __name__ == "__main__":``.
 
     Raises
     ------
     ShapeError
-        Both or neither are given, or no worker at all.
+        Both or none of the arguments are set, or `workers` is not positive.
     NotInstalled
-        There is no ``dask.distributed``.
+        ``dask.distributed`` is not installed.
     ProblemFileError
-        No scheduler with a worker answers at the address, or processes do not start.
+        No scheduler with a worker answers at the address, or the processes do not start.
     """
     if (workers is None) == (scheduler is None):
-        raise ShapeError("workers: give a number of processes or the address of a scheduler, one of both")
+        raise ShapeError("workers: give either a number of processes or the address of a scheduler")
     if workers is not None:
         whole("workers", workers)
     try:
@@ -69,13 +69,13 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Any:
         raise NotInstalled("workers: need dask; pip install 'convexsnn[distributed]'") from error
     if workers is not None:
         return start_workers(Client, workers)
-    # in two steps, to close it if it fails halfway: else that is left to the garbage collector, and where it
-    # runs in the client's own thread, closing waits for itself
+    # in two steps, to close a client whose start fails: the garbage collector may close it in the client's
+    # own thread, and then closing waits for itself
     client = Client.__new__(Client)
     try:
         Client.__init__(client, scheduler, timeout=PATIENCE)
         client.wait_for_workers(1, timeout=PATIENCE)
-    except Exception as error:  # whoever answers may be no scheduler: then anything is raised
+    except Exception as error:  # the address may belong to another program: any error is possible
         with suppress(Exception):
             client.close()
         raise ProblemFileError(f"scheduler: no answer at {scheduler!r}, or no worker: {error}") from error
@@ -86,23 +86,23 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Any:
 def cluster(
     problem: Problem, workers: int | None, scheduler: str | None
 ) -> Iterator[Callable[..., Shards] | None]:
-    """Yield where a problem's ADMM training is worked on, as `train_admm` takes it; None: here.
+    """Yield the argument `place` of `train_admm` for these workers; None without workers.
 
-    Processes on this machine share a temporary folder, the workers of a scheduler the current one.
+    Processes on this machine share a temporary folder; workers of a scheduler share the current folder.
 
     Raises
     ------
     ShapeError
-        Workers for a problem that is not trained by ADMM, or as `connect`.
+        The problem is not trained by ADMM, or as in `connect`.
     NotInstalled, ProblemFileError
-        As `connect`.
+        As in `connect`.
     """
     if workers is None and scheduler is None:
         yield None
         return
     if problem.training.method != "admm":
         raise ShapeError(
-            f'workers: are for training.method = "admm", this problem has "{problem.training.method}"'
+            f'workers: need training.method = "admm", this problem has "{problem.training.method}"'
         )
     with connect(workers, scheduler) as client:
         yield on_dask(client, None if scheduler is None else Path.cwd())
@@ -111,22 +111,22 @@ def cluster(
 def on_dask(
     client: Any, folder: str | os.PathLike[str] | None = None, count: int | None = None
 ) -> Callable[..., Shards]:
-    """Return what `train_admm` takes as `place`: samples on a cluster, one shard a worker.
+    """Return the argument `place` of `train_admm` for a cluster: one shard of samples per worker.
 
     Parameters
     ----------
     client : distributed.Client
     folder : path, optional
-        Seen by all workers. Each training makes a folder of its own in it, for data and variables, and
-        removes it at the end, also when it fails. The system's temporary folder if not given: enough where
-        all workers are on this machine.
+        Folder that all workers can read and write. Each training creates a subfolder for data and
+        variables, and removes it at the end, also after an error. Default: the system's temporary folder,
+        which is enough if all workers run on this machine.
     count : int, optional
-        Shards; as many as there are workers if not given.
+        Number of shards. Default: the number of workers.
 
     Raises
     ------
     ProblemFileError
-        There is no such folder.
+        The folder does not exist.
     """
     if count is not None:
         whole("count", count)
@@ -141,21 +141,21 @@ def on_dask(
 
 
 def _submit(client: Any, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the future of a task that carries its arguments, so that it can be done again anywhere."""
+    """Return the future of a task. The task contains its arguments, so that any worker can repeat it."""
     import dask
 
-    # dask would advise to keep large arguments on workers, where they are lost with them
+    # no warning: dask would advise to store large arguments on workers, and they would be lost with a worker
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
         return client.submit(work, *arguments, pure=False)
 
 
 def _results(client: Any, futures: Sequence[Any]) -> list[Any]:
-    """Wait for tasks and return what they made.
+    """Wait for tasks and return their results.
 
     Raises
     ------
     SolverFailed
-        Whoever works on a task dies, or the scheduler is gone; besides, what the task itself raised.
+        The workers of a task died, or the scheduler is gone. Errors of the task itself are raised unchanged.
     """
     from concurrent.futures import CancelledError
 
@@ -164,13 +164,13 @@ def _results(client: Any, futures: Sequence[Any]) -> list[Any]:
     try:
         return list(client.gather(futures))
     except KilledWorker as error:
-        raise SolverFailed(f"workers: died again and again, short of memory? {error}") from error
+        raise SolverFailed(f"workers: died again and again, out of memory? {error}") from error
     except CancelledError as error:
-        raise SolverFailed(f"workers: the scheduler is gone, or gave up: {error}") from error
+        raise SolverFailed(f"workers: the scheduler is gone or cancelled the task: {error}") from error
 
 
 def _in_order(client: Any, work: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-    """Yield what `work` makes of each tuple of arguments, a few of them being under way at a time."""
+    """Yield the result of `work` for each tuple of arguments, in order; a few tasks run at a time."""
     waiting: deque[Any] = deque()
     most = AHEAD * max(1, len(client.nthreads()))
     for task in tasks:
@@ -182,26 +182,26 @@ def _in_order(client: Any, work: Callable[..., Any], tasks: Iterable[tuple[Any, 
 
 def _load_shard(path: Path, constants: dict[str, Any]) -> Shard:
     if not path.exists():
-        raise ProblemFileError(f"folder: a worker finds no {path}; take one that all workers see")
+        raise ProblemFileError(f"folder: a worker finds no {path}; choose a folder that all workers can read")
     arrays: dict[str, Any] = read_npz(path)
     return Shard(**arrays, **constants)
 
 
-def _write_kept(kept: Variables, path: Path) -> None:
-    named = {f"membranes{k}": z for k, z in enumerate(kept.membranes)}
-    named |= {f"spikes{k}": a for k, a in enumerate(kept.spikes)}
-    write_npz(path, {**named, "outputs": kept.outputs, "multipliers": kept.multipliers})
+def _write_variables(variables: Variables, path: Path) -> None:
+    arrays = {f"membranes{k}": z for k, z in enumerate(variables.membranes)}
+    arrays |= {f"spikes{k}": a for k, a in enumerate(variables.spikes)}
+    write_npz(path, {**arrays, "outputs": variables.outputs, "multipliers": variables.multipliers})
 
 
-def _read_kept(path: Path, beside: Shard | None = None) -> Variables:
-    """Return variables from their file; a task that is given data too is done where these are."""
-    found = read_npz(path)
-    layers = range(sum(name.startswith("membranes") for name in found))
+def _read_variables(path: Path, shard: Shard | None = None) -> Variables:
+    """Return variables from their file; `shard` only makes dask run the task where the data are."""
+    arrays = read_npz(path)
+    layers = range(sum(name.startswith("membranes") for name in arrays))
     return Variables(
-        [found[f"membranes{k}"] for k in layers],
-        [found[f"spikes{k}"] for k in layers],
-        found["outputs"],
-        found["multipliers"],
+        [arrays[f"membranes{k}"] for k in layers],
+        [arrays[f"spikes{k}"] for k in layers],
+        arrays["outputs"],
+        arrays["multipliers"],
     )
 
 
@@ -210,7 +210,7 @@ def _bytes_of(weights: Weights) -> int:
 
 
 class DaskShards:
-    """Shards on the workers of a cluster; `close` forgets them and removes their files."""
+    """Shards on the workers of a cluster; `close` releases them and removes their files."""
 
     def __init__(
         self,
@@ -220,39 +220,40 @@ class DaskShards:
         rows: IntArray,
         count: int,
     ) -> None:
-        """Write the shards' data into a new folder in `folder` and let workers read it."""
+        """Write the data of the shards into a new subfolder of `folder`, and let the workers read it."""
         self.client, self.network = client, lowered.problem.network
         self.restarts = VARIANTS[lowered.problem.admm.variant].restarts
         self.sent = self.received = self.settled = 0
-        self.is_settled = False  # whether the files have what workers hold
-        parent = None if folder is None else Path(folder).absolute()  # workers may run elsewhere
-        self.own = tempfile.TemporaryDirectory(prefix="admm-", dir=parent, ignore_cleanup_errors=True)
+        self.is_settled = False  # whether the files have the present variables of the workers
+        parent = None if folder is None else Path(folder).absolute()  # for workers in other folders
+        self.files = tempfile.TemporaryDirectory(prefix="admm-", dir=parent, ignore_cleanup_errors=True)
         paths, constants, self.sizes = [], [], []
         for j, shard in enumerate(shards_of(lowered, rows, count)):
-            paths.append(Path(self.own.name) / f"shard{j}.npz")
+            paths.append(Path(self.files.name) / f"shard{j}.npz")
             write_npz(paths[j], {name: np.asarray(getattr(shard, name)) for name in ARRAYS})
             constants.append({name: getattr(shard, name) for name in CONSTANTS})
             self.sizes.append(len(shard.inputs))
-        # all at once, so that the scheduler spreads them out; bound to workers they would wait for dead ones
+        # in one call, so that the scheduler spreads them over the workers; tasks bound to a worker would wait
+        # for it even if it died
         self.data: list[Any] = client.map(_load_shard, paths, constants, pure=False)
-        self.kept: list[Any] = [None] * count
+        self.states: list[Any] = [None] * count
         if not self.restarts:
-            self.kept = [_submit(client, Shard.start, data, lowered.weights) for data in self.data]
+            self.states = [_submit(client, Shard.start, data, lowered.weights) for data in self.data]
 
     def _file(self, j: int, number: int) -> Path:
-        return Path(self.own.name) / f"shard{j}-{number}.npz"
+        return Path(self.files.name) / f"shard{j}-{number}.npz"
 
     def sweep(self, weights: Weights, order: Order, penalty: float, batch: Batch | None) -> Reply:  # noqa: D102
         replies = []
-        if self.is_settled:  # go on from the files: all that led to them is forgotten
-            files = [self._file(j, self.settled) for j in range(len(self.data))]
-            self.kept = [
-                _submit(self.client, _read_kept, *both) for both in zip(files, self.data, strict=True)
+        if self.is_settled:  # start from the files: dask can then forget all earlier tasks
+            paths = [self._file(j, self.settled) for j in range(len(self.data))]
+            self.states = [
+                _submit(self.client, _read_variables, *pair) for pair in zip(paths, self.data, strict=True)
             ]
         for j, data in enumerate(self.data):
-            pair = _submit(self.client, Shard.sweep, data, self.kept[j], weights, order, penalty, batch)
+            pair = _submit(self.client, Shard.sweep, data, self.states[j], weights, order, penalty, batch)
             if not self.restarts:
-                self.kept[j] = _submit(self.client, getitem, pair, 0)
+                self.states[j] = _submit(self.client, getitem, pair, 0)
             replies.append(_submit(self.client, getitem, pair, 1))
         self.is_settled = False
         total: Reply | None = None
@@ -283,23 +284,23 @@ class DaskShards:
         return total
 
     def variables(self) -> list[Variables | None]:
-        """Return what every shard keeps, from the files: a checkpoint in one file has it all."""
+        """Return the variables of every shard, read from the files, for a checkpoint in one file."""
         if self.restarts:
             return [None] * len(self.data)
         self.settle()
-        return [_read_kept(self._file(j, self.settled)) for j in range(len(self.data))]
+        return [_read_variables(self._file(j, self.settled)) for j in range(len(self.data))]
 
     def restore(self, variables: Sequence[Variables | None]) -> None:  # noqa: D102
-        for j, own in enumerate(check_variables(variables, self.sizes)):
-            _write_kept(own, self._file(j, self.settled))
+        for j, shard in enumerate(check_variables(variables, self.sizes)):
+            _write_variables(shard, self._file(j, self.settled))
         self.is_settled = True
 
     def settle(self) -> None:  # noqa: D102
-        if self.restarts or self.is_settled:  # where nothing is kept, data are all, and files already
+        if self.restarts or self.is_settled:  # without variables the data files are enough
             return
-        following = [self._file(j, self.settled + 1) for j in range(len(self.data))]
-        pairs = zip(self.kept, following, strict=True)
-        _results(self.client, [_submit(self.client, _write_kept, *pair) for pair in pairs])
+        paths = [self._file(j, self.settled + 1) for j in range(len(self.data))]
+        pairs = zip(self.states, paths, strict=True)
+        _results(self.client, [_submit(self.client, _write_variables, *pair) for pair in pairs])
         for j in range(len(self.data)):
             self._file(j, self.settled).unlink(missing_ok=True)
         self.settled += 1
@@ -313,10 +314,10 @@ class DaskShards:
     def close(self) -> None:  # noqa: D102
         from distributed import wait
 
-        with suppress(Exception):  # whoever still reads would complain of files that are gone
+        with suppress(Exception):  # a worker that is still reading would miss its file
             wait(self.data, timeout=PATIENCE)
-        self.data, self.kept = [], []
-        self.own.cleanup()
+        self.data, self.states = [], []
+        self.files.cleanup()
 
 
 def dictionary_on(
@@ -326,12 +327,12 @@ def dictionary_on(
     definition: Definition,
     rows: int = 4000,
 ) -> SpikeDictionary:
-    """Return what `collect` does, bit for bit, simulated on a cluster in blocks of samples and subnetworks.
+    """Return the dictionary of `collect`, bit for bit, from a simulation on a cluster in blocks.
 
     Parameters
     ----------
     rows : int
-        Samples of one task; rounded to whole blocks of the simulator, so that no sum is in another order.
+        Samples per task, rounded to full blocks of the simulator, so that the order of sums is the same.
     """
 
     def run(work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterable[Any]:
@@ -344,7 +345,7 @@ def dictionary_on(
 def prices_on(
     client: Any, columns: PackedBits, dual: FloatArray, rows: int = 1 << 15, patterns: int = 1 << 11
 ) -> FloatArray:
-    """Return Dᵀu, as `PackedBits.transpose_times`, computed on a cluster in blocks of rows and columns.
+    """Return Dᵀu, as in `PackedBits.transpose_times`, from a cluster in blocks of rows and columns.
 
     Raises
     ------
@@ -354,7 +355,7 @@ def prices_on(
     if len(dual) != columns.rows:
         raise ShapeError(f"dual: expected {columns.rows} rows, got {len(dual)}")
     whole("patterns", patterns)
-    rows = max(8, whole("rows", rows) // 8 * 8)  # whole bytes of packed columns
+    rows = max(8, whole("rows", rows) // 8 * 8)  # full bytes of packed columns
     starts = [(a, b) for a in range(0, columns.shape[1], patterns) for b in range(0, columns.rows, rows)]
 
     def block(low: int, start: int) -> tuple[PackedBits, FloatArray]:
@@ -362,8 +363,8 @@ def prices_on(
         packed = columns.packed[low : low + patterns, start // 8 : -(-stop // 8)]
         return PackedBits(packed, stop - start), dual[start:stop]
 
-    found = np.zeros((columns.shape[1], *dual.shape[1:]))
+    prices = np.zeros((columns.shape[1], *dual.shape[1:]))
     parts = _in_order(client, PackedBits.transpose_times, (block(*one) for one in starts))
     for (low, _), part in zip(starts, parts, strict=True):
-        found[low : low + len(part)] += part
-    return found
+        prices[low : low + len(part)] += part
+    return prices

@@ -1,4 +1,4 @@
-"""Where the samples of an ADMM training are: in this process, or (`distributed`) on a cluster."""
+"""Shards of the samples of an ADMM training: in this process, or on a cluster (`convexsnn.admm.cluster`)."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from convexsnn.problem import Problem
 
 
 class Shards(Protocol):
-    """Where the samples are: here, or on a cluster."""
+    """The shards of all training samples, in this process or on a cluster."""
 
     def sweep(self, weights: Weights, order: Order, penalty: float, batch: Batch | None) -> Reply:
-        """Move every block of some samples (None: all) once and return the sums."""
+        """Move every block of the samples of a batch (None: all samples) once; return the sums."""
 
     def inputs_sums(self, weights: Weights) -> Sums:
         """Return the Gram matrix of the first layer's features over all samples."""
 
     def score(self, weights: Weights) -> Score:
-        """Return what the simulator says of weights on all training samples."""
+        """Return the simulated score of weights on all training samples."""
 
     def variables(self) -> list[Variables | None]:
-        """Return what every shard keeps."""
+        """Return the variables of every shard; None for a shard without state."""
 
     def restore(self, variables: Sequence[Variables | None]) -> None:
-        """Give every shard back what it kept."""
+        """Set the variables of every shard, as returned by `variables`."""
 
     def settle(self) -> None:
-        """Make what was done so far safe against the loss of a machine."""
+        """Save the present state, so that the loss of a machine does not lose it."""
 
     def traffic(self) -> tuple[int, int]:
         """Return the bytes sent and received since the last call."""
 
     def close(self) -> None:
-        """Let go of everything; the training has ended."""
+        """Release all resources at the end of a training."""
 
 
 class LocalShards:
     """All samples in this process."""
 
     def __init__(self, shards: Sequence[Shard], weights: Weights, problem: Problem) -> None:
-        """Take shards; their variables start at the true dynamics of `weights`."""
+        """Store shards; their variables start at the true dynamics of `weights`."""
         self.shards, self.network = shards, problem.network
-        self.kept = [shard.start(weights) for shard in shards]
+        self.states = [shard.start(weights) for shard in shards]
 
     def sweep(self, weights: Weights, order: Order, penalty: float, batch: Batch | None) -> Reply:  # noqa: D102
         total: Reply | None = None
         for k, shard in enumerate(self.shards):
-            self.kept[k], reply = shard.sweep(self.kept[k], weights, order, penalty, batch)
+            self.states[k], reply = shard.sweep(self.states[k], weights, order, penalty, batch)
             total = total if reply is None else reply if total is None else total.plus(reply)
         assert total is not None
         return total
@@ -71,10 +71,10 @@ class LocalShards:
         return total
 
     def variables(self) -> list[Variables | None]:  # noqa: D102
-        return self.kept
+        return self.states
 
     def restore(self, variables: Sequence[Variables | None]) -> None:  # noqa: D102
-        self.kept = list(check_variables(variables, [len(shard.inputs) for shard in self.shards]))
+        self.states = list(check_variables(variables, [len(shard.inputs) for shard in self.shards]))
 
     def settle(self) -> None:  # noqa: D102
         return None
@@ -87,13 +87,13 @@ class LocalShards:
 
 
 def shards_of(lowered: SplitProblem, rows: IntArray, count: int = 1) -> list[Shard]:
-    """Cut the training samples `rows` of a problem into shards of nearly equal size."""
-    problem, made, first = lowered.problem, [], 0
+    """Divide the training samples `rows` of a problem into shards of nearly equal size."""
+    problem, shards, first = lowered.problem, [], 0
     encoded, weights = problem.encoded_targets(), problem.row_weights()
     for part in np.array_split(rows, count):
-        whole = len(part) == len(problem.inputs)
-        inputs = problem.inputs if whole else problem.inputs[part]
-        made.append(
+        all_samples = len(part) == len(problem.inputs)
+        inputs = problem.inputs if all_samples else problem.inputs[part]
+        shards.append(
             Shard(
                 lowered.splitting,
                 inputs.astype(problem.admm.precision, copy=False),
@@ -106,4 +106,4 @@ def shards_of(lowered: SplitProblem, rows: IntArray, count: int = 1) -> list[Sha
             )  # fmt: skip
         )
         first += len(part)
-    return made
+    return shards

@@ -1,8 +1,7 @@
-"""What an ADMM training gives back: a network, what the simulator says of it, and its curves.
+"""The result of an ADMM training: a network, its simulated score, and the curves of the training.
 
-A claim of ADMM is about one network alone. ``admm.json`` states its accuracy and loss; whoever has the folder
-can simulate ``network.npz`` again and compare. There is no bound and no gap, and nothing here says so
-otherwise.
+A claim of ADMM is about one network only. ``admm.json`` states its accuracy and loss. Anyone with the folder
+can simulate ``network.npz`` again and compare. There is no bound and no gap.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ RELATIVE = 1e-9
 
 @dataclass(frozen=True)
 class Judged:
-    """What the simulator says of a network, in float64."""
+    """Score of a network, simulated in float64."""
 
     objective: float
     train_accuracy: float | None
@@ -44,7 +43,7 @@ class Judged:
 
 
 def judge(problem: Problem, network: Network) -> Judged:
-    """Simulate a network on a problem's data: mean loss and accuracy."""
+    """Simulate a network on a problem's data; return mean loss and accuracy."""
     fit, test = score(problem, network), score_on_test_set(problem, network)
     return Judged(
         fit.loss,
@@ -56,12 +55,12 @@ def judge(problem: Problem, network: Network) -> Judged:
 
 @dataclass(frozen=True, eq=False)
 class AdmmResult:
-    """One training, judged by the simulator.
+    """One training and the simulated score of its network.
 
     Attributes
     ----------
     judged : Judged
-        Of the network as read back from the file that `save_network` writes.
+        Score of the network, read back from a file of `save_network`.
     seconds : dict
         train, verify, total.
     """
@@ -78,22 +77,22 @@ class AdmmResult:
 
     @property
     def status(self) -> str:
-        """Return "stationary" or "limit"."""
+        """Result of the training: "stationary" or "limit"."""
         return self.run.status
 
     @property
     def curves(self) -> list[dict[str, Any]]:
-        """Return the iterations as plain numbers, for plots."""
+        """The iterations as plain numbers, for plots."""
         return plain(self.run.history)
 
     def text(self, out: str | None = None) -> str:
-        """Return the lines that ``convexsnn solve`` prints; `out` is the folder that was written."""
+        """Return the lines that ``convexsnn solve`` prints; `out` is the folder of the result."""
         return admm_text({**self.summary(), "out": out})
 
     def summary(self) -> dict[str, Any]:
-        """Return the training as plain numbers and words, the object that ``solve --json`` prints."""
+        """Return the training as plain numbers and strings, the object that ``solve --json`` prints."""
         problem, history = self.problem, self.curves
-        best = [row["validation_accuracy"] for row in history if row["validation_accuracy"] is not None]
+        validation = [row["validation_accuracy"] for row in history if row["validation_accuracy"] is not None]
         return {
             "problem": problem.name,
             "status": self.status,
@@ -108,7 +107,7 @@ class AdmmResult:
             "max_output_error": None,
             "min_margin": None,
             "train_accuracy": self.judged.train_accuracy,
-            "validation_accuracy": max(best) if best else None,
+            "validation_accuracy": max(validation) if validation else None,
             "test_accuracy": self.judged.test_accuracy,
             "solver": f"admm:{problem.admm.variant}",
             "seconds": {k: round(v, 4) for k, v in self.seconds.items()},
@@ -125,14 +124,14 @@ class AdmmResult:
         force: bool = False,
         also: Callable[[Path], None] | None = None,
     ) -> None:
-        """Write problem, data, network, and ``admm.json`` with claim and curves, into a new folder.
+        """Write problem, data, network, and ``admm.json`` with claim and curves into a new folder.
 
-        `also` is handed the folder before it takes its place, to add files.
+        `also` is called with the unfinished folder and may add files.
 
         Raises
         ------
         ProblemFileError
-            The folder exists (without `force`) or cannot be written; then nothing is.
+            The folder exists and `force` is not set, or it cannot be written; then nothing is written.
         """
         write_folder(Path(folder), self.write, force, also)
 
@@ -154,33 +153,33 @@ def train_admm(
     checkpoint: str | os.PathLike[str] | None = None,
     place: Callable[..., Any] | None = None,
 ) -> AdmmResult:
-    """Train a network by ADMM and let the simulator judge it.
+    """Train a network by ADMM and simulate it.
 
     Parameters
     ----------
     time_limit : float, optional
-        Seconds; the iteration at hand is finished.
+        Limit in seconds; the present iteration is finished first.
     checkpoint : path, optional
-        Written every ``admm.checkpoint_every`` iterations; if the file is there, training goes on from it.
+        File written every ``admm.checkpoint_every`` iterations. If it exists, training resumes from it.
     place : callable, optional
-        Where the samples are worked on: `convexsnn.admm.cluster.on_dask(client)`; here if not given.
+        Location of the samples: `convexsnn.admm.cluster.on_dask(client)`. Default: this process.
 
     Raises
     ------
     LoweringError
         The architecture has no splitting, or a layer does not fire at the start.
     SolverFailed
-        A block gave values that are not finite, or a layer stopped firing.
+        A block has values that are not finite, or a layer stopped firing.
     ProblemFileError
-        The checkpoint is damaged or of another problem.
+        The checkpoint is damaged or belongs to another problem.
     VerificationError
-        The network read back from its file does something else.
+        The network read back from its file has another simulated score.
     """
     return run_admm(problem, Budget.of(time_limit, progress, checkpoint), place)
 
 
 def run_admm(problem: Problem, budget: Budget, place: Callable[..., Any] | None = None) -> AdmmResult:
-    """Train by ADMM within a budget; errors as `train_admm`."""
+    """Train by ADMM within a budget; errors as in `train_admm`."""
     begun = time.perf_counter()
     run = AdmmTraining(problem, budget, place).run()
     trained = time.perf_counter()
@@ -190,27 +189,27 @@ def run_admm(problem: Problem, budget: Budget, place: Callable[..., Any] | None 
         saved = load_network(Path(folder) / "network.npz")
     judged = judge(problem, saved)
     if judge(problem, run.network) != judged:
-        raise VerificationError("network: read back from its file it simulates otherwise")
+        raise VerificationError("network: its simulation differs after reading it back from its file")
     ended = time.perf_counter()
     seconds = {"train": trained - begun, "verify": ended - trained, "total": ended - begun}
     return AdmmResult(problem, run, judged, seconds)
 
 
 def _mismatch(problem: Problem, network: Network) -> str | None:
-    """Return how a network differs from a problem's architecture."""
+    """Return the difference between a network and the architecture of a problem; None if they agree."""
     for name in ("readout", "supervise", "readout_leak"):
-        found, asked = getattr(network, name), getattr(problem.network, name)
-        if found != asked:
-            return f"{name} {found!r}, the problem has {asked!r}"
-    outputs, asked = network.output_weights.shape[1], problem.encoded_targets().shape[1]
-    if outputs != asked:
-        return f"{outputs} outputs, the problem has {asked}"
+        value, expected = getattr(network, name), getattr(problem.network, name)
+        if value != expected:
+            return f"{name} {value!r}, the problem has {expected!r}"
+    outputs, expected = network.output_weights.shape[1], problem.encoded_targets().shape[1]
+    if outputs != expected:
+        return f"{outputs} outputs, the problem has {expected}"
     return architecture_mismatch(problem.network, network.layers, problem.inputs.shape[2])
 
 
 @dataclass(frozen=True)
 class AdmmClaim:
-    """What ``admm.json`` states of one network; `network` is the SHA-256 of its file.
+    """The claim in ``admm.json`` about one network; `network` is the SHA-256 of its file.
 
     There is no bound over other networks: `lower_bound` and `gap` are None in every true claim.
     """
@@ -230,15 +229,15 @@ class AdmmClaim:
 
 @dataclass(frozen=True)
 class ConfirmedAdmm:
-    """A claim of ADMM, and what the simulator says of the network."""
+    """A claim of ADMM and the simulated score that confirms it."""
 
     folder: Path
     claim: AdmmClaim
     checked: Judged
 
     def summary(self) -> dict[str, Any]:
-        """Return the object that ``verify --json`` prints; numbers are the simulator's."""
-        said = {
+        """Return the object that ``verify --json`` prints; the numbers come from the simulator."""
+        values = {
             "status": self.claim.status,
             "scope": SCOPE,
             "objective": self.checked.objective,
@@ -247,7 +246,7 @@ class ConfirmedAdmm:
             "train_accuracy": self.checked.train_accuracy,
             "test_accuracy": self.checked.test_accuracy,
         }
-        return {"folder": str(self.folder), "accepted": True, **said}
+        return {"folder": str(self.folder), "accepted": True, **values}
 
     def text(self) -> str:
         """Return the lines that ``convexsnn verify`` prints."""
@@ -269,17 +268,17 @@ def _read_claim(folder: Path) -> AdmmClaim:
 
 
 def verify_admm_folder(folder: Path, exact: bool = False) -> ConfirmedAdmm:
-    """Simulate the network of a folder that `AdmmResult.save` wrote again, and compare with its claim.
+    """Simulate the network of a saved folder (`AdmmResult.save`) and compare it with its claim.
 
     Raises
     ------
     ShapeError
-        `exact`: a claim about one network has no proof to do in rational arithmetic.
+        `exact` is set; a claim about one network has no proof in rational arithmetic.
     VerificationError
-        Something is missing or damaged, or the simulator does not say what the claim does.
+        A file is missing or damaged, or the simulation does not agree with the claim.
     """
     if exact:
-        raise ShapeError("exact: a claim of ADMM has no proof to do in rational arithmetic")
+        raise ShapeError("exact: a claim of ADMM has no proof in rational arithmetic")
     claim = _read_claim(folder)
     try:
         problem = load_problem(folder / "problem.toml")
@@ -287,16 +286,16 @@ def verify_admm_folder(folder: Path, exact: bool = False) -> ConfirmedAdmm:
     except (ProblemFileError, ShapeError, OSError) as error:
         raise VerificationError(str(error)) from error
     if claim.fingerprint != problem.fingerprint():
-        raise VerificationError("fingerprint: data, network or training are not those of the claim")
+        raise VerificationError("fingerprint: data, network or training differ from those of the claim")
     bounds = (claim.lower_bound, claim.gap)
     if claim.status not in STATUSES or bounds != (None, None):
         raise VerificationError(f"status: {claim.status!r} with bound and gap {bounds}; ADMM proves no bound")
-    for name, value, wanted in (("scope", claim.scope, SCOPE), ("problem", claim.problem, problem.name)):
-        if value != wanted:
-            raise VerificationError(f"{name}: the claim states {value!r}, expected {wanted!r}")
+    for name, value, expected in (("scope", claim.scope, SCOPE), ("problem", claim.problem, problem.name)):
+        if value != expected:
+            raise VerificationError(f"{name}: the claim states {value!r}, expected {expected!r}")
     reason = _mismatch(problem, network)
     if reason is None and claim.network != hashlib.sha256((folder / "network.npz").read_bytes()).hexdigest():
-        reason = "network.npz is not the file that the claim was made for"
+        reason = "network.npz is not the file of the claim"
     if reason is None and claim.units != network.units:
         reason = f"{network.units} units, the claim states {claim.units!r}"
     if reason is not None:
@@ -308,7 +307,7 @@ def verify_admm_folder(folder: Path, exact: bool = False) -> ConfirmedAdmm:
 
 
 def _compare(name: str, stated: Any, simulated: float | None) -> None:
-    """Raise a VerificationError unless a stated number is the simulator's; objectives, to rounding."""
+    """Raise a VerificationError unless both numbers are equal; for objectives, up to rounding."""
     same = stated == simulated
     if not same and name == "objective" and isinstance(stated, (int, float)) and simulated is not None:
         same = abs(stated - simulated) <= RELATIVE * max(abs(simulated), 1e-12)
@@ -317,17 +316,16 @@ def _compare(name: str, stated: Any, simulated: float | None) -> None:
 
 
 def admm_problem(problem: Problem) -> Problem:
-    """Return the problem whose training gives the hidden layers for ``dictionary.source = "admm"``.
+    """Return the problem that ADMM trains to obtain the hidden layers for ``dictionary.source = "admm"``.
 
-    The same network and data; the readout that ADMM trains sees the last step's spikes, as the dictionary
-    does.
+    It has the same network and data. Its readout uses the spikes of the last step, as the dictionary does.
 
     Raises
     ------
     LoweringError
-        The network has a readout or a layer that is no pattern of bits.
+        A readout or a layer of the network has no bit patterns.
     """
-    definition_of(problem)  # refuses what has no patterns, before any work
+    definition_of(problem)  # refuses a network without patterns before any work
     return problem.with_settings(
         training={"method": "admm", "regularization": None, "regularization_fraction": None},
         network={"readout": "spike", "supervise": "last", "subnetworks": 1},

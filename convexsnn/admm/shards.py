@@ -1,7 +1,7 @@
-"""Samples of an ADMM training, wherever they lie: what is done to them, and the sums that leave them.
+"""Shards: parts of the samples of an ADMM training, their block updates, and the sums that they return.
 
-A shard never sees the others. It is handed weights, moves its own membranes, spikes and multipliers, and
-answers with sums whose size does not depend on how many samples it holds: Gram matrices, moments, counts.
+A shard does not use other shards. It receives weights, updates its own membranes, spikes and multipliers, and
+returns sums: Gram matrices, moments and counts. Their size does not depend on the number of samples.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from convexsnn.errors import ProblemFileError, ShapeError, SolverFailed
 from convexsnn.problem.targets import TargetCode
 from convexsnn.simulate import simulate
 
-AT_ONCE = 1000  # samples, where each iteration starts from the true dynamics
+AT_ONCE = 1000  # samples per block, if each iteration starts from the true dynamics
 
 
 @dataclass(frozen=True)
 class Order:
-    """What one sweep does.
+    """Settings of one sweep.
 
     Attributes
     ----------
     blocks : tuple of int
-        Hidden layers in the order of their blocks; their number stands for the outputs.
+        Hidden layers in the order of their updates; the number of hidden layers means the outputs.
     sweeps : int
-        How often, with a step of the multipliers in between.
+        Number of passes over the blocks, with a multiplier step between them.
     multipliers : bool
-        Whether multipliers move.
+        Whether the multipliers are updated.
     grams : tuple of bool
-        For every layer and the readout, whether its Gram matrix is asked for.
+        For every layer and the readout, whether its Gram matrix is computed.
     """
 
     blocks: tuple[int, ...]
@@ -46,7 +46,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some of the samples, as numbers from which every shard works them out: batch `number` of `batches`."""
+    """Batch `number` of `batches`, as numbers from which every shard computes its samples."""
 
     seed: int
     iteration: int
@@ -55,14 +55,14 @@ class Batch:
     samples: int
 
     def rows(self) -> IntArray:
-        """Return the samples, sorted; those of one iteration's batches are all samples, each once."""
-        drawn = np.random.default_rng([self.seed, self.iteration]).permutation(self.samples)
-        return np.sort(np.array_split(drawn, self.batches)[self.number])
+        """Return the sorted samples; the batches of one iteration have every sample exactly once."""
+        permutation = np.random.default_rng([self.seed, self.iteration]).permutation(self.samples)
+        return np.sort(np.array_split(permutation, self.batches)[self.number])
 
 
 @dataclass
 class Reply:
-    """What a shard answers: sums over its samples."""
+    """The result of a sweep: sums over samples."""
 
     sums: list[Sums]
     samples: int
@@ -70,11 +70,11 @@ class Reply:
     dynamics: float  # Σ ε² over all units, samples and steps
     missed: float  # Σ (a − 1{z >= θ})²
     readout: float  # Σ of the readout's squared residual
-    entries: int  # how many membranes `dynamics` sums over
-    products: int  # of box programs with their matrix
+    entries: int  # number of membranes in the sum `dynamics`
+    products: int  # matrix products of the box programs
 
     def plus(self, other: Reply) -> Reply:
-        """Return the sums over both."""
+        """Return the sums over the samples of both."""
         sums = [a.plus(b) for a, b in zip(self.sums, other.sums, strict=True)]
         rest = {
             f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "sums"
@@ -83,33 +83,33 @@ class Reply:
 
     @property
     def bytes(self) -> int:
-        """How much of it travels."""
+        """Size of its arrays in bytes."""
         return sum(s.moment.nbytes + (0 if s.gram is None else s.gram.nbytes) for s in self.sums)
 
 
 @dataclass
 class Score:
-    """What the simulator says of weights on a shard's samples: sums over them."""
+    """The simulated score of weights: sums over samples."""
 
     samples: int
     right: float
     loss: float
-    spikes: IntArray  # by layer
-    entries: IntArray  # by layer: units · samples · steps
+    spikes: IntArray  # per layer
+    entries: IntArray  # per layer: units · samples · steps
 
     def plus(self, other: Score) -> Score:
-        """Return the sums over both."""
+        """Return the sums over the samples of both."""
         return Score(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     @property
     def accuracy(self) -> float:
-        """Share of samples that the simulated network gets right."""
+        """Share of samples that the simulated network classifies correctly."""
         return self.right / self.samples
 
 
 @dataclass(eq=False)
 class Variables:
-    """What a shard keeps from sweep to sweep: z, a of every layer, outputs and multipliers."""
+    """The state of a shard between sweeps: z and a of every layer, outputs and multipliers."""
 
     membranes: list[FloatArray]
     spikes: list[FloatArray]
@@ -117,7 +117,7 @@ class Variables:
     multipliers: FloatArray
 
     def take(self, rows: IntArray) -> Variables:
-        """Return copies for some samples."""
+        """Return copies for the samples `rows`."""
         return Variables(
             [z[rows] for z in self.membranes],
             [a[rows] for a in self.spikes],
@@ -126,45 +126,45 @@ class Variables:
         )
 
     def put(self, rows: IntArray, other: Variables) -> Variables:
-        """Return new variables in which some samples have others' values."""
-        whole = self.take(np.arange(len(self.outputs)))
-        for mine, theirs in zip(whole.membranes + whole.spikes, other.membranes + other.spikes, strict=True):
-            mine[rows] = theirs
-        whole.outputs[rows], whole.multipliers[rows] = other.outputs, other.multipliers
-        return whole
+        """Return new variables in which the samples `rows` have the values of `other`."""
+        result = self.take(np.arange(len(self.outputs)))
+        for old, new in zip(result.membranes + result.spikes, other.membranes + other.spikes, strict=True):
+            old[rows] = new
+        result.outputs[rows], result.multipliers[rows] = other.outputs, other.multipliers
+        return result
 
 
 def check_variables(variables: Sequence[Variables | None], sizes: Sequence[int]) -> list[Variables]:
-    """Return the variables of shards that have `sizes` samples.
+    """Return the variables, checked to belong to shards of `sizes` samples.
 
     Raises
     ------
     ProblemFileError
-        They are of other shards.
+        The variables belong to other shards.
     """
-    whole = [own for own in variables if own is not None]
-    found = [len(own.outputs) for own in whole]
-    if found != list(sizes):
+    states = [state for state in variables if state is not None]
+    counts = [len(state.outputs) for state in states]
+    if counts != list(sizes):
         raise ProblemFileError(
-            f"checkpoint: has variables of {len(found)} shards, of {found} samples; here are {len(sizes)}, "
-            f"of {list(sizes)}: go on with as many workers as it was written with"
+            f"checkpoint: has variables of {len(counts)} shards, of {counts} samples; here are {len(sizes)}, "
+            f"of {list(sizes)}: resume with the number of workers that wrote it"
         )
-    return whole
+    return states
 
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """Data of some samples.
+    """Data of some of the samples.
 
     Attributes
     ----------
-    inputs : (n, T, d) array, in the type of the computation
+    inputs : (n, T, d) array, in the precision of the computation
     encoded : (n, C) array
-        Targets as the loss takes them; `targets` as the problem states them.
+        Targets in the encoding of the loss; `targets` has them in the encoding of the problem.
     first : int
-        Number of its first sample in the problem: rows first..first + n are here.
+        Index of its first sample among all training samples; the shard has the rows first..first + n.
     restarts : bool
-        Whether every sweep begins from the true dynamics, so that nothing is kept.
+        Whether every sweep starts from the true dynamics, so that the shard has no state.
     """
 
     splitting: Splitting
@@ -183,10 +183,10 @@ class Shard:
         return rows[(rows >= self.first) & (rows < self.first + len(self.inputs))] - self.first
 
     def _split(self, weights: Weights, penalty: float, rows: IntArray) -> Split:
-        adjoining = len(rows) == rows[-1] + 1 - rows[0]
-        inputs = self.inputs[rows[0] : rows[-1] + 1] if adjoining else self.inputs[rows]
-        own = self.splitting if penalty == 1.0 else self.splitting.scaled(penalty)
-        return Split(own, inputs, self.encoded[rows], self.sample_weights[rows], weights)
+        contiguous = len(rows) == rows[-1] + 1 - rows[0]
+        inputs = self.inputs[rows[0] : rows[-1] + 1] if contiguous else self.inputs[rows]
+        splitting = self.splitting if penalty == 1.0 else self.splitting.scaled(penalty)
+        return Split(splitting, inputs, self.encoded[rows], self.sample_weights[rows], weights)
 
     def sweep(
         self,
@@ -196,61 +196,61 @@ class Shard:
         penalty: float = 1.0,
         batch: Batch | None = None,
     ) -> tuple[Variables | None, Reply | None]:
-        """Move every block of some samples once, in order; return new variables and the sums.
+        """Move every block of a batch of samples once, in order; return new variables and the sums.
 
-        What was given is left as it was, so that a sweep can be done again where it was lost.
+        The arguments are not changed, so that a lost sweep can be repeated.
 
         Raises
         ------
         SolverFailed
-            A block left the finite numbers; the message names it.
+            A block has values that are not finite; the message names it.
         """
         local = self._local(batch)
         if not len(local):
             return variables, None
-        if self.restarts:  # nothing is kept: some samples at a time, whose variables stay in the cache
+        if self.restarts:  # no state: process small blocks of samples, whose variables fit in the cache
             reply: Reply | None = None
             for first in range(0, len(local), AT_ONCE):
                 split = self._split(weights, penalty, local[first : first + AT_ONCE])
-                part = _swept(split, order)
+                part = _sweep_blocks(split, order)
                 reply = part if reply is None else reply.plus(part)
             return None, reply
         split = self._split(weights, penalty, local)
         if variables is not None:
-            own = variables.take(local)  # copies
-            split.membranes, split.spikes = own.membranes, own.spikes
-            split.outputs = own.outputs
-            split.multipliers = own.multipliers
+            state = variables.take(local)  # copies
+            split.membranes, split.spikes = state.membranes, state.spikes
+            split.outputs = state.outputs
+            split.multipliers = state.multipliers
             split.use(weights)
             if order.multipliers:
                 split.step_multipliers()
-        reply = _swept(split, order)
-        moved = Variables(split.membranes, split.spikes, split.outputs, split.multipliers)
-        whole = len(local) == len(self.inputs)
-        return moved if variables is None or whole else variables.put(local, moved), reply
+        reply = _sweep_blocks(split, order)
+        state = Variables(split.membranes, split.spikes, split.outputs, split.multipliers)
+        all_samples = len(local) == len(self.inputs)
+        return state if variables is None or all_samples else variables.put(local, state), reply
 
     def start(self, weights: Weights) -> Variables | None:
-        """Return the variables of the true dynamics, None where nothing is kept."""
+        """Return the variables of the true dynamics; None if the shard has no state."""
         if self.restarts:
             return None
         split = self._split(weights, 1.0, np.arange(len(self.inputs)))
         return Variables(split.membranes, split.spikes, split.outputs, split.multipliers)
 
     def inputs_sums(self, weights: Weights) -> Sums:
-        """Return the Gram matrix of the first layer's features, where they are the inputs alone."""
+        """Return the Gram matrix of the first layer's features if they are only the inputs."""
         layer = weights.layers[0]
         total: Sums | None = None
-        nothing = np.zeros((len(self.inputs), self.inputs.shape[1], 0), self.inputs.dtype)
-        for _, features in feature_blocks(layer, self.inputs, nothing):
+        no_spikes = np.zeros((len(self.inputs), self.inputs.shape[1], 0), self.inputs.dtype)
+        for _, features in feature_blocks(layer, self.inputs, no_spikes):
             part = sums_of(features, features[:, :0], layer.bias is not None)
             total = part if total is None else total.plus(part)
         assert total is not None
         return total
 
     def score(self, weights: Weights, network: object) -> Score:
-        """Return what the simulator says of weights; `network` is the architecture."""
-        own = weights.network(network)  # type: ignore[arg-type]
-        trace = simulate(own, self.inputs, dtype=self.inputs.dtype, copy=False)
+        """Return the simulated score of weights; `network` is the architecture."""
+        simulated = weights.network(network)  # type: ignore[arg-type]
+        trace = simulate(simulated, self.inputs, dtype=self.inputs.dtype, copy=False)
         outputs = np.asarray(trace.outputs, dtype=np.float64)
         accuracies = self.code.accuracies(outputs, "targets", self.targets)
         losses = self.splitting.loss.value(outputs, self.encoded)
@@ -265,26 +265,26 @@ class Shard:
 
 def _check_finite(block: str, values: FloatArray) -> None:
     if not np.isfinite(values.sum(dtype=np.float64)):
-        raise SolverFailed(f"admm: {block}: values that are not finite")
+        raise SolverFailed(f"admm: {block}: values are not finite")
 
 
-def _swept(split: Split, order: Order) -> Reply:
-    """Move every block of a splitting, in order, as often as asked for; return the sums."""
+def _sweep_blocks(split: Split, order: Order) -> Reply:
+    """Move every block of a splitting, in order, `order.sweeps` times; return the sums."""
     products = 0
-    for again in range(order.sweeps):
-        if again and order.multipliers:
+    for sweep in range(order.sweeps):
+        if sweep and order.multipliers:
             split.step_multipliers()
         for k in order.blocks:
             try:
                 products += _move(split, k)
-            except ShapeError as error:  # programs are made of finite numbers alone
+            except ShapeError as error:  # a program refuses numbers that are not finite
                 block = "outputs" if k == len(split.spikes) else f"layer {k + 1}"
                 raise SolverFailed(f"admm: {block}: {error}") from error
     return _reply(split, order, products)
 
 
 def _move(split: Split, k: int) -> int:
-    """Move the outputs, or a layer's spikes and then its membranes; return the products that took."""
+    """Move the outputs, or the spikes and then the membranes of a layer; return the number of products."""
     shared = split.splitting
     if k == len(split.spikes):
         if shared.every_output:
@@ -307,7 +307,7 @@ def _move(split: Split, k: int) -> int:
 
 
 def _reply(split: Split, order: Order, products: int) -> Reply:
-    sums = [split.sums(k, wanted) for k, wanted in enumerate(order.grams)]
+    sums = [split.sums(k, gram) for k, gram in enumerate(order.grams)]
     missed, readout = split.violation()
     entries = sum(z.size for z in split.membranes)
     return Reply(

@@ -1,22 +1,22 @@
 """Deep networks <-> a splitting into blocks ([P25], [T16]).
 
-lower: the architecture, the data and ``[admm]`` become weights to start from, constants of every layer, and
-the variables of all samples. reconstruct: the weights are the network's own; only the simulator says what
-they do.
+`lower` computes starting weights, the constants of every layer, and the variables of all samples from the
+architecture, the data and ``[admm]``. `reconstruct` returns the network with the trained weights; it does not
+use the variables. Only a simulation shows what the network computes.
 
-| variant     | outputs of steps t < T | weights        | every iteration starts from | spikes |
-|-------------|------------------------|----------------|-----------------------------|--------|
-| published   | variables ([P25])      | full fit       | where the last one ended    | squared |
-| eliminated  | gone: a filter of a    | full fit       | where the last one ended    | squared |
-| proximal    | gone                   | proximal step  | where the last one ended    | squared |
-| restarted   | gone                   | proximal step  | the true dynamics           | squared |
-| lifted      | gone                   | proximal step  | the true dynamics           | lifted  |
+| variant     | outputs of steps t < T  | weights        | each iteration starts from  | spikes |
+|-------------|-------------------------|----------------|-----------------------------|--------|
+| published   | variables ([P25])       | full fit       | the end of the last one     | squared |
+| eliminated  | eliminated: filter of a | full fit       | the end of the last one     | squared |
+| proximal    | eliminated              | proximal step  | the end of the last one     | squared |
+| restarted   | eliminated              | proximal step  | the true dynamics           | squared |
+| lifted      | eliminated              | proximal step  | the true dynamics           | lifted  |
 
-While it linearizes membranes, "lifted" holds the spikes to a ramp of width w and its rounding: a − ξ = r(z),
-where a is the true spike to begin with. Then a moves by what the layers above want of it, over σw, if the
-membrane is within the ramp: for large σ the residual of the dynamics becomes the surrogate gradient of a
-rectangle of width w, over ρ. With w = 0 every spike within reach of σ flips as a whole, which says nothing
-of how much it was wanted to: it learns less (README).
+With linearized membranes, the constraint of "lifted" is a − ξ = r(z): a ramp r of width w plus a rounding ξ.
+At the start a is the true spike. If the membrane is inside the ramp, a then changes by the gradient from the
+layers above, divided by σw. For large σ the residual of the dynamics becomes the surrogate gradient of a
+rectangle of width w, divided by ρ. With w = 0 a spike flips completely or not at all, depending on σ. The
+flip does not show the size of the gradient, and the training learns less (README).
 
 [P25] Perin et al., arXiv 2505.05527. [T16] Taylor et al., 2016.
 """
@@ -40,13 +40,13 @@ from convexsnn.problem.specs import AdmmSpec
 from convexsnn.programs.losses import get_loss
 from convexsnn.training.start import starting_layers
 
-LIFTED = 30.0  # σ over ρ of the variant, where nothing else is asked for
-RAMP = 1.0  # width of the ramp of a linearized spike, likewise
+LIFTED = 30.0  # default of σ / ρ in the variant "lifted"
+RAMP = 1.0  # default width of the ramp that replaces a linearized spike
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What a named variant chooses; see the table above."""
+    """Choices of a named variant; see the table above."""
 
     every_output: bool
     full_fit: bool
@@ -64,7 +64,7 @@ VARIANTS = {
 
 
 def _refusal(problem: Problem) -> tuple[str, str] | None:
-    """Return the key of what ADMM does not take, with the reason."""
+    """Return the key of a setting that ADMM does not support, and the reason; None if there is none."""
     network = problem.network
     if READOUTS[network.readout].of_membrane:
         return (
@@ -94,9 +94,9 @@ def _refusal(problem: Problem) -> tuple[str, str] | None:
 
 
 def check_admm(problem: Problem) -> None:
-    """Raise a LoweringError that names the key of what ADMM does not take."""
-    if refused := _refusal(problem):
-        raise LoweringError(f"{refused[0]}: {refused[1]}")
+    """Raise a LoweringError that names the key of a setting that ADMM does not support."""
+    if refusal := _refusal(problem):
+        raise LoweringError(f"{refusal[0]}: {refusal[1]}")
 
 
 def splitting_of(problem: Problem, weights: Weights) -> Splitting:
@@ -105,7 +105,7 @@ def splitting_of(problem: Problem, weights: Weights) -> Splitting:
     Raises
     ------
     LoweringError
-        A readout, neuron or reset that has no such splitting; the message has the key.
+        A readout, neuron or reset has no such splitting; the message has the key.
     """
     check_admm(problem)
     spec, steps, network = problem.admm, problem.inputs.shape[1], problem.network
@@ -119,12 +119,12 @@ def splitting_of(problem: Problem, weights: Weights) -> Splitting:
         leak = 0.0 if form.leak is None else form.leak
         hidden.append(HiddenLayer(leak, form.removed, theta, rho, rho * ratio))
     membranes = spec.membrane_update or ("linearized" if variant.constraint == "lifted" else "joint")
-    reads = READOUTS[network.readout]
+    readout = READOUTS[network.readout]
     return Splitting(
         tuple(reversed(hidden)),
-        reads.kernel(steps, network.readout_leak),
-        reads.filter_leak(network.readout_leak),
-        reads.scale(steps),
+        readout.kernel(steps, network.readout_leak),
+        readout.filter_leak(network.readout_leak),
+        readout.scale(steps),
         spec.penalty,
         get_loss(problem.training.loss),
         variant.every_output,
@@ -148,7 +148,7 @@ def _ramp_width(spec: AdmmSpec, variant: Variant, membranes: str) -> float:
 
 
 def initial_weights(problem: Problem) -> Weights:
-    """Return the weights that ADMM starts from; raises LoweringError for a layer that never fires."""
+    """Return the starting weights of ADMM; raises LoweringError if a layer never fires."""
     spec = problem.admm
     return Weights(*starting_layers(problem, spec, spec.precision, spec.initialization))
 
@@ -158,7 +158,7 @@ def weight_block(
 ) -> QuadraticBlock:
     """Return the program of one layer's table: least squares over all samples and steps.
 
-    A full fit has the ridge ½ μ ‖W‖²; a proximal step stays near the present table W_0 by ½ μ ‖W − W_0‖².
+    A full fit has the ridge ½ μ ‖W‖²; a proximal step has ½ μ ‖W − W_0‖², where W_0 is the present table.
     μ is `spec.ridge` or `spec.damping` times the mean of the Gram matrix's diagonal.
     """
     mu = damping(gram, spec.ridge if full else spec.damping)
@@ -176,20 +176,20 @@ def weight_block(
 
 
 def damping(gram: FloatArray, share: float) -> float:
-    """Return μ: a multiple of the mean of the Gram matrix's diagonal, and never 0."""
+    """Return μ > 0: `share` times the mean of the Gram matrix's diagonal."""
     return max(share * float(np.trace(gram)) / len(gram), 1e-300)
 
 
 @dataclass(frozen=True, eq=False)
 class SplitProblem:
-    """A problem lowered to its blocks, and the receipt that leads back."""
+    """A problem lowered to a splitting, with the data needed to reconstruct a network."""
 
     problem: Problem
     splitting: Splitting
     weights: Weights
 
     def split(self, rows: Any = slice(None)) -> Split:
-        """Return the variables of some samples, at the true dynamics of the starting weights."""
+        """Return the variables of the samples `rows`, at the true dynamics of the starting weights."""
         problem, dtype = self.problem, np.dtype(self.problem.admm.precision)
         weights = problem.row_weights()[rows]
         return Split(
@@ -202,10 +202,10 @@ class SplitProblem:
 
 
 class AdmmSplitting:
-    """Both directions between a problem and its splitting."""
+    """Conversion of a problem to its splitting, and of trained weights to a network."""
 
     def lower(self, problem: Problem) -> SplitProblem:
-        """Return the splitting of a problem, with the weights that it starts from.
+        """Return the splitting of a problem, with its starting weights.
 
         Raises
         ------
@@ -217,5 +217,5 @@ class AdmmSplitting:
         return SplitProblem(problem, splitting_of(problem, weights), weights)
 
     def reconstruct(self, lowered: SplitProblem, weights: Weights) -> Network:
-        """Return the network of weights that a training of this splitting reached."""
+        """Return the network with the trained weights of this splitting."""
         return weights.network(lowered.problem.network)

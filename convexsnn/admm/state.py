@@ -3,13 +3,14 @@
     Σ_i a_i ℓ(q_i, y_i) + ⟨λ_i, q_i − A'ā_i⟩ + ρ_o/2 ‖q_i − A'ā_i‖²        ā_i = Σ_t k_t a_{L,t}: the readout
     + Σ_l Σ_i Σ_t  ρ_l/2 ‖z_t − β z_{t−1} − c_t‖² + φ_l(a_t, z_t)     c_t = W x_t + b + (R − r) a_{t−1}
 
-x is the layer below: the inputs, or a of layer l − 1. r is what a spike takes off the next membrane: βθ for
-the reset "subtract", θ for "subtract_after", 0 for "none". With all steps of the outputs kept, as in [P25],
-the first line has instead ρ_o/2 Σ_t ‖y_t − δ y_{t−1} − g A'a_t‖², ℓ and λ at the last step alone.
-Under a lifted ramp φ is taken at a − ξ, ξ = 1{z >= θ} − r(z) at the true dynamics (`programs.ramp`).
+x is the layer below: the inputs, or a of layer l − 1. r is the amount that a spike subtracts from the next
+membrane: βθ for the reset "subtract", θ for "subtract_after", 0 for "none". If the outputs of all steps are
+variables, as in [P25], the first line has instead ρ_o/2 Σ_t ‖y_t − δ y_{t−1} − g A'a_t‖², with ℓ and λ only
+at the last step. With a lifted ramp the argument of φ is a − ξ, where ξ = 1{z >= θ} − r(z) at the true
+dynamics (`blocks.ramp`).
 
 Each block is an explicit program: `QuadraticBlock`, `OutputBlock`, `MembraneBlock` or `ChainBlock`. Weights
-are fitted from sums over samples, `Sums`, so that samples may lie in any number of places.
+are fitted to sums over samples, `Sums`; so the samples may be divided into any number of shards.
 
 [P25] Perin et al., "ADMM-based training for spiking neural networks", arXiv 2505.05527.
 [T16] Taylor et al., "Training neural networks without gradients: a scalable ADMM approach", 2016.
@@ -45,7 +46,7 @@ class HiddenLayer:
 
 @dataclass(frozen=True, eq=False)
 class Splitting:
-    """What all samples share: constants and the choices of a variant.
+    """Constants of a splitting and the choices of its variant, shared by all samples.
 
     Attributes
     ----------
@@ -58,13 +59,14 @@ class Splitting:
         Whether the output membranes of all steps are variables.
     constraint : "squared" or "lifted"
     clamped : bool
-        Spikes by least squares, then clamped to [0, 1], instead of the exact box.
+        Whether spikes are a least-squares solution clamped to [0, 1], instead of the exact box solution.
     membranes : "joint", "step" or "linearized"
-        All steps at once, one after the other, or all at once with the spike constraint linearized.
+        Update of the membranes: all steps together; one step after the other; or all steps together with
+        the spike constraint linearized.
     tolerance, steps : float, int
-        Where the box programs end: largest move of a spike, most products.
+        Limits of the box programs: smallest change of a spike, largest number of matrix products.
     ramp_width : float
-        w of the ramp r(z) that a lifted constraint holds spikes to; 0: to the spike 1{z >= θ} itself.
+        Width w of the ramp r(z) in a lifted constraint; 0: the constraint has the spike 1{z >= θ} itself.
     """
 
     layers: tuple[HiddenLayer, ...]
@@ -82,27 +84,27 @@ class Splitting:
     ramp_width: float = 0.0
 
     def scaled(self, factor: float) -> Splitting:
-        """Return the splitting with every penalty times `factor`."""
+        """Return the splitting with every penalty multiplied by `factor`."""
         layers = tuple(
-            replace(one, coupling=one.coupling * factor, spike_penalty=one.spike_penalty * factor)
-            for one in self.layers
+            replace(layer, coupling=layer.coupling * factor, spike_penalty=layer.spike_penalty * factor)
+            for layer in self.layers
         )
         return replace(self, layers=layers, output_penalty=self.output_penalty * factor)
 
 
 def lagged(values: FloatArray) -> FloatArray:
-    """Return v_{t−1} of values (n, T, m), 0 before the first step."""
-    found = np.zeros_like(values)
-    found[:, 1:] = values[:, :-1]
-    return found
+    """Return v_{t−1} of values (n, T, m); 0 at the first step."""
+    previous = np.zeros_like(values)
+    previous[:, 1:] = values[:, :-1]
+    return previous
 
 
 class Split:
-    """The variables of n samples under a splitting; blocks are named by what they move.
+    """The variables of n samples in a splitting, and the block programs that update them.
 
     Attributes
     ----------
-    membranes, spikes : lists of (n, T, m) arrays, one a hidden layer
+    membranes, spikes : lists of (n, T, m) arrays, one per hidden layer
     outputs : (n, C) array, or (n, T, C) with every_output
     multipliers : (n, C) array
     """
@@ -115,13 +117,13 @@ class Split:
         sample_weights: FloatArray,
         weights: Weights,
     ) -> None:
-        """Take data of n samples, (n, T, d) and (n, C) as the loss takes it, and start from the dynamics."""
+        """Store inputs (n, T, d) and encoded targets (n, C) of n samples; start from the true dynamics."""
         self.splitting, self.inputs, self.targets = splitting, inputs, targets
         self.sample_weights = sample_weights
         self.restart(weights)
 
     def restart(self, weights: Weights) -> None:
-        """Set every variable to what the simulated network does; multipliers to 0."""
+        """Set every variable to its value in the simulated network, and the multipliers to 0."""
         signal, dtype = self.inputs, self.inputs.dtype
         self.membranes, self.spikes = [], []
         for layer in weights.layers:
@@ -134,78 +136,79 @@ class Split:
         self.multipliers: FloatArray = np.zeros(self.targets.shape)
         self.use(weights)
         for k, layer in enumerate(weights.layers):
-            if layer.recurrent is None:  # what drives a layer follows from its dynamics, without a product
-                self.drives[k] = self._taken(k)
-        self.outputs = self._followed() if self.splitting.every_output else self.read()
+            if layer.recurrent is None:  # the dynamics give the drive without a product
+                self.drives[k] = self._implied_drive(k)
+        self.outputs = self._output_membranes() if self.splitting.every_output else self.read()
 
     def _rounding(self, k: int) -> FloatArray | None:
-        """Return ξ = 1{z >= θ} − r(z), what the ramp misses of the spikes, (n, T, m); None without a ramp."""
+        """Return ξ = 1{z >= θ} − r(z), the difference of spikes and ramp, (n, T, m); None without a ramp."""
         width, threshold = self.splitting.ramp_width, self.splitting.layers[k].threshold
         return self.spikes[k] - ramp(self.membranes[k], threshold, width) if width else None
 
-    def ramped(self, k: int) -> FloatArray:
-        """Return a − ξ of layer k, what the constraint holds to the ramp, (n, T, m)."""
+    def ramp_part(self, k: int) -> FloatArray:
+        """Return a − ξ of layer k, which the constraint compares with the ramp, (n, T, m)."""
         rounding = self.roundings[k]
         return self.spikes[k] if rounding is None else self.spikes[k] - rounding
 
     def use(self, weights: Weights) -> None:
-        """Take new weights; variables stay."""
+        """Set new weights; the variables are unchanged."""
         self.weights = weights
         self.drives: list[FloatArray | None] = [None] * len(weights.layers)
 
     def below(self, k: int) -> FloatArray:
-        """Return what layer k sees, (n, T, d)."""
+        """Return the inputs of layer k, (n, T, d)."""
         return self.inputs if k == 0 else self.spikes[k - 1]
 
     def drive(self, k: int) -> FloatArray:
-        """Return W x_t + b of layer k, (n, T, m); kept until weights or the layer below change."""
-        known = self.drives[k]
-        if known is None:
-            seen = self.below(k)
-            flat = self.weights.layers[k].drive(seen.reshape(-1, seen.shape[2]))
-            self.drives[k] = known = flat.reshape(*seen.shape[:2], -1)
-        return known
+        """Return W x_t + b of layer k, (n, T, m); stored until the weights or the layer below change."""
+        drive = self.drives[k]
+        if drive is None:
+            inputs = self.below(k)
+            flat = self.weights.layers[k].drive(inputs.reshape(-1, inputs.shape[2]))
+            self.drives[k] = drive = flat.reshape(*inputs.shape[:2], -1)
+        return drive
 
-    def fed_back(self, k: int) -> FloatArray:
+    def feedback(self, k: int) -> FloatArray:
         """Return R a_{t−1} − r a_{t−1} of layer k, (n, T, m)."""
         before, recurrent = lagged(self.spikes[k]), self.weights.layers[k].recurrent
-        found = before * -np.asarray(self.splitting.layers[k].reset, before.dtype)
-        return found if recurrent is None else found + before @ recurrent.T
+        feedback = before * -np.asarray(self.splitting.layers[k].reset, before.dtype)
+        return feedback if recurrent is None else feedback + before @ recurrent.T
 
     def residual(self, k: int) -> FloatArray:
         """Return z_t − β z_{t−1} − c_t of layer k, (n, T, m)."""
-        found = self._taken(k)
-        found -= self.drive(k)
-        return found
+        residual = self._implied_drive(k)
+        residual -= self.drive(k)
+        return residual
 
-    def _taken(self, k: int) -> FloatArray:
+    def _implied_drive(self, k: int) -> FloatArray:
         """Return z_t − β z_{t−1} − (R − r) a_{t−1} of layer k, (n, T, m)."""
         layer, recurrent = self.splitting.layers[k], self.weights.layers[k].recurrent
         leak, reset = (np.asarray(v, self.inputs.dtype) for v in (layer.leak, layer.reset))
         z, before = self.membranes[k], self.spikes[k][:, :-1]
-        found = z.copy()
-        later = found[:, 1:]
+        drive = z.copy()
+        later = drive[:, 1:]
         later -= leak * z[:, :-1]
         later += reset * before
         if recurrent is not None:
             later -= before @ recurrent.T
-        return found
+        return drive
 
     def filtered(self) -> FloatArray:
-        """Return ā, the readout's weighted sum of the last layer's spikes, (n, m)."""
+        """Return ā, the weighted sum of the last layer's spikes in the readout, (n, m)."""
         kernel = self.splitting.kernel.astype(self.inputs.dtype)
         return np.einsum("t,ntm->nm", kernel, self.spikes[-1], optimize=True)
 
     def read(self) -> FloatArray:
-        """Return A'ā, the outputs that the spikes give, (n, C)."""
+        """Return A'ā, the outputs for the present spikes, (n, C)."""
         return np.asarray(self.filtered() @ self.weights.output, dtype=np.float64)
 
-    def _followed(self) -> FloatArray:
-        """Return the output membranes of all steps that the spikes give, (n, T, C)."""
-        split, found = self.splitting, self.spikes[-1] @ self.weights.output * self.splitting.output_gain
-        for t in range(1, found.shape[1]):
-            found[:, t] += split.output_leak * found[:, t - 1]
-        return np.asarray(found, dtype=np.float64)
+    def _output_membranes(self) -> FloatArray:
+        """Return the output membranes of all steps for the present spikes, (n, T, C)."""
+        leak, gain = self.splitting.output_leak, self.splitting.output_gain
+        membranes = self.spikes[-1] @ self.weights.output * gain
+        for t in range(1, membranes.shape[1]):
+            membranes[:, t] += leak * membranes[:, t - 1]
+        return np.asarray(membranes, dtype=np.float64)
 
     def output_residual(self) -> FloatArray:
         """Return q − A'ā, (n, C), or y_t − δ y_{t−1} − g A'a_t, (n, T, C)."""
@@ -215,15 +218,15 @@ class Split:
         return self.outputs - self.splitting.output_leak * lagged(self.outputs) - drive
 
     def step_multipliers(self) -> None:
-        """Move λ along the residual of the readout."""
+        """Add the residual of the readout, times its penalty, to λ."""
         residual = self.output_residual()
         last = residual[:, -1] if self.splitting.every_output else residual
         self.multipliers += self.splitting.output_penalty * last
 
     def lagrangian(self, squares: Sequence[float] | None = None) -> float:
-        """Return the augmented Lagrangian of these samples; the ridge on weights is not in it.
+        """Return the augmented Lagrangian of these samples, without the ridge on weights.
 
-        `squares` are Σ ε² of the hidden layers, where they are known.
+        `squares` are Σ ε² of the hidden layers if they are known.
         """
         split, residual = self.splitting, self.output_residual()
         last = residual[:, -1] if split.every_output else residual
@@ -232,7 +235,7 @@ class Split:
         total += float(np.sum(self.multipliers * last) + 0.5 * split.output_penalty * np.sum(residual**2))
         for k, layer in enumerate(split.layers):
             cost = spike_cost(
-                self.membranes[k], self.ramped(k), layer.threshold, split.constraint, split.ramp_width
+                self.membranes[k], self.ramp_part(k), layer.threshold, split.constraint, split.ramp_width
             )
             total += layer.spike_penalty * float(cost.sum(dtype=np.float64))
             square = squares[k] if squares else float(np.sum(self.residual(k) ** 2, dtype=np.float64))
@@ -241,15 +244,15 @@ class Split:
 
     def violation(self) -> tuple[float, float]:
         """Return the root mean squares of a − 1{z >= θ} over all units, and of the readout's residual."""
-        missed = [
+        squares = [
             np.sum((a - (z >= layer.threshold)) ** 2, dtype=np.float64)
             for a, z, layer in zip(self.spikes, self.membranes, self.splitting.layers, strict=True)
         ]
         count = sum(a.size for a in self.spikes)
-        return float(np.sqrt(sum(missed) / count)), float(np.sqrt(np.mean(self.output_residual() ** 2)))
+        return float(np.sqrt(sum(squares) / count)), float(np.sqrt(np.mean(self.output_residual() ** 2)))
 
     def sums(self, k: int, gram: bool = True) -> Sums:
-        """Return what the weights of layer k are fitted from; k = number of hidden layers: the readout."""
+        """Return the sums for the weights of layer k; k = number of hidden layers: the readout."""
         if k == len(self.spikes):
             split = self.splitting
             features = self.filtered()
@@ -257,15 +260,14 @@ class Split:
                 features = split.output_gain * self.spikes[-1].reshape(-1, self.spikes[-1].shape[2])
             residual = self.output_residual()
             last = residual[:, -1] if split.every_output else residual
-            last += (
-                self.multipliers / split.output_penalty
-            )  # ⟨λ, ε⟩ + ρ/2 ‖ε‖² is ρ/2 ‖ε + λ/ρ‖² and a constant
+            # ⟨λ, ε⟩ + ρ/2 ‖ε‖² equals ρ/2 ‖ε + λ/ρ‖² plus a constant
+            last += self.multipliers / split.output_penalty
             return sums_of(features, residual.reshape(len(features), -1).astype(features.dtype), False, gram)
         layer, residual = self.weights.layers[k], self.residual(k)
         total: Sums | None = None
         for rows, features in feature_blocks(layer, self.below(k), self.spikes[k]):
-            own = by_filter(layer, residual[rows])
-            part = sums_of(features, own, layer.bias is not None, gram)
+            errors = by_filter(layer, residual[rows])
+            part = sums_of(features, errors, layer.bias is not None, gram)
             total = part if total is None else total.plus(part)
         assert total is not None
         return total
@@ -284,7 +286,7 @@ class Split:
         )  # fmt: skip
 
     def output_step_block(self, t: int) -> QuadraticBlock:
-        """Return the program of the output membranes at step t < T (0-based), all others held."""
+        """Return the program of the output membranes at step t < T (0-based), others fixed."""
         split, y = self.splitting, self.outputs
         drive = split.output_gain * (self.spikes[-1] @ self.weights.output)
         before = split.output_leak * y[:, t - 1] if t else 0.0
@@ -300,7 +302,7 @@ class Split:
         return QuadraticBlock(name, formula, Quadratic(weight), split.output_penalty * linear)
 
     def chain_block(self, k: int) -> ChainBlock:
-        """Return the program of layer k's membranes, all steps at once."""
+        """Return the program of layer k's membranes, all steps together."""
         layer, constraint, present = self.splitting.layers[k], self.splitting.constraint, None
         formula = "  min over z of  Σ_t ρ/2 ‖z_t − β z_{t−1} − c_t‖² + φ(a_t, z_t)"
         if self.splitting.membranes == "linearized":
@@ -310,15 +312,15 @@ class Split:
             slope = "1{z⁰_t >= θ} − a_t" if rounding is None else "r(z⁰_t) + ξ_t − a_t"
             formula = f"  min over z of  Σ_t ρ/2 ‖z_t − β z_{{t−1}} − c_t‖² + σ ({slope})·z_t"
         return ChainBlock(
-            f"membranes, layer {k + 1}", formula, self.drive(k) + self.fed_back(k), self.spikes[k],
+            f"membranes, layer {k + 1}", formula, self.drive(k) + self.feedback(k), self.spikes[k],
             layer.leak,
             layer.threshold, layer.coupling, layer.spike_penalty, constraint, present,
         )  # fmt: skip
 
     def membrane_block(self, k: int, t: int) -> MembraneBlock:
-        """Return the program of layer k's membranes at step t (0-based), all others held."""
+        """Return the program of layer k's membranes at step t (0-based), others fixed."""
         layer, z = self.splitting.layers[k], self.membranes[k]
-        current, leak = self.drive(k) + self.fed_back(k), np.asarray(layer.leak, self.inputs.dtype)
+        current, leak = self.drive(k) + self.feedback(k), np.asarray(layer.leak, self.inputs.dtype)
         center = current[:, t] + (leak * z[:, t - 1] if t else 0.0)
         weight = np.ones_like(leak)
         if t + 1 < z.shape[1]:

@@ -1,8 +1,7 @@
-"""ADMM training of a deep network: blocks on every sample, steps of the weights, and the simulator's word.
+"""ADMM training of a deep network: block updates on every sample, weight steps, and simulated scores.
 
-Not convex as a whole: there is no lower bound and no gap. What is reported is the accuracy and the loss of
-the network that the weights make, as simulated; the residuals say how far the splitting is from its own
-constraints.
+The splitting is not convex as a whole: there is no lower bound and no gap. The training reports accuracy and
+loss of the simulated network. The residuals measure the violation of the constraints of the splitting.
 """
 
 from __future__ import annotations
@@ -23,33 +22,34 @@ from convexsnn.arrays import IntArray
 from convexsnn.errors import SolverFailed
 from convexsnn.networks import Network
 from convexsnn.problem import Problem
-from convexsnn.tasks.split import held_out_rows
+from convexsnn.tasks.train_test import held_out_rows
 from convexsnn.training.budget import Budget
 from convexsnn.training.history import History
 from convexsnn.training.score import Score, score
 
-FAR = 10.0  # how many times one residual is the other before the penalties change
+FAR = 10.0  # ratio of the two residuals above which the penalties change
 
 
 @dataclass(frozen=True)
 class AdmmIteration:
-    """What one iteration ended with.
+    """Results of one iteration.
 
     Attributes
     ----------
     lagrangian : float
-        Augmented Lagrangian after the sweep over all blocks, by sample.
+        Augmented Lagrangian per sample, after the sweep over all blocks.
     primal_residual, dual_residual : float
-        Root mean squares: of the dynamics' and the spikes' violation after the sweep, and of the change of
-        all drives and outputs by the step of the weights.
+        Root mean squares: of the violation of dynamics and spikes after the sweep, and of the change of
+        all drives and outputs in the weight step.
     spike_violation : float
         Root mean square of a − 1{z >= θ}.
     loss, train_accuracy, validation_loss, validation_accuracy
-        Of the simulated network after the iteration; losses are means of a ℓ over samples, a their weights.
+        Score of the simulated network after the iteration. A loss is the mean of a ℓ over samples, where a
+        are the sample weights.
     rates : tuple of float
-        Share of steps in which the units of each layer fire.
+        Firing rate of each layer: share of all steps in which a unit fires.
     products : int
-        Products that the box programs of spikes took.
+        Number of matrix products in the box programs of spikes.
     """
 
     iteration: int
@@ -72,7 +72,7 @@ class AdmmIteration:
 
 @dataclass
 class _State:
-    """What goes on from iteration to iteration; all of it is in a checkpoint."""
+    """The state between iterations; a checkpoint has all of it."""
 
     weights: Weights
     best: Weights
@@ -82,12 +82,12 @@ class _State:
 
 @dataclass(frozen=True, eq=False)
 class AdmmRun:
-    """Where a training ended.
+    """Result of a training.
 
     Attributes
     ----------
     network : Network
-        The best on held out samples, where there are any, else the last.
+        The best network on held-out samples if there are any, else the last one.
     status : "stationary" or "limit"
     stopped_by : str
         "residuals", "validation", "time" or "iterations".
@@ -102,7 +102,7 @@ class AdmmRun:
 
 
 class AdmmTraining:
-    """The loop."""
+    """The training loop."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class AdmmTraining:
         budget: Budget = Budget(),  # noqa: B008 (frozen)
         place: Callable[[SplitProblem, IntArray], Shards] | None = None,
     ) -> None:
-        """Lower a problem; `place` puts its samples on a cluster."""
+        """Lower a problem; `place` may distribute its samples over a cluster."""
         self.problem, self.spec, self.budget = problem, problem.admm, budget
         self.lowered = AdmmSplitting().lower(problem)
         self.variant = VARIANTS[self.spec.variant]
@@ -130,13 +130,13 @@ class AdmmTraining:
         self.state = _State(weights, weights)
 
     def run(self) -> AdmmRun:
-        """Train until a rule says stop.
+        """Train until a stopping rule holds.
 
         Raises
         ------
         SolverFailed
-            Values that are not finite, or a layer that no longer fires; the message names the block. The
-            last checkpoint stays.
+            Values are not finite, or a layer no longer fires; the message names the block. The last
+            checkpoint stays.
         """
         try:
             return self._run()
@@ -146,9 +146,9 @@ class AdmmTraining:
     def _run(self) -> AdmmRun:
         file = self.budget.checkpoint
         if file is not None and file.exists():
-            restores = None if self.variant.restarts else self.shards.restore
+            restore = None if self.variant.restarts else self.shards.restore
             self.state = _State(
-                *load_checkpoint(file, self.problem, AdmmIteration, self.state.weights, self.steps, restores)
+                *load_checkpoint(file, self.problem, AdmmIteration, self.state.weights, self.steps, restore)
             )
         elif self.steps.is_constant[0]:
             self.steps.learn_inputs(self.shards.inputs_sums(self.state.weights), self.samples)
@@ -167,7 +167,7 @@ class AdmmTraining:
         return AdmmRun(self.lowered, network, weights, status, stopped, self.state.history.rows)
 
     def _stopped(self) -> str | None:
-        """Return the rule that says stop, None to go on."""
+        """Return the rule that stops the training; None to continue."""
         spec, history = self.spec, self.state.history
         if history.rows:
             last = history.rows[-1]
@@ -182,44 +182,44 @@ class AdmmTraining:
         if self.spec.order == "sequential":
             blocks.reverse()
         elif self.spec.order == "random":
-            # drawn from the iteration's number, so that a resumed run draws the same
+            # seeded by the iteration, so that a resumed run has the same order
             blocks = np.random.default_rng([self.spec.seed, iteration, 1]).permutation(layers + 1).tolist()
-        moving = iteration >= self.spec.multiplier_warm_up
-        return Order(tuple(blocks), self.spec.sweeps, moving, self.steps.wanted())
+        update_multipliers = iteration >= self.spec.multiplier_warm_up
+        return Order(tuple(blocks), self.spec.sweeps, update_multipliers, self.steps.needed_grams())
 
     def _iterate(self, iteration: int) -> None:
-        """Go once over all samples."""
+        """Process all samples once, batch by batch."""
         begun, spec, state = time.perf_counter(), self.spec, self.state
         order, weights = self._order(iteration), state.weights
         total: Reply | None = None
         change = 0.0
         for k in range(self.batches):
             batch = Batch(spec.seed, iteration, k, self.batches, self.samples) if self.batches > 1 else None
-            order = replace(order, grams=self.steps.wanted())
+            order = replace(order, grams=self.steps.needed_grams())
             reply = self.shards.sweep(weights, order, state.penalty, batch)
             share = (iteration * self.batches + k) / (spec.iterations * self.batches)
             step = spec.step * (1.0 - share if spec.schedule == "linear" else 1.0)
-            weights, moved = self.steps.move(weights, reply, step)
-            change += moved / self.batches
+            weights, square = self.steps.move(weights, reply, step)
+            change += square / self.batches
             reply.sums = []
             total = reply if total is None else total.plus(reply)
         assert total is not None
         self._record(iteration, weights, total, change, begun)
 
     def _record(self, iteration: int, weights: Weights, reply: Reply, change: float, begun: float) -> None:
-        """Let the simulator judge new weights; keep them, and what the iteration was like."""
+        """Simulate the new weights; store them and the results of the iteration."""
         state, trained = self.state, self.shards.score(weights)
         silent = np.flatnonzero(trained.spikes == 0)
         if len(silent):
             raise SolverFailed(
                 f"admm: network.layers[{silent[0] + 1}]: a dead layer after iteration {iteration + 1}, no "
-                "unit fires on any sample; take smaller steps (admm.step), or a start with a higher admm.rate"
+                "unit fires on any sample; take smaller steps (admm.step) or a higher firing rate (admm.rate)"
             )
         classifies = self.problem.training.task == "classification"
         held_out = self._held_out_score(weights)
         sent, received = self.shards.traffic()
         primal = np.sqrt((reply.dynamics + reply.missed) / (2 * reply.entries))
-        one = AdmmIteration(
+        row = AdmmIteration(
             iteration + 1,
             reply.lagrangian / reply.samples,
             float(primal),
@@ -237,24 +237,24 @@ class AdmmTraining:
             sent,
             received,
         )
-        state.weights, state.history = weights, state.history.after(one, held_out)
+        state.weights, state.history = weights, state.history.after(row, held_out)
         if state.history.improved:
             state.best = weights
-        self._balance(one)
-        words = f"iteration {one.iteration}, primal {one.primal_residual:.2g}, dual {one.dual_residual:.2g}"
+        self._balance(row)
+        text = f"iteration {row.iteration}, primal {row.primal_residual:.2g}, dual {row.dual_residual:.2g}"
         if classifies:
-            words += f", accuracy {one.train_accuracy:.3f}"
-        self.budget.report(words, one.iteration / self.spec.iterations)
+            text += f", accuracy {row.train_accuracy:.3f}"
+        self.budget.report(text, row.iteration / self.spec.iterations)
 
     def _held_out_score(self, weights: Weights) -> Score | None:
-        """Return what the simulator says of weights on held-out samples; None where there are none."""
+        """Return the simulated score of weights on held-out samples; None if there are none."""
         if not len(self.held_out):
             return None
         network = weights.network(self.problem.network)
         return score(self.problem, network, self.held_out, self.spec.precision)
 
     def _balance(self, last: AdmmIteration) -> None:
-        """Double or halve the penalties where one residual is far above the other."""
+        """Double or halve the penalties if one residual is more than `FAR` times the other."""
         if not self.spec.balance:
             return
         if last.primal_residual > FAR * last.dual_residual:

@@ -1,8 +1,8 @@
-"""The trained weights of a deep network as tables, and the sums over samples from which a table is fitted.
+"""The trained weights of a deep network as tables, and the sums over samples that a table is fitted to.
 
-A hidden layer's table has a row a filter (a unit, where nothing is shared) and a column a feature: the
-layer's inputs or a patch of them, the last spikes of all units where the layer is recurrent, and last 1 for a
-bias.
+The table of a hidden layer has one row per filter (per unit in a dense layer) and one column per feature. The
+features are the layer's inputs or a patch of them, in a recurrent layer the last spikes of all units, and at
+the end 1 if there is a bias.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from convexsnn.arrays import FloatArray
 from convexsnn.networks import Layer, Network, NetworkSpec
 
-ROWS = 200_000_000  # numbers in the features that are laid out at a time
+ROWS = 200_000_000  # largest number of entries in one block of features
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,19 +26,19 @@ class Weights:
     output: FloatArray
 
     def table(self, k: int) -> FloatArray:
-        """Return the table of hidden layer k; of the readout, A' (C, m), if k is their number."""
+        """Return the table of hidden layer k; for k = number of hidden layers, the readout's A' (C, m)."""
         if k == len(self.layers):
             return self.output.T
         layer = self.layers[k]
-        parts = [layer.weights]
+        blocks = [layer.weights]
         if layer.recurrent is not None:
-            parts.append(layer.recurrent)
+            blocks.append(layer.recurrent)
         if layer.bias is not None:
-            parts.append(layer.bias[:, None])
-        return np.concatenate(parts, axis=1)
+            blocks.append(layer.bias[:, None])
+        return np.concatenate(blocks, axis=1)
 
     def with_tables(self, tables: dict[int, FloatArray]) -> Weights:
-        """Return the weights with other tables in some places."""
+        """Return the weights with the tables of some layers replaced."""
         layers, output = list(self.layers), self.output
         for k, table in tables.items():
             if k == len(self.layers):
@@ -55,7 +55,7 @@ class Weights:
         return Weights(tuple(layers), output)
 
     def network(self, spec: NetworkSpec) -> Network:
-        """Return the network of these weights, in float64."""
+        """Return the network with these weights, in float64."""
         layers = tuple(layer.astype(np.float64) for layer in self.layers)
         return Network(
             layers, self.output.astype(np.float64), spec.readout, spec.supervise, spec.readout_leak
@@ -64,14 +64,14 @@ class Weights:
 
 @dataclass(eq=False)
 class Sums:
-    """What the weights of one layer are fitted from.
+    """Sums over samples to which the weights of one layer are fitted.
 
     Attributes
     ----------
     gram : (k, k) array or None
-        F'F over samples, steps and positions; None where it is known already.
+        F'F over samples, steps and positions; None if it was not requested.
     moment : (filters, k) array
-        ε'F, ε being the residual of the dynamics.
+        ε'F, where ε is the residual of the dynamics.
     square : float
         Σ ε².
     """
@@ -81,13 +81,13 @@ class Sums:
     square: float
 
     def plus(self, other: Sums) -> Sums:
-        """Return the sums over both."""
+        """Return the sums over the samples of both."""
         gram = None if self.gram is None or other.gram is None else self.gram + other.gram
         return Sums(gram, self.moment + other.moment, self.square + other.square)
 
 
 def by_filter(layer: Layer, values: FloatArray) -> FloatArray:
-    """Return values (n, T, units) as rows of filters, (n T positions, filters)."""
+    """Return values (n, T, units) with one column per filter, (n T positions, filters)."""
     if layer.window is None:
         return values.reshape(-1, values.shape[2])
     n, steps, _ = values.shape
@@ -96,7 +96,7 @@ def by_filter(layer: Layer, values: FloatArray) -> FloatArray:
 
 
 def feature_blocks(layer: Layer, seen: FloatArray, spikes: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
-    """Yield slices of samples and their features but for the bias, in the order of `by_filter`'s rows."""
+    """Yield slices of samples and their features without the bias, in the row order of `by_filter`."""
     n, steps, d = seen.shape
     if layer.window is None and layer.recurrent is None:
         yield slice(0, n), seen.reshape(-1, d)
@@ -117,7 +117,7 @@ def feature_blocks(layer: Layer, seen: FloatArray, spikes: FloatArray) -> Iterat
 
 
 def sums_of(features: FloatArray, residual: FloatArray, bias: bool, gram: bool = True) -> Sums:
-    """Return the sums over rows; `bias` adds a feature that is 1."""
+    """Return the sums over rows; `bias` adds a feature of ones."""
     moment = residual.T @ features
     square = features.T @ features if gram else None
     if bias:
@@ -125,5 +125,5 @@ def sums_of(features: FloatArray, residual: FloatArray, bias: bool, gram: bool =
         if square is not None:
             total = features.sum(axis=0)
             square = np.block([[square, total[:, None]], [total[None, :], np.full((1, 1), len(features))]])
-    wide = None if square is None else square.astype(np.float64)
-    return Sums(wide, moment.astype(np.float64), float(np.sum(residual**2, dtype=np.float64)))
+    double = None if square is None else square.astype(np.float64)
+    return Sums(double, moment.astype(np.float64), float(np.sum(residual**2, dtype=np.float64)))

@@ -1,4 +1,4 @@
-"""An ADMM training in words: what ``convexsnn solve`` and ``verify`` print of it."""
+"""Text of an ADMM training and of its verification, as ``convexsnn solve`` and ``verify`` print it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def admm_text(summary: Mapping[str, Any]) -> str:
-    """Return the lines for a summary as `AdmmResult.summary` makes it."""
+    """Return the lines for a summary of `AdmmResult.summary`."""
     iterations = summary["iterations"]
     first, last = (iterations[k] if iterations else None for k in (0, -1))
     lines = [
@@ -19,7 +19,7 @@ def admm_text(summary: Mapping[str, Any]) -> str:
     if summary["train_accuracy"] is not None:
         parts = [f"{summary['train_accuracy']:.4f} on training data"]
         if summary["validation_accuracy"] is not None:
-            parts.append(f"{summary['validation_accuracy']:.4f} at best on samples held out")
+            parts.append(f"{summary['validation_accuracy']:.4f} at best on held-out samples")
         test = summary["test_accuracy"]
         parts.append("no test set" if test is None else f"{test:.4f} on test data")
         lines.append(f"  accuracy      {', '.join(parts)}")
@@ -44,7 +44,7 @@ def admm_text(summary: Mapping[str, Any]) -> str:
 
 
 def confirmed_text(claim: Mapping[str, Any]) -> str:
-    """Return the lines for a claim of ADMM that the simulator confirmed."""
+    """Return the lines for a claim of ADMM that the simulation confirmed."""
     lines = [f"accepted: {claim['problem']}, {claim['status']}", f"  scope             {claim['scope']}"]
     for name in ("objective", "train_accuracy", "test_accuracy"):
         lines.append(f"  {name:<17} {'none' if claim[name] is None else format(claim[name], '.10g')}")

@@ -1,4 +1,4 @@
-"""Dask workers on this machine: processes that get equal shares of the threads."""
+"""Dask workers on this machine: processes with equal shares of the threads."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ BEFORE_START = "distributed.nanny.pre-spawn-environ"
 
 @contextmanager
 def _worker_variables(share: int) -> Iterator[None]:
-    """Let dask start workers whose linear algebra uses `share` threads, unless its own variables are set.
+    """Start workers inside the block with `share` threads for BLAS, if no variable of BLAS is set.
 
-    Dask sets the variables in this process too; here they are taken back. OpenMP's is left out, since dask
-    sets it again whenever it starts a lost worker anew: then our own number of threads would change.
+    Dask also sets these variables in the present process; at the end of the block they are restored. The
+    variable of OpenMP is not among them: dask sets it again at every restart of a worker, and the number of
+    threads of the present process would change.
     """
     import dask
 
@@ -37,7 +38,7 @@ def _worker_variables(share: int) -> Iterator[None]:
 
 
 def start_workers(make: Callable[..., Any], workers: int) -> Any:
-    """Return a client that owns a cluster of `workers` processes on this machine, which share our threads.
+    """Return a client that owns a cluster of processes on this machine, each with an equal share of threads.
 
     Raises
     ------
@@ -46,10 +47,10 @@ def start_workers(make: Callable[..., Any], workers: int) -> Any:
     """
     import dask
 
-    # else a worker that dies twice is given up for good if it is just starting again when dask looks
+    # otherwise dask may give up a worker for good that died twice and is just restarting
     dask.config.set({"distributed.deploy.lost-worker-timeout": "1000d"})
-    scratch = tempfile.mkdtemp(prefix="convexsnn-")  # dask leaves locks in the system's folder for good
-    # done at exit, and after all that dask does there, since this is registered before
+    scratch = tempfile.mkdtemp(prefix="convexsnn-")  # for lock files, which dask never removes
+    # registered before dask's own exit functions, so that it runs after them
     weakref.finalize(start_workers, shutil.rmtree, scratch, ignore_errors=True)
     share = max(1, threads() // workers)
     try:
@@ -57,10 +58,10 @@ def start_workers(make: Callable[..., Any], workers: int) -> Any:
             return make(
                 n_workers=workers, threads_per_worker=1, env={VARIABLE: share},
                 processes=True, host="127.0.0.1",
-                # no dashboard; its server is there all the same, and without a port of its own takes 8787
+                # without a dashboard its server still runs, on port 8787 if no other port is set
                 dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
             )  # fmt: skip
     except RuntimeError as error:
         raise ProblemFileError(
-            'workers: processes do not start; a script needs `if __name__ == "__main__":` before what it does'
+            'workers: processes do not start; a script needs `if __name__ == "__main__":` around its call'
         ) from error

@@ -1,1 +1,1 @@
-"""The programs of ADMM's blocks; nothing here knows what a network is."""
+"""The convex programs of ADMM's blocks; they do not depend on networks."""

@@ -1,10 +1,11 @@
-"""Box-constrained quadratics that share one matrix, all rows at once.
+"""Box-constrained quadratic programs that share one matrix, for all rows at once.
 
     min ½ x'Q x − b'x   subject to   lower <= x <= upper       for every row b of B
 
-Accelerated projected gradient (Nesterov 1983; Beck & Teboulle 2009) whose momentum each row starts again
-where it leads uphill (O'Donoghue & Candès 2015): one product with Q a step, the rest in one pass over the
-rows. A row is done when a projected step of length 1/L moves none of its entries by more than the tolerance.
+The method is the accelerated projected gradient method (Nesterov 1983; Beck & Teboulle 2009). The momentum
+of a row restarts when it leads uphill (O'Donoghue & Candès 2015). A step takes one product with Q and one
+pass over the rows. A row is done when a projected step of length 1/L changes no entry by more than
+the tolerance.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from convexsnn.arrays import FloatArray
 from convexsnn.threads import in_parts
 
 STEPS = 20_000
-WORTH = 50_000  # entries that pay for a thread
+WORTH = 50_000  # smallest number of entries for one more thread
 
 
 class Matrix(Protocol):
-    """What is needed of Q: products X Q and an upper bound of the eigenvalues."""
+    """The interface of Q: products X Q and an upper bound of the eigenvalues."""
 
     @property
     def largest(self) -> float:
@@ -34,10 +35,10 @@ class Matrix(Protocol):
 
 
 @njit(cache=True, nogil=True)
-def _step(product, linear, low, high, rate, ahead, x, momentum, moved, tolerance, start, stop):  # type: ignore[no-untyped-def]
-    """Take one projected step of the rows start..stop from `ahead`; new x, new `ahead`, largest move."""
+def _step(product, linear, low, high, rate, ahead, x, momentum, largest_step, tolerance, start, stop):  # type: ignore[no-untyped-def]
+    """Take one projected step of rows start:stop from `ahead`; updates x, `ahead` and `largest_step`."""
     for i in range(start, stop):
-        if moved[i] <= tolerance:  # done: what a row comes to must not depend on its neighbours
+        if largest_step[i] <= tolerance:  # done; the result of a row must not depend on the other rows
             continue
         largest, uphill = 0.0, 0.0
         for j in range(x.shape[1]):
@@ -54,7 +55,7 @@ def _step(product, linear, low, high, rate, ahead, x, momentum, moved, tolerance
             new = product[i, j]
             ahead[i, j] = new + push * (new - x[i, j])
             x[i, j] = new
-        moved[i] = largest
+        largest_step[i] = largest
 
 
 def box_qp(
@@ -66,17 +67,17 @@ def box_qp(
     tolerance: float = 1e-10,
     steps: int = STEPS,
 ) -> tuple[FloatArray, int]:
-    """Return the minimisers (N, k) and how many products X Q they took.
+    """Return the minimisers (N, k) and the number of products X Q.
 
     Parameters
     ----------
     linear : (N, k) array
-        B; its floating-point type is that of the computation.
+        B; the computation is in its floating-point type.
     lower, upper : float, (k,) or (N, k)
     start : (N, k) array, optional
-        Where to begin; the nearest point of the box to 0 if not given.
+        Starting point; the point of the box nearest to 0 if not given.
     tolerance : float
-        Largest entry of a projected step at the end.
+        Bound on the entries of the last projected step.
     """
     dtype, (n, k) = linear.dtype, linear.shape
     low, high = (
@@ -86,24 +87,25 @@ def box_qp(
     low, high = np.ascontiguousarray(low), np.ascontiguousarray(high)
     x = np.array(np.broadcast_to(np.clip(0.0 if start is None else start, low, high), (n, k)), dtype)
     rate = dtype.type(1.0 / max(quadratic.largest, 1e-300))
-    open_rows, found, taken = np.arange(n), x, 0
+    open_rows, solution, products = np.arange(n), x, 0
     ahead, b = x.copy(), linear
     momentum: FloatArray = np.ones(n)
-    moved: FloatArray = np.full(n, np.inf)
-    while taken < steps:
+    largest_step: FloatArray = np.full(n, np.inf)
+    while products < steps:
         product = quadratic.times(ahead)
-        taken += 1
-        step = partial(_step, product, b, low, high, rate, ahead, x, momentum, moved, tolerance)
+        products += 1
+        step = partial(_step, product, b, low, high, rate, ahead, x, momentum, largest_step, tolerance)
         in_parts(step, len(x), x.size, WORTH)
-        left = np.flatnonzero(moved > tolerance)
-        if len(left) > 0.7 * len(x):
+        active = np.flatnonzero(largest_step > tolerance)
+        if len(active) > 0.7 * len(x):
             continue
-        found[open_rows] = x  # those that are done leave, once it pays to go on without them
-        if not len(left):
+        solution[open_rows] = x  # remove the rows that are done, once they are many enough
+        if not len(active):
             break
-        open_rows = open_rows[left]
-        x, ahead, momentum, moved, b = x[left], ahead[left], momentum[left], moved[left], b[left]
-        low, high = (table if len(table) == 1 else table[left] for table in (low, high))
+        open_rows, b = open_rows[active], b[active]
+        x, ahead, momentum = x[active], ahead[active], momentum[active]
+        largest_step = largest_step[active]
+        low, high = (table if len(table) == 1 else table[active] for table in (low, high))
     else:
-        found[open_rows] = x
-    return found, taken
+        solution[open_rows] = x
+    return solution, products

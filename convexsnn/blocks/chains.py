@@ -1,20 +1,25 @@
-"""Membranes of one unit on one sample, with a spike a step, to the exact joint minimum.
+"""Membranes of one unit on one sample with their spikes: the exact joint minimum over all steps.
 
     min over z in R^T of  Σ_t  ρ/2 (z_t − β z_{t−1} − c_t)² + σ/2 (a_t − 1{z_t >= θ})²,    z_0 = 0
 
-Not convex, yet a shortest path over T + 1 steps. With its spikes held, a minimiser solves a convex program
-whose only bounds are at θ: call the steps that stand there posts. Between two posts nothing binds, so the
-membranes are those of least squares with both ends held, and after the last post they follow the drive, at
-no cost of coupling. Conversely any z made of posts and such bridges is a point, worth what its own spikes
-cost. So with F(0) = 0, m_k = β m_{k−1} + c_k from m_s = θ on (m_0 = 0), and S_j = 1 + β² + … + β^{2j−2},
+The program is not convex, but it is a shortest path over T + 1 steps. For fixed spikes a minimiser solves a
+convex program whose only bounds are at θ. A step at such a bound is called a post. Between two posts no bound
+is active. So the membranes there, called a bridge, solve a least-squares problem with fixed ends. After the
+last post they follow the drive, at no coupling cost. Conversely, every z made of posts and bridges is a
+feasible point, and its cost is that of its coupling and its spikes. So with F(0) = 0,
+m_k = β m_{k−1} + c_k from m_s = θ on (m_0 = 0), and S_j = 1 + β² + … + β^{2j−2},
 
     F(e) = min over s < e of  F(s) + ρ/2 (θ − m_e)²/S_{e−s} + spikes of the bridge and of step e
 
-and the least value is that of the best last post. A bridge is built backwards from z_e = θ, where rounding
-does not grow for any β:  z_{k−1} = m_{k−1}/S_j + (β S_{j−1}/S_j)(z_k − c_k),  j = k − s. Work is O(T³).
+and the minimum is the value of the best last post. A bridge is computed backwards from z_e = θ, because then
+rounding errors do not grow for any β:
 
-A post takes the cheaper side: θ, or the largest number of the working type below θ. The side without a
-spike is open; its infimum is attained there, as far as numbers of that type go.
+    z_{k−1} = m_{k−1}/S_j + (β S_{j−1}/S_j)(z_k − c_k),  j = k − s
+
+The work is O(T³).
+
+A post takes the cheaper of two values: θ, or the largest number below θ in the floating-point type. The side
+without a spike is open; among the numbers of that type its infimum is attained there.
 """
 
 from __future__ import annotations
@@ -29,21 +34,21 @@ from convexsnn.arrays import FloatArray, positive, real_array
 from convexsnn.errors import ShapeError
 from convexsnn.threads import in_parts
 
-WORTH = 10_000  # entries of the drive that pay for a thread
-LARGEST = 1e300  # of β^{2T}: S must not overflow
+WORTH = 10_000  # smallest number of drive entries for one more thread
+LARGEST = 1e300  # largest β^{2T}, so that S does not overflow
 
 
 class _Chain(NamedTuple):
-    """One chain at work, steps 0..T each; the tables by length of bridge."""
+    """Working arrays of one chain: steps 0..T, and two tables by the length of a bridge."""
 
     drive: Any  # c
-    wanted: Any  # whether a spike is the cheaper
-    price: Any  # of the other
-    posts: Any  # where the step stands as a post
+    prefers_spike: Any  # whether a spike is the cheaper choice
+    price: Any  # of the other choice
+    posts: Any  # the value of z if the step is a post
     rolled: Any  # m
     path: Any  # z
     cost: Any  # F
-    before: Any  # the post before
+    before: Any  # the previous post
     inverse: Any  # 1/S_j
     gain: Any  # β S_{j−1}/S_j
 
@@ -51,16 +56,16 @@ class _Chain(NamedTuple):
 @njit(cache=True, nogil=True)
 def _empty(steps):  # type: ignore[no-untyped-def]
     """Return a chain of T steps, all 0."""
-    k = steps + 1  # made in the kernel: chains of other threads must not share cache lines
+    k = steps + 1  # allocated in the kernel, so that threads do not share cache lines
     c, price, posts, rolled, path = np.zeros(k), np.zeros(k), np.zeros(k), np.zeros(k), np.zeros(k)
     cost, inverse, gain = np.zeros(k), np.zeros(k), np.zeros(k)
-    wanted, before = np.zeros(k, np.bool_), np.zeros(k, np.int64)
-    return _Chain(c, wanted, price, posts, rolled, path, cost, before, inverse, gain)
+    prefers_spike, before = np.zeros(k, np.bool_), np.zeros(k, np.int64)
+    return _Chain(c, prefers_spike, price, posts, rolled, path, cost, before, inverse, gain)
 
 
 @njit(cache=True, nogil=True)
 def _tables(chain, beta):  # type: ignore[no-untyped-def]
-    """Fill in what depends on the leak alone."""
+    """Fill in the tables, which depend on the leak alone."""
     less = 0.0
     for j in range(1, len(chain.inverse)):
         size = 1.0 + beta * beta * less
@@ -72,47 +77,47 @@ def _tables(chain, beta):  # type: ignore[no-untyped-def]
 def _load(chain, drive, spikes, half_penalty, theta, below):  # type: ignore[no-untyped-def]
     """Fill in a chain from its rows (T,) of drive and spikes."""
     for k in range(len(drive)):
-        more = 2.0 * float(spikes[k]) - 1.0  # a spike costs −σ/2 · more beyond none
-        chain.drive[k + 1], chain.wanted[k + 1] = drive[k], more > 0
+        more = 2.0 * float(spikes[k]) - 1.0  # cost of a spike minus cost of no spike: −σ/2 · more
+        chain.drive[k + 1], chain.prefers_spike[k + 1] = drive[k], more > 0
         chain.price[k + 1] = half_penalty * abs(more)
         chain.posts[k + 1] = theta if more > 0 else below
 
 
 @njit(cache=True, nogil=True)
 def _roll(chain, beta, first, theta):  # type: ignore[no-untyped-def]
-    """Follow the drive from a post to step T; return what the spikes cost."""
+    """Follow the drive from a post to step T; return the cost of the spikes."""
     z, price = chain.posts[first], 0.0
     chain.rolled[first] = z
     for k in range(first + 1, len(chain.drive)):
         z = beta * z + chain.drive[k]
         chain.rolled[k] = z
-        if (z >= theta) != chain.wanted[k]:
+        if (z >= theta) != chain.prefers_spike[k]:
             price += chain.price[k]
     return price
 
 
 @njit(cache=True, nogil=True)
 def _bridge(chain, first, last, theta):  # type: ignore[no-untyped-def]
-    """Write the bridge between two posts, rolled from the first; return what its spikes cost."""
+    """Write the bridge between two posts from `rolled` of the first; return the cost of its spikes."""
     z, price = chain.posts[last], 0.0
     chain.path[last] = z
     for k in range(last, first + 1, -1):
         j = k - first
         z = chain.rolled[k - 1] * chain.inverse[j] + chain.gain[j] * (z - chain.drive[k])
         chain.path[k - 1] = z
-        if (z >= theta) != chain.wanted[k - 1]:
+        if (z >= theta) != chain.prefers_spike[k - 1]:
             price += chain.price[k - 1]
     return price
 
 
 @njit(cache=True, nogil=True)
 def _shortest(chain, beta, half_coupling, theta):  # type: ignore[no-untyped-def]
-    """Return the least value, above that of all spikes as wanted at no coupling, and the last post."""
+    """Return the minimum, minus the sum of the cheaper spike costs, and the last post."""
     best, last = np.inf, 0
     chain.cost[:] = np.inf
     chain.cost[0] = 0.0
     for first in range(len(chain.drive)):
-        if chain.cost[first] >= best:  # nothing costs less than 0
+        if chain.cost[first] >= best:  # no cost is negative
             continue
         total = chain.cost[first] + _roll(chain, beta, first, theta)
         if total < best:
@@ -152,13 +157,13 @@ def _solve(drive, spikes, leak, numbers, out, least, low, high):  # type: ignore
             _load(chain, drive[i, :, j], spikes[i, :, j], half_penalty, theta, below)
             least[i, j], last = _shortest(chain, known, half_coupling, theta)
             _trace(chain, known, last, theta)
-            for k in range(out.shape[1]):  # a float32 must not round over the threshold
+            for k in range(out.shape[1]):  # a float32 must not be rounded across the threshold
                 z = chain.path[k + 1]
                 out[i, k, j] = z if z >= theta else min(z, below)
 
 
 class Chains(NamedTuple):
-    """Arguments that fit together: drive and spikes (n, T, m) of one type, θ rounded to it, β (n, m)."""
+    """Checked arguments: drive and spikes (n, T, m) of one type, θ rounded to it, β (n, m)."""
 
     drive: FloatArray
     spikes: FloatArray
@@ -171,7 +176,7 @@ class Chains(NamedTuple):
 def checked_chains(
     drive: Any, spikes: Any, leak: Any, threshold: Any, coupling: Any, spike_penalty: Any
 ) -> Chains:
-    """Check the arguments of a call, and see (N, T) as N samples of one unit; nothing is copied."""
+    """Check the arguments of a call; (N, T) means N samples of one unit. Arrays are not copied."""
     dtype = np.float32 if getattr(drive, "dtype", None) == np.float32 else np.float64
     axes: tuple[Any, ...] = ("N", "T") if np.ndim(drive) == 2 else ("n", "T", "m")
     c = _finite("drive", drive, axes, dtype)
@@ -188,15 +193,15 @@ def checked_chains(
 
 
 def _finite(name: str, value: Any, axes: tuple[Any, ...], dtype: Any) -> FloatArray:
-    """Return `value` as it is where it is good already, else what `real_array` makes or says of it."""
+    """Return `value` itself if it is valid, else the result or the error of `real_array`."""
     fits = isinstance(value, np.ndarray) and value.dtype == dtype and value.ndim == len(axes) and value.size
     fits = fits and all(not isinstance(a, tuple) or a[1] == k for a, k in zip(axes, value.shape, strict=True))
     return value if fits and np.isfinite(value.sum()) else real_array(name, value, axes, dtype=dtype)
 
 
-def _solved(given: Chains) -> tuple[FloatArray, FloatArray]:
-    """Return membranes (n, T, m) and what each chain costs above Σ_t min over spikes of σ/2 (a_t − s)²."""
-    drive, spikes, leak, theta, coupling, penalty = given
+def _minimize(chains: Chains) -> tuple[FloatArray, FloatArray]:
+    """Return membranes (n, T, m) and each chain's cost minus Σ_t min over spikes s of σ/2 (a_t − s)²."""
+    drive, spikes, leak, theta, coupling, penalty = chains
     n, _, units = drive.shape
     out, least = np.empty(drive.shape, drive.dtype), np.empty((n, units))
     below = float(np.nextafter(drive.dtype.type(theta), drive.dtype.type(-np.inf)))
@@ -208,7 +213,7 @@ def _solved(given: Chains) -> tuple[FloatArray, FloatArray]:
 def chain_membranes(
     drive: Any, spikes: Any, leak: Any, threshold: float, coupling: float, spike_penalty: float
 ) -> FloatArray:
-    """Return the membranes that minimise the program at the top, exactly, chain by chain.
+    """Return the membranes that minimise the program of this module exactly, chain by chain.
 
     Parameters
     ----------
@@ -224,18 +229,18 @@ def chain_membranes(
     Returns
     -------
     (N, T) or (n, T, m) array
-        z in the type of the drive; spikes are where z >= θ. Of two sides of a post that cost the same,
-        the one without a spike.
+        z in the type of the drive; a step has a spike if z >= θ. If both sides of a post cost the same, it
+        takes the side without a spike.
 
     Raises
     ------
     ShapeError
         An argument has the wrong shape or values, or the membranes overflow; the message names it.
     """
-    found, _ = _solved(checked_chains(drive, spikes, leak, threshold, coupling, spike_penalty))
-    if not np.isfinite(found.sum()):
-        raise ShapeError(f"drive: membranes that follow it overflow {found.dtype}")
-    return found.reshape(np.shape(drive))
+    membranes, _ = _minimize(checked_chains(drive, spikes, leak, threshold, coupling, spike_penalty))
+    if not np.isfinite(membranes.sum()):
+        raise ShapeError(f"drive: the membranes that follow it overflow {membranes.dtype}")
+    return membranes.reshape(np.shape(drive))
 
 
 def chain_objective(
@@ -247,13 +252,13 @@ def chain_objective(
     coupling: float,
     spike_penalty: float,
 ) -> FloatArray:
-    """Return the value, (N,) or (n, m), of given membranes; other arguments as `chain_membranes`."""
+    """Return the objective at membranes, (N,) or (n, m); other arguments as in `chain_membranes`."""
     c, a, beta, theta, rho, sigma = checked_chains(drive, spikes, leak, threshold, coupling, spike_penalty)
     names = ("N", "T") if np.ndim(drive) == 2 else ("n", "T", "m")
     shape = tuple(zip(names, c.shape, strict=False))
     z = real_array("membranes", membranes, shape).reshape(c.shape)
     earlier = np.zeros_like(z)
     earlier[:, 1:] = z[:, :-1]
-    off, missed = z - beta[:, None] * earlier - c, np.float64(a) - (z >= theta)
-    value = rho / 2 * np.sum(off**2, axis=1) + sigma / 2 * np.sum(missed**2, axis=1)
+    off, mismatch = z - beta[:, None] * earlier - c, np.float64(a) - (z >= theta)
+    value = rho / 2 * np.sum(off**2, axis=1) + sigma / 2 * np.sum(mismatch**2, axis=1)
     return value if np.ndim(drive) == 3 else value[:, 0]

@@ -1,18 +1,19 @@
-"""The blocks of a splitting that hold spikes: membranes, a step at a time or all steps at once.
+"""The blocks of the membranes in a splitting, for one step or for all steps at once.
 
-A unit's membranes z and spikes a are variables of their own, held together by two penalties:
+A unit's membranes z and spikes a are separate variables, coupled by two penalties:
 
-    ρ/2 (z_t − β z_{t−1} − c_t)²                  the dynamics; c_t is what drives the unit at step t
+    ρ/2 (z_t − β z_{t−1} − c_t)²                  the dynamics; c_t is the drive of the unit at step t
     φ(a_t, z_t)                                   the spike:  a_t = 1{z_t >= θ}
 
     squared   σ/2 (a − 1{z >= θ})²                [P25]; jumps at θ: two convex branches, z >= θ and z < θ
-    lifted    σ [(z − θ)₊ − a (z − θ)]            convex in z, at least 0 for a ∈ [0, 1], and 0 just where a
-                                                  is the spike (Gu, Askari & El Ghaoui 2020)
-    lifted, with a ramp                           the same for r(z) = clip(½ + (z − θ)/w, 0, 1) in place of
-                                                  the spike (`lifted_cost`); a − ξ is held to it, with
-                                                  ξ = 1{z⁰ >= θ} − r(z⁰) the rounding at the true dynamics
+    lifted    σ [(z − θ)₊ − a (z − θ)]            convex in z, at least 0 for a ∈ [0, 1], and 0 only if a is
+                                                  the spike (Gu, Askari & El Ghaoui 2020)
+    lifted, with a ramp                           the same with the ramp r(z) = clip(½ + (z − θ)/w, 0, 1)
+                                                  instead of the spike (`lifted_cost`), for a − ξ, with the
+                                                  rounding ξ = 1{z⁰ >= θ} − r(z⁰) at the true dynamics
 
-On either side of θ both are a quadratic in z, so that each branch is a `QuadraticBlock`; the cheaper counts.
+On each side of θ both are quadratic in z, so that each branch is a `QuadraticBlock`. The solution is the
+cheaper branch.
 
 [P25] Perin, Bidini, Mazzieri, Rossi, "ADMM-based training for spiking neural networks", arXiv 2505.05527.
 """
@@ -36,14 +37,14 @@ CONSTRAINTS = ("squared", "lifted")  # and, for chains, "linearized"
 
 
 def below(threshold: float, dtype: np.dtype) -> float:
-    """Return the largest number under θ in a floating-point type: where the open side of θ ends."""
+    """Return the largest number below θ in a floating-point type: the upper bound without a spike."""
     return float(np.nextafter(dtype.type(threshold), dtype.type(-np.inf)))
 
 
 def spike_cost(
     membranes: FloatArray, spikes: FloatArray, threshold: float, constraint: str, width: float = 0.0
 ) -> FloatArray:
-    """Return φ / σ of every entry; `width` is that of a lifted ramp."""
+    """Return φ / σ of every entry; `width` is the width of the ramp, for the lifted constraint."""
     if constraint == "squared":
         return 0.5 * (spikes - (membranes >= threshold)) ** 2
     return lifted_cost(membranes, spikes, threshold, width)
@@ -52,16 +53,16 @@ def spike_cost(
 def _side(
     fires: BoolArray, spikes: FloatArray, threshold: float, penalty: float, constraint: str
 ) -> tuple[FloatArray, FloatArray]:
-    """Return slope s and constant k of φ = s z + k on the side of θ that each entry is held to."""
-    missed = fires - spikes
+    """Return slope s and constant k of φ = s z + k on the side of θ that `fires` selects for each entry."""
+    mismatch = fires - spikes
     if constraint == "squared":
-        return np.zeros_like(spikes), 0.5 * penalty * missed**2
-    return penalty * missed, -penalty * missed * threshold
+        return np.zeros_like(spikes), 0.5 * penalty * mismatch**2
+    return penalty * mismatch, -penalty * mismatch * threshold
 
 
 @dataclass(frozen=True, eq=False)
 class MembraneBlock:
-    """Membranes of one step, given all others: min ½ w (z − v)² + φ(a, z), entry by entry.
+    """Membranes of one step, all others fixed: min ½ w (z − v)² + φ(a, z), entry by entry.
 
     Parameters
     ----------
@@ -104,27 +105,27 @@ class MembraneBlock:
         return float(self.entries(membranes).sum(dtype=np.float64))
 
     def branches(self) -> tuple[QuadraticBlock, QuadraticBlock]:
-        """Return the program of spikes everywhere, z >= θ, and that of none, z < θ, in double precision."""
-        made, edge = [], below(self.threshold, self.center.dtype)
+        """Return the program with all spikes, z >= θ, and that without spikes, z < θ, in double precision."""
+        blocks, edge = [], below(self.threshold, self.center.dtype)
         center, spikes, curvature = (np.asarray(v, float) for v in (self.center, self.spikes, self.curvature))
         quadratic = Quadratic(np.array(np.broadcast_to(curvature, center.shape[1:])))
-        for fires, words in ((True, "z >= θ"), (False, "z < θ")):
+        for fires, side in ((True, "z >= θ"), (False, "z < θ")):
             slope, constant = _side(
                 np.full(spikes.shape, fires), spikes, self.threshold, self.spike_penalty, self.constraint
             )
             total = float(np.sum(constant + 0.5 * curvature * center**2))
             low, high = (self.threshold, np.inf) if fires else (-np.inf, edge)
-            name, linear = f"{self.name}, {words}", curvature * center - slope
-            made.append(QuadraticBlock(name, self.formula, quadratic, linear, low, high, total))
-        return made[0], made[1]
+            name, linear = f"{self.name}, {side}", curvature * center - slope
+            blocks.append(QuadraticBlock(name, self.formula, quadratic, linear, low, high, total))
+        return blocks[0], blocks[1]
 
     def chosen(self, fires: FloatArray, rests: FloatArray) -> FloatArray:
-        """Return, entry by entry, the cheaper of a point of the one branch and of the other."""
+        """Return, entry by entry, the cheaper of the points of the two branches."""
         return np.where(self.entries(fires) < self.entries(rests), fires, rests)
 
     def minimize(self) -> FloatArray:
-        """Return the minimiser (N, m): each branch clipped at θ, the cheaper of the two."""
-        if self.constraint == "lifted":  # convex: slope −a below θ, 1 − a above it, θ where neither fits
+        """Return the minimiser (N, m), the cheaper of the two branches, each clipped at θ."""
+        if self.constraint == "lifted":  # convex: slope −a below θ, 1 − a above it, else z = θ
             push = self.spike_penalty / self.curvature
             low, high = self.center + push * self.spikes, self.center + push * (self.spikes - 1.0)
             return np.where(low < self.threshold, low, np.maximum(high, self.threshold)).astype(low.dtype)
@@ -143,9 +144,9 @@ class ChainBlock:
         c and a.
     leak : float or (m,) array
     constraint : "squared", "lifted" or "linearized"
-        The last has σ (s⁰ − a) z for φ, the slope of "lifted" at present membranes z⁰.
+        "linearized" has φ = σ (s⁰ − a) z, with the slope of "lifted" at the present membranes z⁰.
     present : (n, T, m) array
-        s⁰, for "linearized": the spikes 1{z⁰ >= θ}, or a ramp and its rounding, r(z⁰) + ξ.
+        s⁰, for "linearized": the spikes 1{z⁰ >= θ}, or the ramp plus its rounding, r(z⁰) + ξ.
     """
 
     name: str
@@ -164,7 +165,7 @@ class ChainBlock:
         positive("spike_penalty", self.spike_penalty)
         choice("constraint", self.constraint, (*CONSTRAINTS, "linearized"))
         if (self.constraint == "linearized") != (self.present is not None):
-            raise ShapeError(f"present: given if and only if linearized, but constraint {self.constraint!r}")
+            raise ShapeError(f"present: needed for 'linearized' alone, got constraint {self.constraint!r}")
 
     def describe(self) -> str:
         """Return the block's mathematics with its sizes."""
@@ -177,9 +178,9 @@ class ChainBlock:
 
     def residual(self, membranes: FloatArray) -> FloatArray:
         """Return z_t − β z_{t−1} − c_t, (n, T, m)."""
-        found = membranes - self.drive
-        found[:, 1:] -= self.leak * membranes[:, :-1]
-        return found
+        residual = membranes - self.drive
+        residual[:, 1:] -= self.leak * membranes[:, :-1]
+        return residual
 
     def chains(self, membranes: FloatArray) -> FloatArray:
         """Return the objective chain by chain, (n, m)."""
@@ -196,7 +197,7 @@ class ChainBlock:
         return float(self.chains(membranes).sum())
 
     def chosen(self, tables: Sequence[FloatArray]) -> FloatArray:
-        """Return, chain by chain, the cheapest of points (n m, T) of several branches, as (n, T, m)."""
+        """Return, chain by chain, the cheapest of the branches' points (n m, T), as (n, T, m)."""
         n, steps, m = self.drive.shape
         points = np.stack([np.reshape(table, (n, m, steps)).swapaxes(1, 2) for table in tables])
         best = np.argmin([self.chains(membranes) for membranes in points], axis=0)
@@ -210,7 +211,7 @@ class ChainBlock:
         return solve(self.drive, self.spikes, self.leak, self.threshold, self.coupling, self.spike_penalty)
 
     def _linearized(self, present: FloatArray | BoolArray) -> FloatArray:
-        """Return the minimiser where nothing bounds z: residuals backwards in time, membranes forwards."""
+        """Return the minimiser without bounds on z: residuals backwards in time, then membranes forwards."""
         dtype = self.drive.dtype
         leak = np.asarray(self.leak, dtype)
         z = (self.spikes - present) * dtype.type(self.spike_penalty / self.coupling)
@@ -222,14 +223,14 @@ class ChainBlock:
         return z
 
     def branch(self, pattern: BoolArray) -> QuadraticBlock:
-        """Return the convex program of all chains held to one spike pattern (T,); linearized, to none.
+        """Return the convex program of all chains with one fixed spike pattern (T,).
 
-        Its points are (n m, T), in double precision.
+        Its points are (n m, T), in double precision. With "linearized" the pattern has no effect.
 
         Raises
         ------
         ShapeError
-            Units with different leaks: their chains have different matrices.
+            Units have different leaks, so that their chains have different matrices.
         """
         if np.size(np.unique(self.leak)) > 1:
             raise ShapeError("leak: chains of different leaks share no matrix; take one unit")

@@ -1,10 +1,10 @@
-"""The block of the outputs: a loss and what holds its argument near a given point.
+"""The block of the outputs: a loss plus a quadratic distance to a fixed point.
 
     primal   min over q ∈ ℝ^{R×C} of  Σ_i a_i ℓ(q_i, y_i) + ½ ρ ‖q − v‖²
     dual     max over u of  −Σ_i a_i ℓ*(−u_i / a_i) − Σ_i (u_i·v_i + ‖u_i‖² / (2 ρ))
 
-With u = −a ℓ'(q) or u = ρ (q − v), moved into the loss's dual domain, any point has a certified gap. In
-closed form this is the loss's proximal operator (Parikh & Boyd, "Proximal algorithms", 2014).
+With u = −a ℓ'(q) or u = ρ (q − v), moved into the dual domain of the loss, every point has a certified gap.
+The minimiser is the proximal operator of the loss (Parikh & Boyd, "Proximal algorithms", 2014).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class OutputBlock(Block):
     ----------
     loss : Loss
     targets, center : (R, C) arrays
-        y as the loss takes it, and v.
+        y, in the form that the loss expects, and v.
     sample_weights : (R,) array
         a > 0.
     penalty : float
@@ -43,7 +43,7 @@ class OutputBlock(Block):
     Raises
     ------
     ShapeError
-        Shapes that do not fit, targets that the loss does not take, ρ or a weight not positive.
+        Shapes do not match, the loss does not accept the targets, or ρ or a weight is not positive.
     """
 
     name: str
@@ -67,12 +67,12 @@ class OutputBlock(Block):
 
     @property
     def kind(self) -> str:
-        """What a solver must be able to do: "qp", or what the loss's cones ask for."""
+        """The kind of program: "qp", or the kind of the loss's cones."""
         return "qp" if self.loss.offers("quadratic_rows") else self.loss.cone_kind
 
     @property
     def forms(self) -> tuple[str, ...]:
-        """Which of the forms "qp", "cone" and "cvxpy" the loss has."""
+        """The forms, of "qp", "cone" and "cvxpy", that the loss has."""
         parts = {"qp": "quadratic_rows", "cone": "cone_rows", "cvxpy": "cvxpy"}
         return tuple(form for form, part in parts.items() if self.loss.offers(part))
 
@@ -82,7 +82,7 @@ class OutputBlock(Block):
         return self.targets.shape[0], self.targets.shape[1]
 
     def minimize(self, start: FloatArray | None = None, tolerance: float = 1e-10) -> FloatArray:
-        """Return the minimiser (R, C) by the loss's proximal operator; no start, no tolerance."""
+        """Return the minimiser (R, C) by the loss's proximal operator; `start` and `tolerance` are unused."""
         return self.loss.prox(self.center, self.targets, self.penalty / self.sample_weights[:, None])
 
     def objective(self, rows: FloatArray) -> float:
@@ -105,35 +105,35 @@ class OutputBlock(Block):
         return self.objective(self._table(point))
 
     def feasible_dual(self, point: Point) -> Point:
-        """Return the point with the better dual, row by row: the loss's slope, or ρ (q − v) in its domain.
+        """Return the point with the better of two duals, row by row: the loss's slope, or ρ (q − v).
 
-        Each is exact to rounding where the other is not: the slope where q all but equals v, the difference
-        where the loss has a kink.
+        Both are moved into the dual domain of the loss. The slope is exact up to rounding where q
+        nearly equals v, the difference where the loss has a kink.
         """
         q, a = self._table(point), self.sample_weights[:, None]
         slope = self.loss.project(self.loss.residual(q, self.targets), self.targets)
-        held = self.loss.project(self.penalty * (q - self.center) / a, self.targets)
-        better = self._proved(a * slope) > self._proved(a * held)
-        return Point(q, a * np.where(better[:, None], slope, held))
+        difference = self.loss.project(self.penalty * (q - self.center) / a, self.targets)
+        better = self._row_bounds(a * slope) > self._row_bounds(a * difference)
+        return Point(q, a * np.where(better[:, None], slope, difference))
 
-    def _proved(self, u: FloatArray) -> FloatArray:
+    def _row_bounds(self, u: FloatArray) -> FloatArray:
         """Return the dual objective of every row, (R,)."""
         losses = self.loss.dual_value(u / self.sample_weights[:, None], self.targets)
-        own = np.sum(u * (self.center + u / (2.0 * self.penalty)), axis=1)
-        return np.asarray(self.sample_weights * losses - own)
+        quadratic = np.sum(u * (self.center + u / (2.0 * self.penalty)), axis=1)
+        return np.asarray(self.sample_weights * losses - quadratic)
 
     def dual_objective(self, point: Point) -> float:
         """Return the dual objective at a point's dual; −inf outside the loss's dual domain."""
         if point.dual is None:
             raise ShapeError("dual: the point has none; feasible_dual makes one from its weights")
         u = real_array("dual", point.dual, (("R", self.shape[0]), ("C", self.shape[1])))
-        return float(self._proved(u).sum())
+        return float(self._row_bounds(u).sum())
 
     def certify(self, point: Point) -> Certificate:
         """Return objective, lower bound and gap of a point."""
-        whole = self.feasible_dual(point)
-        objective, bound = self.primal_objective(whole), self.dual_objective(whole)
-        return Certificate(objective, bound, relative_gap(objective, bound), np.asarray(whole.dual))
+        pair = self.feasible_dual(point)
+        objective, bound = self.primal_objective(pair), self.dual_objective(pair)
+        return Certificate(objective, bound, relative_gap(objective, bound), np.asarray(pair.dual))
 
     def _cost(self) -> FloatArray:
         return by_output(np.broadcast_to(self.sample_weights[:, None], self.shape))
@@ -188,5 +188,5 @@ class OutputBlock(Block):
         return cp.Problem(cp.Minimize(total + near))
 
     def to_mps(self, path: str | os.PathLike[str]) -> None:
-        """Write the QP form to `path`, .mps or .lp; UnsupportedError as `to_qp`."""
+        """Write the QP form to `path`, .mps or .lp; UnsupportedError as in `to_qp`."""
         write_model(self.to_qp(), path, 0.5 * self.penalty * float(np.sum(self.center**2)))

@@ -1,15 +1,15 @@
-"""Rows of small quadratic programs that share one matrix: every block of a splitting but the loss is one.
+"""Rows of small quadratic programs that share one matrix: all blocks of a splitting except the loss.
 
     min over X ∈ ℝ^{N×k} of  Σ_i ½ x_i'Q x_i − b_i'x_i + constant    subject to  lower <= X <= upper
 
-Q = G + F'F + diag(d): a Gram matrix, a factor, a diagonal, whichever a block has. Without bounds the minimum
-is X = B Q⁻¹ by Cholesky; with bounds and a diagonal Q it is clipped; else `box_qp` finds it. Any table W, in
-the box or not, bounds the optimum from below: with g = W Q − B and μ at most the least eigenvalue of Q,
+Q = G + F'F + diag(d), the sum of a Gram matrix, a factor and a diagonal; G and F are optional. Without bounds
+the minimiser is X = B Q⁻¹ by Cholesky; with bounds and a diagonal Q it is clipped; else `box_qp` computes it.
+Every table W, in the box or not, gives a lower bound: with g = W Q − B and μ <= the least eigenvalue of Q,
 
     optimum >= f(W) + Σ min over lower <= y <= upper of  g (y − w) + ½ μ (y − w)²
 
-At an optimum W = X is best. Next to one W moves by Q⁻¹ times those slopes that no bound holds, after which
-they are gone: any solver's point has a tight gap.
+At an optimum W = X is best. Near an optimum W is X minus Q⁻¹ times the slopes of the entries that are not at
+a bound. These slopes are then 0, so that the point of every solver has a tight gap.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from convexsnn.programs.program import Block, TableCone, TableQP
 from convexsnn.programs.qp_form import QPForm, by_output
 
 Matrix = Any  # dense, or a scipy.sparse array; those carry no types
-ROUNDING = 1e-12  # of the largest eigenvalue: what an eigenvalue of Q may be wrong by
-CANCELLED = 1e-6  # of the terms' sizes: an objective below it is mostly their rounding
+ROUNDING = 1e-12  # error of an eigenvalue of Q, relative to the largest one
+CANCELLED = 1e-6  # size of an objective, relative to its terms, below which it is mostly rounding
 
 
 def _above(table: FloatArray) -> float:
-    """Return a number that rounding cannot put below the largest eigenvalue of a symmetric matrix."""
+    """Return an upper bound, safe against rounding, of the largest eigenvalue of a symmetric matrix."""
     slack = 1e-6 + len(table) * float(np.finfo(table.dtype).eps)
     return float(np.linalg.eigvalsh(table)[-1]) * (1.0 + slack)
 
 
 @dataclass(frozen=True, eq=False)
 class Quadratic:
-    """Q = G + F'F + diag(d), never formed where its parts are cheaper.
+    """Q = G + F'F + diag(d), formed only where its parts are not cheaper.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Quadratic:
     Raises
     ------
     ShapeError
-        Parts of different sizes.
+        The parts have different sizes.
     """
 
     diagonal: FloatArray
@@ -77,7 +77,7 @@ class Quadratic:
 
     @property
     def is_diagonal(self) -> bool:
-        """Whether there is nothing but the diagonal."""
+        """Whether Q = diag(d)."""
         return self.factor is None and self.gram is None
 
     def double(self) -> Quadratic:
@@ -90,7 +90,7 @@ class Quadratic:
 
     @cached_property
     def _formed(self) -> FloatArray | None:
-        """G + F'F + diag(d) where one product with it costs less than two with F."""
+        """G + F'F + diag(d) if one product with it costs less than two with F, else None."""
         if self.is_diagonal:
             return None
         thin = self.factor is not None and (
@@ -112,46 +112,46 @@ class Quadratic:
         """Return X Q for X (N, k)."""
         if self._formed is not None:
             return rows @ self._formed
-        own = rows * self.diagonal
+        product = rows * self.diagonal
         if self.factor is None:
-            return own
-        own += (rows @ self.factor.T) @ self.factor
-        return own
+            return product
+        product += (rows @ self.factor.T) @ self.factor
+        return product
 
     @cached_property
     def largest(self) -> float:
         """An upper bound of Q's largest eigenvalue."""
         if self._formed is not None:
             return _above(self._formed)
-        own = float(self.diagonal.max())
+        of_diagonal = float(self.diagonal.max())
         if self.factor is None:
-            return own
+            return of_diagonal
         if sparse.issparse(self.factor):
             sizes = abs(self.factor)
-            return own + float(sizes.sum(axis=0).max()) * float(sizes.sum(axis=1).max())
-        return own + _above(self.factor @ self.factor.T)
+            return of_diagonal + float(sizes.sum(axis=0).max()) * float(sizes.sum(axis=1).max())
+        return of_diagonal + _above(self.factor @ self.factor.T)
 
     @cached_property
     def _spectrum(self) -> tuple[FloatArray, FloatArray]:
-        """Eigenvalues, ascending, and vectors, in double precision."""
+        """Eigenvalues in ascending order and eigenvectors, in double precision."""
         values, vectors = np.linalg.eigh(self.double().dense())
         return values, vectors
 
     @property
     def smallest(self) -> float:
-        """A lower bound of Q's least eigenvalue, 0 where rounding hides it."""
+        """A lower bound of Q's least eigenvalue; 0 if the eigenvalue is below the rounding error."""
         if self.is_diagonal:
             return float(self.diagonal.min())
         values, _ = self._spectrum
         return max(0.0, float(values[0] - ROUNDING * values[-1]))
 
     def pseudo_solve(self, rows: FloatArray) -> FloatArray:
-        """Return B Q⁺ for B (N, k): the inverse on all of Q that rounding does not hide."""
+        """Return B Q⁺ for B (N, k); eigenvalues below the rounding error count as 0."""
         if self.is_diagonal:
             return np.divide(rows, self.diagonal, out=np.zeros_like(rows), where=self.diagonal > 0)
         values, vectors = self._spectrum
-        seen = values > ROUNDING * values[-1]
-        return np.asarray(((rows @ vectors[:, seen]) / values[seen]) @ vectors[:, seen].T)
+        nonzero = values > ROUNDING * values[-1]
+        return np.asarray(((rows @ vectors[:, nonzero]) / values[nonzero]) @ vectors[:, nonzero].T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,20 +161,20 @@ class QuadraticBlock(Block):
     Parameters
     ----------
     name : str
-        What the block is, in one line.
+        Name of the block, in one line.
     formula : str
-        Its mathematics in the terms of the splitting, lines.
+        Its mathematics in the symbols of the splitting, one or more lines.
     quadratic : Quadratic
     linear : (N, k) array
         B.
     lower, upper : float or (k,) or (N, k) array
     constant : float
-        What makes the objective the sum that `formula` states.
+        Added to the objective, so that it equals the sum in `formula`.
 
     Raises
     ------
     ShapeError
-        Shapes that do not fit, values that are not finite, or a lower bound above its upper one.
+        Shapes do not match, values are not finite, or a lower bound is above its upper bound.
     """
 
     name: str
@@ -188,8 +188,8 @@ class QuadraticBlock(Block):
 
     def __post_init__(self) -> None:
         dtype = np.asarray(self.linear).dtype
-        kept = dtype if dtype in (np.float32, np.float64) else np.dtype(np.float64)
-        linear = real_array("linear", self.linear, ("N", ("k", self.quadratic.size)), dtype=kept)
+        precision = dtype if dtype in (np.float32, np.float64) else np.dtype(np.float64)
+        linear = real_array("linear", self.linear, ("N", ("k", self.quadratic.size)), dtype=precision)
         object.__setattr__(self, "linear", linear)
         for name in ("lower", "upper"):
             try:
@@ -197,7 +197,7 @@ class QuadraticBlock(Block):
             except ValueError as error:
                 raise ShapeError(f"{name}: expected (N, k) = {self.shape} or less; {error}") from error
         if not (np.asarray(self.lower) <= np.asarray(self.upper)).all():
-            raise ShapeError("lower: a lower bound is above its upper bound, or no number")
+            raise ShapeError("lower: a lower bound is above its upper bound, or one of them is NaN")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -210,31 +210,31 @@ class QuadraticBlock(Block):
         return bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
 
     def objective(self, rows: FloatArray) -> float:
-        """Return the objective at X (N, k), added up in double precision."""
+        """Return the objective at X (N, k), summed in double precision."""
         half = 0.5 * self._double.quadratic.times(rows) - self._double.linear
         return float(np.sum(half * rows) + self.constant)
 
     def minimize(self, start: FloatArray | None = None, tolerance: float = 1e-10) -> FloatArray:
-        """Return the minimiser (N, k): a Cholesky solve, or with bounds to `tolerance` in X.
+        """Return the minimiser (N, k): by Cholesky, or with bounds up to `tolerance` in X.
 
         Raises
         ------
         SolverFailed
-            Q is singular and nothing bounds X.
+            Q is singular and X has no bounds.
         """
         if self.quadratic.is_diagonal and self.quadratic.smallest > 0:
             free = self.linear / self.quadratic.diagonal
             return np.clip(free, self.lower, self.upper).astype(self.linear.dtype)
         if self.bounded:
-            double = self._double  # float32 would never come within a tolerance beyond its own
-            found, _ = box_qp(double.quadratic, double.linear, self.lower, self.upper, start, tolerance)
-            return found.astype(self.linear.dtype)
+            double = self._double  # float32 cannot reach a tolerance below its own rounding
+            solution, _ = box_qp(double.quadratic, double.linear, self.lower, self.upper, start, tolerance)
+            return solution.astype(self.linear.dtype)
         try:
             factor = cho_factor(self.quadratic.dense(), lower=True, check_finite=False)
         except LinAlgError as error:
             raise SolverFailed(f"{self.name}: the matrix is singular; give it a ridge") from error
         pivots = np.diagonal(factor[0]) ** 2
-        if pivots.min() <= len(pivots) * np.finfo(pivots.dtype).eps * pivots.max():  # rounding, no pivot
+        if pivots.min() <= len(pivots) * np.finfo(pivots.dtype).eps * pivots.max():  # only rounding
             raise SolverFailed(f"{self.name}: the matrix is singular to rounding; give it a ridge")
         return np.asarray(cho_solve(factor, self.linear.T, check_finite=False).T)
 
@@ -251,7 +251,7 @@ class QuadraticBlock(Block):
 
     @cached_property
     def _double(self) -> QuadraticBlock:
-        """The block in double precision: what is proved, and what solvers are given."""
+        """The block in double precision, for proofs and for solvers."""
         quadratic = self.quadratic.double()
         if quadratic is self.quadratic and self.linear.dtype == np.float64:
             return self
@@ -269,33 +269,32 @@ class QuadraticBlock(Block):
         return np.clip(self._table("weights", rows), self.lower, self.upper)
 
     def feasible_dual(self, point: Point) -> Point:
-        """Return the point with the table W that proves most: X itself, or X without its free slopes."""
+        """Return the point with the table W of the best bound: X itself, or X without its free slopes."""
         x = self.inside(point.weights)
         quadratic, linear = self._double.quadratic, self._double.linear
         product, table = quadratic.times(x), quadratic.dense()
         slopes = product - linear
         with np.errstate(divide="ignore", invalid="ignore"):
             aim = np.where(slopes == 0, x, x - slopes / np.diagonal(table))
-        free = (aim > self.lower) & (aim < self.upper)  # a step that leaves the box is held by a bound
-        moved = x - quadratic.pseudo_solve(np.where(free, slopes, 0.0))
-        w = np.where((self._proved(moved) > self._proved(x))[:, None], moved, x)
-        reached, sizes = np.sum((0.5 * product - linear) * x, axis=1), np.sum(abs(product * x), axis=1)
-        left = reached - self._proved(w) > ROUNDING * sizes
-        for i in np.flatnonzero(
-            left
-        ):  # a singular Q: only with its bounds held can the slopes of a row vanish
+        free = (aim > self.lower) & (aim < self.upper)  # an entry whose step leaves the box is at a bound
+        shifted = x - quadratic.pseudo_solve(np.where(free, slopes, 0.0))
+        w = np.where((self._row_bounds(shifted) > self._row_bounds(x))[:, None], shifted, x)
+        values, sizes = np.sum((0.5 * product - linear) * x, axis=1), np.sum(abs(product * x), axis=1)
+        loose = values - self._row_bounds(w) > ROUNDING * sizes
+        # a singular Q: the slopes of a row can vanish only if its entries at bounds stay there
+        for i in np.flatnonzero(loose):
             at = np.flatnonzero(free[i])
-            moved[i] = x[i]
-            moved[i, at] -= np.linalg.lstsq(table[np.ix_(at, at)], slopes[i, at], rcond=ROUNDING)[0]
-        return Point(x, np.where((self._proved(moved) > self._proved(w))[:, None], moved, w))
+            shifted[i] = x[i]
+            shifted[i, at] -= np.linalg.lstsq(table[np.ix_(at, at)], slopes[i, at], rcond=ROUNDING)[0]
+        return Point(x, np.where((self._row_bounds(shifted) > self._row_bounds(w))[:, None], shifted, w))
 
     def dual_objective(self, point: Point) -> float:
-        """Return the lower bound that a point's dual W (N, k) proves, whatever it is."""
+        """Return the lower bound from a point's dual W (N, k); every table W gives one."""
         if point.dual is None:
             raise ShapeError("dual: the point has none; feasible_dual makes one from its weights")
-        return float(self._proved(self._table("dual", point.dual)).sum() + self.constant)
+        return float(self._row_bounds(self._table("dual", point.dual)).sum() + self.constant)
 
-    def _proved(self, w: FloatArray) -> FloatArray:
+    def _row_bounds(self, w: FloatArray) -> FloatArray:
         """Return the lower bound of every row, (N,), without the constant."""
         quadratic, linear = self._double.quadratic, self._double.linear
         product, mu = quadratic.times(w), quadratic.smallest
@@ -310,15 +309,15 @@ class QuadraticBlock(Block):
     def certify(self, point: Point) -> Certificate:
         """Return objective, lower bound and gap of a point.
 
-        The gap is relative to the objective, but to no less than a share of the terms that it is the sum of.
+        The gap is relative to the objective, or to a small part of the size of its terms if that is larger.
         """
-        whole = self.feasible_dual(point)
-        objective, bound = self.primal_objective(whole), self.dual_objective(whole)
-        x, double = whole.weights, self._double
+        pair = self.feasible_dual(point)
+        objective, bound = self.primal_objective(pair), self.dual_objective(pair)
+        x, double = pair.weights, self._double
         terms = np.sum(abs(0.5 * double.quadratic.times(x) * x)) + np.sum(abs(double.linear * x))
         floor = CANCELLED * float(terms + abs(self.constant))
         gap = max(0.0, objective - bound) / (max(abs(objective), floor) or 1.0)
-        return Certificate(objective, bound, gap, np.asarray(whole.dual))
+        return Certificate(objective, bound, gap, np.asarray(pair.dual))
 
     def _flat(self) -> tuple[Matrix, FloatArray, FloatArray, FloatArray]:
         """Return P, q and the bounds of all entries, column by column."""
@@ -335,7 +334,7 @@ class QuadraticBlock(Block):
         )
 
     def to_cone(self) -> ConeForm:
-        """Return the block in conic form: its bounds are rows."""
+        """Return the block in conic form, with its bounds as rows."""
         P, q, lower, upper = self._flat()
         below, above = np.flatnonzero(np.isfinite(lower)), np.flatnonzero(np.isfinite(upper))
         unit = sparse.eye_array(len(q), format="csr")

@@ -1,10 +1,10 @@
-"""The ramp that stands for a spike, and the lifting that holds spikes to it; every entry in one pass.
+"""The ramp that replaces the spike, and the lifted cost that couples spikes to it; one pass over the entries.
 
     r(z) = clip(x, 0, 1),  x = ½ + (z − θ)/w                            for w = 0 the spike 1{z >= θ}
     φ(a, z) / σ = w/2 [(a − x)² − (r − x)²] = w/2 (a − r)(a + r − 2x)   for w = 0  (z − θ)₊ − a (z − θ)
 
 φ is the Fenchel lifting (Gu, Askari & El Ghaoui, "Fenchel lifted networks", 2020) of r: convex in z and in a,
-at least 0 for a ∈ [0, 1], and 0 just where a = r(z); its slope in z is σ (r − a).
+at least 0 for a ∈ [0, 1], and 0 only if a = r(z). Its slope in z is σ (r − a).
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def _parabola(z, rounding, threshold, width, sigma, linear, constant):  # type: 
         total = 0.0
         for j in range(z.shape[1]):
             x = half + (z[i, j] - threshold) / width
-            missed = min(max(x, zero), one) - x
+            excess = min(max(x, zero), one) - x
             aim = x + rounding[i, j]
             linear[i, j] = sigma * width * aim
-            total += aim * aim - missed * missed
+            total += aim * aim - excess * excess
         constant[i] = half * sigma * width * total
 
 

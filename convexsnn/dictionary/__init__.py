@@ -1,4 +1,4 @@
-"""Patterns and witnesses. Names are loaded at their first use: to read a problem takes the sources alone."""
+"""Patterns and witnesses. Names are imported at their first use: reading a problem imports only sources."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def __getattr__(name: str) -> Any:
     from convexsnn.dictionary import reservoir, sources, witnesses
 
     return next(
-        getattr(home, name) for home in (spikes, sources, reservoir, witnesses) if hasattr(home, name)
+        getattr(module, name) for module in (spikes, sources, reservoir, witnesses) if hasattr(module, name)
     )

@@ -1,10 +1,10 @@
-"""The dictionary: distinct spike patterns of one subnetwork's last units, and the weights behind each.
+"""The dictionary: distinct spike patterns of a subnetwork's last units, and weights that produce them.
 
-D ∈ {0,1}^{R×P}; R = n samples at the last step, or n·T (sample by sample) where every step is supervised.
-Two definitions of what belongs in it, and every dictionary says which:
+D ∈ {0,1}^{R×P}; R = n samples at the last step, or n·T (sample by sample) if every step is supervised.
+There are two definitions of the patterns in a dictionary; each dictionary stores its definition:
 
 * closed (margin 0): a unit fires where g·w >= h, exactly as simulated; faces of the arrangement count;
-* robust (margin ε): every membrane stays at least ε away from its threshold, so no rounding moves a spike.
+* robust (margin ε): every membrane stays at least ε away from its threshold, so no rounding changes a spike.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from convexsnn.networks.files import layer_arrays, layers_from_arrays
 from convexsnn.networks.readouts import readout_of
 from convexsnn.simulate import readout, run_layer
 
-UNITS_AT_A_TIME = 256
+UNITS_AT_A_TIME = 256  # simulated together
 
 
 @dataclass(frozen=True)
 class Definition:
-    """Which patterns count: closed or robust, the weight box, and what is read out."""
+    """The set of patterns: closed or robust, the weight box, the readout, and the supervised steps."""
 
     margin: float = 1e-6
     weight_box: float = 10.0
@@ -40,7 +40,7 @@ class Definition:
 
     @property
     def reads(self) -> Readout:
-        """The readout of that name."""
+        """The readout itself; `readout` is its name."""
         return readout_of(self.readout)
 
     def __str__(self) -> str:
@@ -58,16 +58,16 @@ class SpikeDictionary:
     Attributes
     ----------
     columns : PackedBits
-        R × P, one bit an entry.
+        R × P, one bit per entry.
     subnetworks : tuple of Subnetwork
     subnetwork_of, unit_of : (P,) int arrays
         The witness of column p is unit ``unit_of[p]`` of the last layer of ``subnetworks[subnetwork_of[p]]``.
     margins : (P,) array
-        Smallest distance of a membrane from its threshold, over all units the column depends on.
+        Smallest distance of a membrane from its threshold, over all units that the column depends on.
     candidates : int
-        Columns before duplicates, zeros and too small margins were dropped.
+        Number of columns before removal of duplicates, zeros and too small margins.
     complete : bool
-        Whether every pattern of the definition is here.
+        Whether the dictionary holds every pattern of its definition.
     """
 
     columns: PackedBits
@@ -85,7 +85,7 @@ class SpikeDictionary:
         return self.columns.shape[1]
 
     def select(self, columns: IntArray) -> SpikeDictionary:
-        """Return the dictionary of some columns, given by their indices; the subnetworks stay."""
+        """Return the dictionary of some columns, by their indices; it keeps all subnetworks."""
         return replace(
             self,
             columns=self.columns.select(columns),
@@ -96,11 +96,11 @@ class SpikeDictionary:
         )
 
     def completed(self, complete: bool) -> SpikeDictionary:
-        """Return the dictionary, said to hold every pattern of its definition or not."""
+        """Return the dictionary with another value of `complete`."""
         return replace(self, complete=complete)
 
     def joined(self, other: SpikeDictionary) -> SpikeDictionary:
-        """Return this dictionary with the patterns of another of the same definition that it lacks."""
+        """Return this dictionary, extended by the new patterns of another one of the same definition."""
         both = PackedBits(np.concatenate([self.columns.packed, other.columns.packed]), self.columns.rows)
         first, _ = both.unique_columns()
         new = first[first >= self.patterns] - self.patterns
@@ -118,7 +118,7 @@ class SpikeDictionary:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the dictionary to an ``.npz`` file, columns still packed."""
+        """Write the dictionary to an ``.npz`` file, with packed columns."""
         arrays: dict[str, np.ndarray] = {
             "packed": self.columns.packed,
             "rows": np.asarray(self.columns.rows),
@@ -183,12 +183,12 @@ def spike_margins(layer: Layer, membranes: FloatArray) -> FloatArray:
 def readout_margins(
     layer: Layer, membranes: FloatArray, spikes: BoolArray, definition: Definition
 ) -> FloatArray:
-    """Return, for every unit, the smallest |v| at the steps of a membrane readout, else inf, (m,)."""
+    """Return, for every unit, the smallest |v| at the steps of a membrane readout, (m,); inf without one."""
     if not definition.reads.of_membrane:
         return np.full(layer.units, np.inf)
     steps = slice(-1, None) if definition.supervise == "last" else slice(None)
     v = np.abs(layer.neuron.after_reset(membranes[:, steps], spikes[:, steps]))
-    if (certain := layer.neuron.certain(spikes[:, steps])).any():  # no rounding moves these
+    if (certain := layer.neuron.certain(spikes[:, steps])).any():  # no rounding changes these
         v = np.where(certain, np.inf, v)
     return v.min(axis=(0, 1))
 
@@ -219,10 +219,10 @@ def patterns_of(
         seen = readout(part, membranes, spikes, definition.readout)
         seen = seen[:, -1] if definition.supervise == "last" else seen.reshape(-1, part.units)
         packed.append(np.packbits(seen.T, axis=1))
-        own = spike_margins(part, membranes)
-        if whole:  # in a recurrent layer every unit's pattern hangs on the spikes of all
-            own = np.full_like(own, own.min())
-        margins.append(np.minimum(own, readout_margins(part, membranes, spikes, definition)))
+        of_spikes = spike_margins(part, membranes)
+        if whole:  # in a recurrent layer every unit's pattern depends on the spikes of all units
+            of_spikes = np.full_like(of_spikes, of_spikes.min())
+        margins.append(np.minimum(of_spikes, readout_margins(part, membranes, spikes, definition)))
     rows = len(inputs) * (inputs.shape[1] if definition.supervise == "all" else 1)
     return PackedBits(np.concatenate(packed), rows), np.minimum(np.concatenate(margins), below)
 
@@ -246,14 +246,14 @@ def _patterns_by_block(
     run: Run,
     block: int | None,
 ) -> list[Patterns]:
-    """Return the patterns of every subnetwork, put together from blocks of samples."""
+    """Return the patterns of every subnetwork, computed in blocks of samples."""
     size = len(samples) if block is None else max(8, block // 8 * 8)  # whole bytes of packed rows
     parts = [samples[k : k + size] for k in range(0, len(samples), size)]
     tasks = [(subnetwork, part, definition) for subnetwork in subnetworks for part in parts]
-    found = iter(run(patterns_of, tasks))
+    results = iter(run(patterns_of, tasks))
     whole = []
     for subnetwork in subnetworks:
-        blocks = [next(found) for _ in parts]
+        blocks = [next(results) for _ in parts]
         rows = sum(bits.rows for bits, _ in blocks)
         packed = np.concatenate([bits.packed for bits, _ in blocks], axis=1)
         margins = np.min([margin for _, margin in blocks], axis=0)
@@ -271,16 +271,17 @@ def collect(
 ) -> SpikeDictionary:
     """Simulate subnetworks and keep the distinct patterns of their last units.
 
-    Of equal patterns the witness with the largest margin stays; patterns of zeros go, and those of
-    smaller margin than the definition's.
+    Of equal patterns, the witness with the largest margin is kept. Patterns of zeros are dropped, and
+    patterns whose margin is below the definition's.
 
     Parameters
     ----------
-    inputs : (n, T, d) array, or its distinct samples where they are worked out
+    inputs : (n, T, d) array, or its distinct samples
     run : callable, optional
-        Maps a function over argument tuples, elsewhere if it likes; here, one after the other, if not given.
+        Maps a function over argument tuples, for example on other machines. By default the tasks run here,
+        one after the other.
     block : int, optional
-        Samples of one task; all if not given.
+        Number of samples per task; all samples if not given.
 
     Raises
     ------
@@ -292,22 +293,22 @@ def collect(
 
 
 def gathered(patterns: Sequence[Patterns], row_of: IntArray, definition: Definition) -> SpikeDictionary:
-    """Return the dictionary of patterns that the simulator has made already; as `collect`, which see.
+    """Return the dictionary of patterns that were simulated before; selects as `collect` does.
 
     Parameters
     ----------
     row_of : (R,) int array
-        For each supervised row of the data which row of the distinct samples it is (`distinct_rows`).
+        For each supervised row of the data, its row of the distinct samples (`distinct_rows`).
     """
     if not patterns:
-        raise LoweringError("dictionary: no unit of this network can have a pattern with a spike in it")
+        raise LoweringError("dictionary: no unit of this network has a pattern with a spike")
     packed = PackedBits(np.concatenate([one.columns.packed for one in patterns]), patterns[0].columns.rows)
     margin_of = np.concatenate([one.margins for one in patterns])
     unit_of = np.concatenate([np.arange(len(one.margins)) for one in patterns])
     stack_of = np.repeat(np.arange(len(patterns)), [len(one.margins) for one in patterns])
     fires = packed.counts() > 0
-    kept = np.flatnonzero(fires & (margin_of >= definition.margin))
-    if not len(kept):
+    columns = np.flatnonzero(fires & (margin_of >= definition.margin))
+    if not len(columns):
         words = f"{int((~fires).sum())} never fire at a readout"
         if fires.any():
             largest = margin_of.max(initial=0.0, where=fires)
@@ -319,14 +320,14 @@ def gathered(patterns: Sequence[Patterns], row_of: IntArray, definition: Definit
             f"dictionary: none of {len(margin_of)} units has a pattern to use: {words} "
             "change dictionary.scale, bias or source"
         )
-    kept = kept[np.argsort(-margin_of[kept], kind="stable")]
-    kept = np.sort(kept[packed.select(kept).unique_columns()[0]])
+    columns = columns[np.argsort(-margin_of[columns], kind="stable")]
+    columns = np.sort(columns[packed.select(columns).unique_columns()[0]])
     return SpikeDictionary(
-        packed.select(kept).take_rows(row_of),
+        packed.select(columns).take_rows(row_of),
         tuple(one.subnetwork for one in patterns),
-        stack_of[kept],
-        unit_of[kept],
-        margin_of[kept],
+        stack_of[columns],
+        unit_of[columns],
+        margin_of[columns],
         definition,
         len(margin_of),
     )

@@ -1,7 +1,7 @@
-"""A confirmed pattern: bits, margin and weights in one object, simulated once.
+"""Simulated patterns: bits, margins and weights in one object, so that each is simulated only once.
 
-Whoever has run the simulator on a subnetwork hands on this object; the dictionary takes it as it is. Only
-what proves a claim again (`convexsnn.certify`) simulates for itself.
+The code that simulates a subnetwork passes on this object, and the dictionary uses it without simulating
+again. Only the verification of claims (`convexsnn.certify`) simulates once more.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from convexsnn.networks import Subnetwork
 
 @dataclass(frozen=True, eq=False)
 class Patterns:
-    """The patterns of a subnetwork's last units, as the simulator made them of its weights.
+    """The patterns of a subnetwork's last units, as simulated.
 
     Attributes
     ----------
     subnetwork : Subnetwork
     columns : PackedBits
-        R × m, one row a supervised row of the distinct samples.
+        R × m, one row per supervised row of the distinct samples.
     margins : (m,) array
-        Smallest distance of a membrane from its threshold, over all units the pattern depends on.
+        Smallest distance of a membrane from its threshold, over all units that the pattern depends on.
     """
 
     subnetwork: Subnetwork

@@ -1,8 +1,8 @@
-"""A recurrent layer tuned to the edge between dying out and taking over.
+"""Criticality of recurrent layers: their branching ratio, tuned to 1.
 
-Branching ratio: the mean number of units whose spike at step t + 1 changes when one spike at step t is
-taken away, everything else alike. Below 1 activity dies out, above 1 it takes over; a reservoir computes
-best near 1 (Beggs & Plenz 2003; [U26] tunes its reservoirs so).
+The branching ratio is the mean number of units whose spike at step t + 1 changes when one spike at step t is
+removed and everything else is unchanged. Below 1, activity dies out. Above 1, it grows to saturation. A
+reservoir computes best near 1 (Beggs & Plenz 2003; [U26] tunes its reservoirs in this way).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from convexsnn.errors import LoweringError
 from convexsnn.networks import Layer
 from convexsnn.simulate import run_layer
 
-EVENTS = 2000
+EVENTS = 2000  # spikes of one estimate
 SAMPLES = 200
 BISECTIONS = 50
-CLOSE, FAR = 0.02, 0.1  # where bisection stops, and what a small layer's jumps may leave
+CLOSE, FAR = 0.02, 0.1  # |ratio − 1| that ends the bisection, and the largest accepted: small layers jump
 
 
 def branching_ratio(layer: Layer, inputs: FloatArray, rng: np.random.Generator) -> float:
     """Return the branching ratio of a recurrent layer driven by `inputs` (n, T, d).
 
-    Estimated from at most 2000 spikes drawn without replacement; 0 if there is no spike before the
-    last step.
+    The estimate uses at most 2000 spikes, drawn without replacement. It is 0 if there is no spike before
+    the last step.
     """
     if layer.recurrent is None:
         raise LoweringError("recurrent: a branching ratio needs a recurrent layer")
@@ -35,9 +35,9 @@ def branching_ratio(layer: Layer, inputs: FloatArray, rng: np.random.Generator) 
     sample, step, unit = np.nonzero(spikes[:, :-1])
     if not len(unit):
         return 0.0
-    chosen = rng.permutation(len(unit))[:EVENTS]
-    before = membranes[sample[chosen], step[chosen] + 1]
-    without = before - layer.recurrent[:, unit[chosen]].T
+    events = rng.permutation(len(unit))[:EVENTS]
+    before = membranes[sample[events], step[events] + 1]
+    without = before - layer.recurrent[:, unit[events]].T
     changed = (before >= layer.neuron.threshold) != (without >= layer.neuron.threshold)
     return float(changed.sum(axis=1).mean())
 

@@ -1,16 +1,16 @@
-"""The dictionary sources: where the hidden weights behind the patterns come from ([U26] and more).
+"""The dictionary sources: the origins of the hidden weights that produce the patterns ([U26] and others).
 
-A source says what kind it is, and what the package has to know of it; nobody asks for its name:
+A source declares its kind and its properties. No other module compares source names. The kinds:
 
     draws       random weights, layer by layer
-    reads       the hidden layers of a file
+    reads       hidden layers from a file
     enumerates  every pattern of the definition
-    trains      networks first, whose hidden layers it takes; the trainer is in `convexsnn.convex.trained`
-    grows       begins with the draw of another source and adds patterns until none improves the optimum
+    trains      networks and takes their hidden layers; the training is in `convexsnn.convex.trained`
+    grows       from the draw of another source, by patterns that improve the optimum, until there is none
 
-A new source is a subclass of `Source` with the method of its kind, decorated with `register_source`. Problem
-files take its name from then on. This module imports nothing heavy, so that problems can be read without
-the dictionary.
+A new source is a subclass of `Source` with the method of its kind and the decorator `register_source`. Then
+problem files accept its name. This module imports nothing heavy, so that problems can be read without the
+dictionary.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ START_COUNT = 200
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """What the draw of one layer may use.
+    """The data that the draw of one layer may use.
 
     Attributes
     ----------
     rng : numpy.random.Generator
-        The generator that everything random comes from.
+        The generator of all random numbers.
     variant, scales :
         ``dictionary.variant`` and ``dictionary.scale``, the latter as a tuple.
     signal : (n, T, d) array
-        What the layer sees of the distinct samples.
+        Inputs of the layer on the distinct samples.
     labels : (n, k) array
         Targets of the distinct samples.
     reads_membrane : bool
-        Whether the output weights see the layer's membranes, compared with 0, in place of its spikes.
+        Whether the output weights see the sign of the layer's membranes instead of its spikes.
     every_step : bool
-        Whether the layer's spikes matter at every step; if not, only at the last.
+        Whether the layer's spikes matter at every step; otherwise only at the last.
     weight_box : float
         B: weights outside [-B, B] are clipped.
     """
@@ -73,12 +73,12 @@ class Draw:
 
 
 class Source:
-    """One dictionary source. A subclass sets what differs, and defines the method of its kind.
+    """One dictionary source. A subclass sets the attributes and defines the method of its kind.
 
     Attributes
     ----------
     name : str
-        What ``dictionary.source`` says.
+        Value of ``dictionary.source``.
     meaning : str
         One line that begins with a noun.
     kind : {"draws", "reads", "enumerates", "trains", "grows"}
@@ -89,13 +89,13 @@ class Source:
     has_baseline : bool
         Whether a run reports the ridge readout of all units beside the convex one.
     drawn_as_a_whole : bool
-        Whether a layer is redrawn as a whole, where a unit of it comes too close to its threshold.
+        Whether the whole layer is redrawn when one of its units comes too close to its threshold.
     needs_recurrence : bool
         Whether one of the network's layers must be recurrent.
     settings : str
-        The table of a problem file with the settings of the training; "" for none.
+        Name of the table of a problem file with the settings of the training; "" for none.
     begins_with : str
-        Name of the source that draws the start, of a source that grows.
+        For a source that grows: name of the source that draws the first patterns.
     """
 
     name: ClassVar[str]
@@ -111,40 +111,40 @@ class Source:
 
     @property
     def reads(self) -> bool:
-        """Whether the hidden layers are those of a file."""
+        """Whether the hidden layers come from a file."""
         return self.kind == "reads"
 
     @property
     def enumerates(self) -> bool:
-        """Whether the source makes every pattern; only such a dictionary is complete by itself."""
+        """Whether the source enumerates every pattern; only then is its dictionary complete."""
         return self.kind == "enumerates"
 
     @property
     def trains(self) -> bool:
-        """Whether networks are trained before there are any hidden weights."""
+        """Whether the hidden weights come from a training."""
         return self.kind == "trains"
 
     @property
     def grows(self) -> bool:
-        """Whether the patterns depend on λ, since they are added as the program prices them."""
+        """Whether patterns are added by their prices, so that they depend on λ."""
         return self.kind == "grows"
 
     @property
     def takes_checkpoint(self) -> bool:
-        """Whether a run of this source can be interrupted and go on from a file."""
+        """Whether a run of this source can be interrupted and continued from a checkpoint file."""
         return self.trains
 
     @property
     def drawer(self) -> Source:
-        """The source that draws: this one, or the one that it begins with."""
+        """The source that draws: this one, or the one named by `begins_with`."""
         return get_source(self.begins_with) if self.grows else self
 
     def default_count(self, units: int) -> int:
-        """Return how many last units to draw if the problem does not say; its network has `units`."""
+        """Return the default number of last units to draw, for a network with `units` of them."""
         return START_COUNT if self.grows else max(units, DEFAULT_COUNT)
 
     def described(self, seed: int, file: str | None) -> str:
-        """Return where the weights come from, as ``inspect`` says it."""
+        """Return the origin of the weights as text for ``inspect``."""
         if self.reads:
             return str(file)
         return self.name if self.enumerates else f"{self.name}, seed {seed}"
@@ -152,24 +152,24 @@ class Source:
     def weights(self, layer: Layer, draw: Draw) -> FloatArray:
         """Return weights for all units of a layer, (m, d') rows in the order of `Layer.unit_weights`.
 
-        `layer` has the right shape and leaks, its weights are 0. What is outside the weight box is clipped.
+        `layer` has the right shape and leaks, and weights of 0. The caller clips to the weight box.
         """
         raise UnsupportedError(f"dictionary.source: {self.name!r} {self.kind} and has no weights to draw")
 
     def tuned(self, layer: Layer, draw: Draw) -> Layer:
-        """Return a drawn layer as it is to be used."""
+        """Return the layer to use, made from a drawn one; by default the drawn one."""
         return layer
 
     def read(self, path: Path) -> tuple[Layer, ...]:
-        """Return the hidden layers that a file holds."""
+        """Return the hidden layers of a file."""
         raise UnsupportedError(f"dictionary.source: {self.name!r} {self.kind} and reads no file")
 
     def enumerated(
         self, inputs: DistinctSamples, network: NetworkSpec, definition: Definition, limit: int, walk: Walk
     ) -> SpikeDictionary:
-        """Return the dictionary of all patterns, not complete if there are more than `limit`.
+        """Return the dictionary of all patterns; it is not complete if there are more than `limit`.
 
-        `walk` is the package's own enumeration; it takes the four other arguments.
+        `walk` is the enumeration of the package; it takes the other four arguments.
         """
         raise UnsupportedError(f"dictionary.source: {self.name!r} {self.kind} and enumerates nothing")
 
@@ -183,12 +183,12 @@ def register_source(kind: type[Source]) -> type[Source]:
     Raises
     ------
     UnsupportedError
-        The name is taken, the class does not say what it is, or it leaves out the method of its kind.
+        The name is in use, or the class lacks its name, meaning, kind or the method of its kind.
     """
     title = f"source {getattr(kind, 'name', kind.__name__)!r}"
-    for needed in ("name", "meaning", "kind"):
-        if not getattr(kind, needed, ""):
-            raise UnsupportedError(f"{title}: class {kind.__name__} leaves out {needed!r}")
+    for attribute in ("name", "meaning", "kind"):
+        if not getattr(kind, attribute, ""):
+            raise UnsupportedError(f"{title}: class {kind.__name__} leaves out {attribute!r}")
     if kind.kind not in METHODS:
         raise UnsupportedError(f"{title}: kind {kind.kind!r}; expected one of {', '.join(METHODS)}")
     method = METHODS[kind.kind]
@@ -210,7 +210,7 @@ def get_source(name: str) -> Source:
     Raises
     ------
     ProblemFileError
-        There is none; the message has the nearest name.
+        No source has this name; the message has the nearest one.
     """
     if name not in SOURCES:
         match = get_close_matches(str(name), SOURCES, n=1)
@@ -220,7 +220,7 @@ def get_source(name: str) -> Source:
 
 
 def gaussian(layer: Layer, draw: Draw) -> FloatArray:
-    """Draw N(0, 1) rows; the recurrent part is divided by √m, so that its sum does not grow with m."""
+    """Draw N(0, 1) rows; recurrent weights are divided by √m, so that their sum does not grow with m."""
     units, length = layer.unit_weights().shape
     rows = draw.rng.standard_normal((units, length))
     if draw.variant == "orthogonal":  # orthonormal rows, in blocks of at most `length`
@@ -236,7 +236,7 @@ def gaussian(layer: Layer, draw: Draw) -> FloatArray:
 
 @register_source
 class Gaussian(Source):
-    """Normal weights, of a variant and at several scales."""
+    """Normal weights of one variant, at several scales."""
 
     name = "gaussian"
     meaning = "normal random weights"
@@ -248,11 +248,11 @@ class Gaussian(Source):
 
 @register_source
 class Pairs(Source):
-    """Weights along the difference of two samples in the inputs as the membrane sums them, a level between.
+    """Weights along the difference of two samples, with the unit's level between them.
 
-    The level is that of the unit's rows without earlier spikes: the threshold, or 0 where the membrane is
-    read. With a bias the membranes of the two samples differ by the scale; without one the scale is what
-    puts the level between them.
+    The samples are compared as the membrane sums them over time. The level is that of the unit's rows without
+    earlier spikes: the threshold, or 0 for a membrane readout. With a bias, the membranes of the two samples
+    differ by the scale. Without one, the scale is the one that puts the level between them.
     """
 
     name = "pairs"
@@ -321,7 +321,7 @@ class File(Source):
 
 @register_source
 class Exact(Source):
-    """Every pattern, by walking the cells of weight space."""
+    """Every pattern, by a walk over the cells of weight space."""
 
     name = "exact"
     meaning = "every pattern of the definition"
@@ -336,7 +336,7 @@ class Exact(Source):
 
 @register_source
 class ColumnGeneration(Source):
-    """Patterns added until none of all improves the optimum."""
+    """Patterns added until no pattern improves the optimum."""
 
     name = "column_generation"
     meaning = "patterns added until none of all improves the optimum"
@@ -347,7 +347,7 @@ class ColumnGeneration(Source):
 
 @register_source
 class Admm(Source):
-    """Hidden layers that ADMM has trained."""
+    """Hidden layers of a network trained by ADMM."""
 
     name = "admm"
     meaning = "hidden layers of a network trained by ADMM"
@@ -357,7 +357,7 @@ class Admm(Source):
 
 @register_source
 class SurrogateGradient(Source):
-    """Hidden layers that gradients have trained."""
+    """Hidden layers of networks trained by surrogate gradients."""
 
     name = "surrogate_gradient"
     meaning = "hidden layers of networks trained by surrogate gradients"

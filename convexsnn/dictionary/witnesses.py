@@ -1,8 +1,8 @@
-"""Subnetworks drawn by a source, or read by one: what a source says of one layer, for whole stacks ([U26]).
+"""Subnetworks that a source draws layer by layer, or reads from a file ([U26]).
 
-A layer's weights are drawn as one row a unit, in the order of `Layer.unit_weights`: inputs, bias,
-neighbours, own last spike. Every draw stays in the weight box. Layers whose spikes feed others are
-redrawn, unit by unit, until each membrane keeps the definition's margin.
+A layer's weights are drawn as one row per unit, in the order of `Layer.unit_weights`: inputs, bias,
+neighbours, own last spike. All weights are clipped to the weight box. Units of a layer that feeds another
+layer are redrawn until each membrane keeps the definition's margin.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from convexsnn.errors import LoweringError, ProblemFileError, ShapeError
 from convexsnn.networks import Layer, LayerSpec, NetworkSpec, Subnetwork, architecture_mismatch
 from convexsnn.simulate import run_layer
 
-ROUNDS = 100
+ROUNDS = 100  # of redrawing a hidden layer
 
 
 def _empty_layer(spec: LayerSpec, units: int, inputs: int, rng: np.random.Generator) -> Layer:
@@ -60,7 +60,7 @@ def _drawn(
 def _settled(
     redraw: Callable[[], Layer], signal: FloatArray, definition: Definition, as_a_whole: bool
 ) -> tuple[Layer, BoolArray]:
-    """Draw a layer, then redraw the units (or all) while some come too close to their threshold."""
+    """Draw a layer, then redraw the units that come too close to their threshold (or all units)."""
     layer, best = redraw(), -1.0
     for _ in range(ROUNDS):
         membranes, spikes = run_layer(layer, signal)
@@ -100,31 +100,31 @@ def draw_subnetworks(
     ----------
     inputs : (n, T, d) array
     labels : (n, k) array
-        Targets; samples that differ in them make a pair (source "pairs").
+        Targets; two samples with different targets make a pair (source "pairs").
     count : int, optional
-        `Source.default_count` of the network's own number if not given.
+        By default `Source.default_count` of the network's number of last units.
 
     Returns
     -------
     tuple of Subnetwork
-        One stack of `width` last units each; a single layer without recurrence comes as one stack, since
-        its units do not meet.
+        Stacks of `width` last units each. A single layer without recurrence is one stack, since its units
+        do not interact.
 
     Raises
     ------
     LoweringError
-        The margin is out of reach, or the source needs a recurrent layer.
+        The margin cannot be reached, or the source needs a recurrent layer.
     UnsupportedError
         The source does not draw.
     """
-    asked = get_source(source) if isinstance(source, str) else source
+    entry = get_source(source) if isinstance(source, str) else source
     scales = tuple(float(s) for s in np.atleast_1d(np.asarray(scale, dtype=float)))
     distinct, rng = distinct_samples(inputs), np.random.default_rng(seed)
-    samples, drawn_for = distinct.samples, labels[distinct.first]
-    draw = Draw(rng, variant, scales, samples, drawn_for, False, False, definition.weight_box)
+    samples, targets = distinct.samples, labels[distinct.first]
+    draw = Draw(rng, variant, scales, samples, targets, False, False, definition.weight_box)
     last = network.layers[-1]
-    stacks = -(-(count or asked.default_count(network.subnetworks * last.width)) // last.width)
-    drawer = asked.drawer
+    stacks = -(-(count or entry.default_count(network.subnetworks * last.width)) // last.width)
+    drawer = entry.drawer
     if drawer.needs_recurrence and not any(layer.recurrent for layer in network.layers):
         raise LoweringError(f"dictionary.source: {drawer.name!r} needs a layer with recurrent = true")
     if len(network.layers) == 1 and not last.recurrent:
@@ -156,7 +156,7 @@ def _stack(
 def subnetworks_from_file(
     path: Path, network: NetworkSpec, inputs: int, weight_box: float, source: str | Source = "file"
 ) -> tuple[Subnetwork, ...]:
-    """Read hidden layers from a file as a source reads it; check that they are of the problem's architecture.
+    """Read hidden layers from a file by a source, and check that they have the problem's architecture.
 
     Raises
     ------

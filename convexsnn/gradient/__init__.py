@@ -1,6 +1,6 @@
-"""Gradient training of the same networks, in torch: a source of witnesses, and a yardstick.
+"""Gradient training of the same networks in torch: a source of witnesses, and a baseline for comparison.
 
-The only package that imports torch (extra ``torch``).
+This is the only folder that imports torch (extra ``torch``).
 """
 
 from convexsnn.errors import NotInstalled

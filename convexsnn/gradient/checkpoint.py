@@ -1,4 +1,4 @@
-"""A gradient training on disk: weights, the optimizer's state and the history."""
+"""The checkpoint of a gradient training: weights, optimizer state and history."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Row = TypeVar("Row")
 
 
 def _file(path: Path, training: Any) -> CheckpointFile:
-    """Return the place of a training's checkpoint; a schedule depends on the number of epochs."""
+    """Return the checkpoint of a training; its identity has the number of epochs if a schedule uses it."""
     settings = {k: v for k, v in asdict(training.spec).items() if k not in FREE}
     if training.spec.schedule == "constant":
         del settings["epochs"]
@@ -30,12 +30,12 @@ def _file(path: Path, training: Any) -> CheckpointFile:
 
 
 def save_checkpoint(path: Path, training: Any) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint, completely or not at all.
 
     Raises
     ------
     ProblemFileError
-        It cannot be written; what was there stays.
+        The file cannot be written; an earlier file stays unchanged.
     """
     history = training.history
     arrays: dict[str, np.ndarray] = {
@@ -52,7 +52,7 @@ def save_checkpoint(path: Path, training: Any) -> None:
 
 
 def load_checkpoint(path: Path, training: Any, row: type[Row]) -> History[Row]:
-    """Put a training where a checkpoint left it; return its history.
+    """Restore a training from a checkpoint; return its history.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ def load_checkpoint(path: Path, training: Any, row: type[Row]) -> History[Row]:
     Raises
     ------
     ProblemFileError
-        Missing, damaged or altered, of another format, of another problem or [gradient] table, or of more
-        epochs than are asked for.
+        The file is missing, damaged or altered, has another format, another problem or [gradient] table, or
+        more epochs than ``gradient.epochs``.
     """
     with _file(path, training).reading() as arrays:
         weights, best = ({

@@ -1,7 +1,8 @@
-"""Gradients at depth: norms by layer, and the surrogate's width that keeps them level ([L20]).
+"""Gradients of deep networks: norms per layer, and the surrogate width that keeps them equal ([L20]).
 
-A wide surrogate has a low slope, and gradients vanish layer by layer; a narrow one makes them explode. The
-norms' ratio of the first layer to the last falls with the width, so that bisection finds where it is 1.
+With a wide surrogate, whose slope is low, gradients vanish layer by layer. With a narrow one they explode.
+The ratio of the norms of the first and the last layer falls with the width. Bisection finds the width with
+ratio 1.
 
 [L20] Ledinauskas, Ruseckas, Juršėnas, Buračas, "Training deep spiking neural networks", 2020.
 """
@@ -29,45 +30,45 @@ def gradient_norms(module: Any, inputs: Tensor, seed: int = 0) -> FloatArray:
     ----------
     module : NetworkModule or ResidualNetwork
     inputs : tensor
-        Samples that the module takes.
+        Input samples of the module.
     seed : int
-        Of the loss; the module's parameters and running statistics stay as they are.
+        Seed of the loss. Parameters and running statistics of the module are unchanged.
     """
     state = {name: value.clone() for name, value in module.state_dict().items()}
     outputs = module(inputs)
-    made = torch.Generator().manual_seed(seed)
-    wanted = torch.randn(outputs.shape, generator=made, dtype=outputs.dtype).to(outputs.device)
-    found = torch.autograd.grad((outputs * wanted).sum(), module.hidden_weights())
+    generator = torch.Generator().manual_seed(seed)
+    slopes = torch.randn(outputs.shape, generator=generator, dtype=outputs.dtype).to(outputs.device)
+    gradients = torch.autograd.grad((outputs * slopes).sum(), module.hidden_weights())
     module.load_state_dict(state)
-    return np.array([float(torch.linalg.vector_norm(one)) for one in found])
+    return np.array([float(torch.linalg.vector_norm(one)) for one in gradients])
 
 
 def set_surrogate(module: nn.Module, surrogate: Surrogate) -> None:
-    """Give all layers of a network a surrogate."""
+    """Set the surrogate of every layer of a network."""
     for part in module.modules():
         if hasattr(part, "surrogate"):
             part.surrogate = surrogate  # type: ignore[assignment]
 
 
 def tuned_surrogate(module: Any, inputs: Tensor, seed: int = 0, steps: int = 12) -> Surrogate:
-    """Return the surrogate, of the shape that a network has, whose width keeps its gradient norms level.
+    """Return the network's surrogate with a width that gives the first and last layer equal gradient norms.
 
-    The network is left as it was; `set_surrogate` gives it the new one.
+    The network is unchanged; apply the result with `set_surrogate`.
 
     Raises
     ------
     ShapeError
-        There is one hidden layer alone.
+        The network has only one hidden layer.
     SolverFailed
-        No width between 0.1 and 10 does, as where a layer passes no gradient at all.
+        No width between 0.1 and 10 gives equal norms, for example if a layer passes no gradient.
     """
     whole("steps", steps)
     if len(module.hidden_weights()) < 2:
-        raise ShapeError("module: one hidden layer, whose gradient norm is level with itself at any width")
-    given, low, high = module.surrogate, NARROW, WIDE
+        raise ShapeError("module: has one hidden layer; equal gradient norms need at least two")
+    surrogate, low, high = module.surrogate, NARROW, WIDE
 
-    def rise(width: float) -> float:
-        set_surrogate(module, replace(given, width=width))
+    def log_ratio(width: float) -> float:
+        set_surrogate(module, replace(surrogate, width=width))
         norms = gradient_norms(module, inputs, seed)
         if not np.isfinite(norms).all():
             return np.inf  # exploded
@@ -76,18 +77,18 @@ def tuned_surrogate(module: Any, inputs: Tensor, seed: int = 0, steps: int = 12)
         return float(np.log(norms[0] / norms[-1]))
 
     try:
-        if not rise(low) > 0.0 > rise(high):
-            raise SolverFailed(f"width: none from {low:g} to {high:g} keeps gradient norms level")
+        if not log_ratio(low) > 0.0 > log_ratio(high):
+            raise SolverFailed(f"width: none from {low:g} to {high:g} gives equal gradient norms")
         for _ in range(steps):
             middle = float(np.sqrt(low * high))
-            low, high = (middle, high) if rise(middle) > 0.0 else (low, middle)
+            low, high = (middle, high) if log_ratio(middle) > 0.0 else (low, middle)
     finally:
-        set_surrogate(module, given)
-    return replace(given, width=float(np.sqrt(low * high)))
+        set_surrogate(module, surrogate)
+    return replace(surrogate, width=float(np.sqrt(low * high)))
 
 
 def norms_text(norms: FloatArray) -> str:
-    """Return the norms as lines, a layer each, with bars of their logarithms."""
+    """Return one line per layer: its norm and a bar of the logarithm."""
     logs = np.log10(np.maximum(norms, 1e-300))
     span = max(float(np.ptp(logs)), 1.0)
     bars = ["#" * (1 + round(30 * (value - logs.min()) / span)) for value in logs]

@@ -1,7 +1,8 @@
-"""The LIF layer's two recursions in one pass each, on the CPU; `kernels_torch` is the slow twin.
+"""Forward and backward recursion of a LIF layer on the CPU, one pass each; `kernels_torch` is the slow twin.
 
-Arrays are (T, N), N neurons side by side; threads share the neurons. Time goes by a step at a time over many
-neurons, whose state stays in the second cache: long rows are what the memory is fast at.
+Arrays are (T, N) with N neurons in a row; threads divide the neurons among them. A thread runs one time step
+of a block of neurons, then the next step. The state of the block stays in the second-level cache, and long
+rows use the memory bandwidth best.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from torch import Tensor
 
 from convexsnn.threads import in_parts
 
-BLOCK = 1 << 15  # neurons at a time
-WORTH = 1 << 13  # neurons that pay for a thread
-VECTORS = 64  # neurons: whole vectors of any processor
-KEPT = 1 << 29  # bytes of memory kept for the next call
-SMALL = 1 << 16  # bytes that the allocator has at hand anyway
+BLOCK = 1 << 15  # neurons per block
+WORTH = 1 << 13  # smallest number of neurons for which a thread pays off
+VECTORS = 64  # neurons: a multiple of the vector length of any processor
+POOL_BYTES = 1 << 29  # largest total size of the pool of reusable memory
+SMALL = 1 << 16  # bytes below which the allocator is fast enough
 
 _pool: list[np.ndarray] = []
 _pool_lock = threading.Lock()
@@ -30,7 +31,7 @@ _pool_lock = threading.Lock()
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _step(current, beta, theta, reset, carry, u, s):  # type: ignore[no-untyped-def]
-    """Run one step of a block; the arithmetic is that of `networks.LIF`, in its order."""
+    """Run one step of a block, with the arithmetic of `networks.LIF` in the same order."""
     zero, one = current.dtype.type(0), current.dtype.type(1)
     if reset == 0:
         for j in range(len(current)):
@@ -43,8 +44,8 @@ def _step(current, beta, theta, reset, carry, u, s):  # type: ignore[no-untyped-
             now = carry[j] + current[j]
             fired = now >= theta[j]
             u[j], s[j] = now, one if fired else zero
-            kept = beta[j] * now
-            carry[j] = kept - theta[j] if fired else kept
+            leaky = beta[j] * now
+            carry[j] = leaky - theta[j] if fired else leaky
     elif reset == 2:
         for j in range(len(current)):
             now = carry[j] + current[j]
@@ -60,7 +61,7 @@ def _step(current, beta, theta, reset, carry, u, s):  # type: ignore[no-untyped-
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _forward(current, leak, threshold, reset, membranes, spikes, start, stop):  # type: ignore[no-untyped-def]
-    """Run neurons start..stop."""
+    """Run the neurons start..stop through all steps."""
     steps, neurons = current.shape
     driven, u, s = current.reshape(-1), membranes.reshape(-1), spikes.reshape(-1)
     carry = np.empty(min(BLOCK, stop - start), current.dtype)
@@ -69,7 +70,7 @@ def _forward(current, leak, threshold, reset, membranes, spikes, start, stop):  
         beta, theta = leak[low : low + size], threshold[low : low + size]
         carry[:] = 0
         for t in range(steps):
-            a, b = t * neurons + low, t * neurons + low + size  # parts of flat arrays are contiguous
+            a, b = t * neurons + low, t * neurons + low + size  # slices of flat arrays are contiguous
             _step(driven[a:b], beta, theta, reset, carry, u[a:b], s[a:b])
 
 
@@ -104,36 +105,37 @@ def _slopes(u, theta, shape, width, scale, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _parameters(e, u, slope, beta, theta, reset, through, later, db, dt):  # type: ignore[no-untyped-def]
-    """Add one step's part of ∂L/∂β and ∂L/∂θ."""
+    """Add one step's contribution to ∂L/∂β and ∂L/∂θ."""
     zero, one = e.dtype.type(0), e.dtype.type(1)
     for j in range(len(e)):
         s = one if u[j] >= theta[j] else zero
-        kept, taken, pull = u[j], zero, zero
+        # derivatives of the carry: rest by β, −theta_pull by θ, −spike_pull by s
+        rest, theta_pull, spike_pull = u[j], zero, zero
         if reset == 0:
-            kept, taken, pull = u[j] - theta[j] * s, beta[j] * s, beta[j] * theta[j]
+            rest, theta_pull, spike_pull = u[j] - theta[j] * s, beta[j] * s, beta[j] * theta[j]
         elif reset == 1:
-            taken, pull = s, theta[j]
+            theta_pull, spike_pull = s, theta[j]
         elif reset == 2:
-            kept, pull = u[j] * (one - s), beta[j] * u[j]
-        db[j] += later[j] * kept
-        dt[j] -= slope[j] * (e[j] - through * pull * later[j]) + later[j] * taken
+            rest, spike_pull = u[j] * (one - s), beta[j] * u[j]
+        db[j] += later[j] * rest
+        dt[j] -= slope[j] * (e[j] - through * spike_pull * later[j]) + later[j] * theta_pull
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _back(e, u, slope, beta, theta, reset, through, later, d):  # type: ignore[no-untyped-def]
-    """Take one step back: δ_t = σ_t (e_t − r δ_{t+1}) + k δ_{t+1}, to `d` and `later`."""
+    """Take one step back: write δ_t = σ_t (e_t − r δ_{t+1}) + k δ_{t+1} to `d` and `later`."""
     zero = e.dtype.type(0)
     if reset == 0:
         for j in range(len(e)):
-            kept = beta[j] * later[j]
-            d[j] = later[j] = slope[j] * (e[j] - through * theta[j] * kept) + kept
+            leak = beta[j] * later[j]
+            d[j] = later[j] = slope[j] * (e[j] - through * theta[j] * leak) + leak
     elif reset == 1:
         for j in range(len(e)):
             d[j] = later[j] = slope[j] * (e[j] - through * theta[j] * later[j]) + beta[j] * later[j]
     elif reset == 2:
         for j in range(len(e)):
-            kept = beta[j] * later[j]
-            d[j] = later[j] = slope[j] * (e[j] - through * u[j] * kept) + (zero if u[j] >= theta[j] else kept)
+            leak = beta[j] * later[j]
+            d[j] = later[j] = slope[j] * (e[j] - through * u[j] * leak) + (zero if u[j] >= theta[j] else leak)
     else:
         for j in range(len(e)):
             d[j] = later[j] = slope[j] * e[j] + beta[j] * later[j]
@@ -144,9 +146,9 @@ def _backward(  # type: ignore[no-untyped-def]
     grad, membranes, leak, threshold, reset, through, shape, width, scale, parameters, out, by_leak,
     by_threshold, start, stop,
 ):  # fmt: skip
-    """Go back in time with neurons start..stop; sums over time for leak and threshold."""
+    """Run the neurons start..stop back in time; add up ∂L/∂β and ∂L/∂θ over the steps."""
     steps, neurons = grad.shape
-    wanted, u, d = grad.reshape(-1), membranes.reshape(-1), out.reshape(-1)
+    e, u, d = grad.reshape(-1), membranes.reshape(-1), out.reshape(-1)
     most = min(BLOCK, stop - start)
     later, slope = np.empty(most, grad.dtype), np.empty(most, grad.dtype)
     for low in range(start, stop, BLOCK):
@@ -158,14 +160,14 @@ def _backward(  # type: ignore[no-untyped-def]
             a, b = t * neurons + low, t * neurons + low + size
             _slopes(u[a:b], theta, shape, width, scale, slope)
             if parameters:
-                _parameters(wanted[a:b], u[a:b], slope, beta, theta, reset, through, later, db, dt)
-            _back(wanted[a:b], u[a:b], slope, beta, theta, reset, through, later, d[a:b])
+                _parameters(e[a:b], u[a:b], slope, beta, theta, reset, through, later, db, dt)
+            _back(e[a:b], u[a:b], slope, beta, theta, reset, through, later, d[a:b])
 
 
 def _share(work: Any, neurons: int) -> None:
-    """Do `work(start, stop)` for all neurons, on no more threads than torch uses.
+    """Run `work(start, stop)` on ranges that cover all neurons, in at most as many threads as torch uses.
 
-    Parts are whole vectors: the exponential of a vector may round otherwise than that of a number alone.
+    A range is a whole number of vectors: the exponential may round differently in a vector and alone.
     """
     in_parts(work, neurons, neurons, WORTH, VECTORS, torch.get_num_threads())
 
@@ -174,35 +176,35 @@ def _references(pool: list[np.ndarray], index: int) -> int:
     return sys.getrefcount(pool[index])
 
 
-FREE = _references([np.empty(1)], 0)  # references to an array that only its list has
+FREE = _references([np.empty(1)], 0)  # reference count of an array that only its list refers to
 
 
 def _memory(size: int) -> np.ndarray:
-    """Return memory of the pool that nobody uses, or fresh memory, in the pool if there is room."""
+    """Return unused memory of the pool, else new memory, added to the pool if it fits."""
     free = [k for k in range(len(_pool)) if _references(_pool, k) == FREE]
     fitting = [k for k in free if len(_pool[k]) == size]
     if fitting:
-        _pool.append(_pool.pop(fitting[-1]))  # the last one used is the one still in the caches
+        _pool.append(_pool.pop(fitting[-1]))  # the array used last may still be in the caches
         return _pool[-1]
-    held, made = sum(map(len, _pool)), np.empty(size, np.uint8)
-    dropped = []
+    total, array = sum(map(len, _pool)), np.empty(size, np.uint8)
+    unused = []
     for k in free:
-        if held + size > KEPT:
-            dropped.append(k)
-            held -= len(_pool[k])
-    for k in reversed(dropped):
+        if total + size > POOL_BYTES:
+            unused.append(k)
+            total -= len(_pool[k])
+    for k in reversed(unused):
         del _pool[k]
-    if held + size <= KEPT:
-        _pool.append(made)
-    return made
+    if total + size <= POOL_BYTES:
+        _pool.append(array)
+    return array
 
 
 def _room(like: Tensor) -> Tensor:
-    """Return an empty tensor in memory that was used before, if there is some of this size.
+    """Return an empty tensor, in reused memory if the pool has some of this size.
 
-    The first touch of fresh memory costs more than the kernels do; torch keeps memory on GPUs only. Memory is
-    free when the last tensor on its storage is gone: then torch lets go of the array it was made from. This
-    shows in the count of references; a callback would swallow a Ctrl-C that comes while it runs.
+    The first access to new memory costs more than the kernels; torch reuses memory on GPUs only. Memory is
+    free when the last tensor on its storage is gone: torch then releases the array behind it. The reference
+    count shows this; a callback instead would swallow a Ctrl-C that arrives while it runs.
     """
     size = like.numel() * like.element_size()
     if size < SMALL:
@@ -213,7 +215,7 @@ def _room(like: Tensor) -> Tensor:
 
 
 def forward(current: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> tuple[Tensor, Tensor]:
-    """Return what `backward` needs, membranes, and spikes, (T, N); leak and threshold are (N,)."""
+    """Return membranes, which `backward` needs, and spikes, (T, N); leak and threshold are (N,)."""
     membranes, spikes = _room(current), _room(current)
     arrays = [x.detach().numpy() for x in (current, leak, threshold)]
     out, run = (membranes.numpy(), spikes.numpy()), cast(Any, _forward)

@@ -1,4 +1,7 @@
-"""The LIF layer's two recursions step by step in torch: run anywhere; kernels are held to them."""
+"""Forward and backward recursion of a LIF layer, step by step in torch, on any device.
+
+The tests compare the other kernels with these.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from torch import Tensor
 
 
 def carried(membrane: Tensor, spike: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> Tensor:
-    """Return what a step leaves to the next one; the arithmetic is that of `networks.LIF`, in its order."""
+    """Return the carry to the next step, with the arithmetic of `networks.LIF` in the same order."""
     match reset:
         case 0:
             return leak * (membrane - threshold * spike)
@@ -22,7 +25,7 @@ def carried(membrane: Tensor, spike: Tensor, leak: Tensor, threshold: Tensor, re
 
 
 def after_reset(membrane: Tensor, spike: Tensor, threshold: Tensor, reset: int) -> Tensor:
-    """Return the membrane after its reset, the quantity of the membrane readout."""
+    """Return the membrane after its reset, which the membrane readout reads."""
     match reset:
         case 0 | 1:
             return membrane - threshold * spike
@@ -33,7 +36,7 @@ def after_reset(membrane: Tensor, spike: Tensor, threshold: Tensor, reset: int) 
 
 
 def forward(current: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> tuple[Tensor, Tensor]:
-    """Return what `backward` needs, membranes, and spikes, (T, N); leak and threshold are (N,)."""
+    """Return membranes, which `backward` needs, and spikes, (T, N); leak and threshold are (N,)."""
     membranes, spikes = torch.empty_like(current), torch.empty_like(current)
     carry = torch.zeros_like(current[0])
     for t in range(len(current)):
@@ -56,23 +59,24 @@ def adjoint(
     grad: Tensor, membranes: Tensor, spikes: Tensor, leak: Tensor, threshold: Tensor, reset: int,
     through: bool, surrogate: Any, scale: float, parameters: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-    """Return what `backward` does, for spikes that may also be those of a smooth activation."""
+    """Return the gradients of `backward`; the spikes may be values of a smooth activation."""
     out, later = torch.empty_like(grad), torch.zeros_like(grad[0])
     by_leak, by_threshold = torch.zeros_like(later), torch.zeros_like(later)
     slopes = scale * surrogate.slope(membranes - threshold)
     for t in range(len(grad) - 1, -1, -1):
         u, s = membranes[t], spikes[t]
-        kept, pull, taken = u, torch.zeros_like(u), torch.zeros_like(u)
+        # derivatives of the carry: rest by β, −theta_pull by θ, −spike_pull by s
+        rest, theta_pull, spike_pull = u, torch.zeros_like(u), torch.zeros_like(u)
         if reset == 0:
-            kept, pull, taken = u - threshold * s, leak * threshold, leak * s
+            rest, theta_pull, spike_pull = u - threshold * s, leak * s, leak * threshold
         elif reset == 1:
-            pull, taken = threshold, s
+            theta_pull, spike_pull = s, threshold
         elif reset == 2:
-            kept, pull = u * (1.0 - s), leak * u
-        wanted = slopes[t] * (grad[t] - pull * later) if through else slopes[t] * grad[t]
+            rest, spike_pull = u * (1.0 - s), leak * u
+        by_spike = slopes[t] * (grad[t] - spike_pull * later) if through else slopes[t] * grad[t]
         if parameters:
-            by_leak += later * kept
-            by_threshold -= wanted + later * taken
-        out[t] = wanted + leak * later * ((1.0 - s) if reset == 2 else 1.0)
+            by_leak += later * rest
+            by_threshold -= by_spike + later * theta_pull
+        out[t] = by_spike + leak * later * ((1.0 - s) if reset == 2 else 1.0)
         later = out[t]
     return (out, by_leak, by_threshold) if parameters else (out, None, None)

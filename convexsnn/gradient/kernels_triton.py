@@ -1,8 +1,8 @@
-"""The LIF layer's two recursions on an NVIDIA GPU: a program has a block of neurons and walks through time.
+"""Forward and backward recursion of a LIF layer on an NVIDIA GPU; one program runs a block of neurons.
 
-Contractions to fused multiply-adds are off, so that spikes are the simulator's. Numbers are constants of the
-kernels, since as arguments they would come in single precision. With TRITON_INTERPRET=1 in the environment
-the same kernels run on the CPU, slowly, which is how they are tested where there is no GPU.
+Fused multiply-adds are off, so that the spikes equal the simulator's. Scalars are constants of the kernels:
+as arguments they would have single precision. With TRITON_INTERPRET=1 in the environment the same kernels
+run slowly on the CPU; tests without a GPU use this.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK = 128  # neurons of a program
-AHEAD = 4  # steps whose values are loaded before the first of them is taken: memory answers them together
+BLOCK = 128  # neurons per program
+AHEAD = 4  # steps whose values are loaded together, before the first of them is used
 
 
 @triton.jit
 def _carried(u, fired, beta, theta, reset: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Return what a step leaves to the next one, in the order of `networks.LIF`."""
+    """Return the carry to the next step, with the arithmetic of `networks.LIF` in the same order."""
     if reset == 0:
         return beta * tl.where(fired, u - theta, u)
     elif reset == 1:
-        left = beta * u
-        return tl.where(fired, left - theta, left)
+        leaky = beta * u
+        return tl.where(fired, leaky - theta, leaky)
     elif reset == 2:
         return beta * tl.where(fired, 0.0, u)
     else:
@@ -34,7 +34,7 @@ def _carried(u, fired, beta, theta, reset: tl.constexpr):  # type: ignore[no-unt
 
 @triton.jit
 def _slope(x, shape: tl.constexpr, height: tl.constexpr, inverse: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Return the surrogate's slope at a distance x from the threshold."""
+    """Return the surrogate's slope at distance x from the threshold."""
     y = x * inverse
     if shape == 0:
         z = 1.0 + tl.abs(y)
@@ -51,10 +51,10 @@ def _slope(x, shape: tl.constexpr, height: tl.constexpr, inverse: tl.constexpr):
 
 
 @triton.jit
-def _stepped(  # type: ignore[no-untyped-def]
+def _step(  # type: ignore[no-untyped-def]
     u, membranes, spikes, at, inside, beta, theta, reset: tl.constexpr
 ):
-    """Take a step from membrane u: store it and its spikes, return what it leaves to the next one."""
+    """Store membrane u and its spikes; return the carry to the next step."""
     fired = u >= theta
     tl.store(membranes + at, u, mask=inside)
     tl.store(spikes + at, fired.to(u.dtype), mask=inside)
@@ -73,41 +73,43 @@ def _forward(  # type: ignore[no-untyped-def]
     carry = tl.zeros_like(beta)
     at = here.to(tl.int64)
     for _ in range(steps // ahead):
-        given = ()
+        loaded = ()
         for k in tl.static_range(ahead):
-            given = given + (tl.load(current + at + k * neurons, mask=inside),)  # type: ignore[assignment]
+            loaded = loaded + (tl.load(current + at + k * neurons, mask=inside),)  # type: ignore[assignment]
         for k in tl.static_range(ahead):
-            carry = _stepped(carry + given[k], membranes, spikes, at, inside, beta, theta, reset)
+            carry = _step(carry + loaded[k], membranes, spikes, at, inside, beta, theta, reset)
             at += neurons
     for _ in range(steps % ahead):
         u = carry + tl.load(current + at, mask=inside)
-        carry = _stepped(u, membranes, spikes, at, inside, beta, theta, reset)
+        carry = _step(u, membranes, spikes, at, inside, beta, theta, reset)
         at += neurons
 
 
 @triton.jit
-def _stepped_back(  # type: ignore[no-untyped-def]
+def _step_back(  # type: ignore[no-untyped-def]
     u, e, later, db, dt, beta, theta, height: tl.constexpr, inverse: tl.constexpr, reset: tl.constexpr,
     through: tl.constexpr, shape: tl.constexpr, parameters: tl.constexpr,
 ):  # fmt: skip
-    """Return δ_t, and the sums of ∂L/∂β and ∂L/∂θ so far, from δ_{t+1}; formulas in `lif`."""
+    """Return δ_t from δ_{t+1}, and the sums of ∂L/∂β and ∂L/∂θ so far; formulas in `lif`."""
     fired = u >= theta
-    passed = beta * later
-    kept, pull, taken = u, tl.zeros_like(u), tl.zeros_like(u)
+    by_membrane = beta * later
+    # rest: ∂carry/∂β; theta_pull, spike_pull: −∂carry/∂θ and −∂carry/∂s times δ_{t+1}
+    rest, theta_pull, spike_pull = u, tl.zeros_like(u), tl.zeros_like(u)
     if reset == 0:
-        kept, pull, taken = tl.where(fired, u - theta, u), theta * passed, tl.where(fired, passed, 0.0)
+        rest = tl.where(fired, u - theta, u)
+        theta_pull, spike_pull = tl.where(fired, by_membrane, 0.0), theta * by_membrane
     elif reset == 1:
-        pull, taken = theta * later, tl.where(fired, later, 0.0)
+        theta_pull, spike_pull = tl.where(fired, later, 0.0), theta * later
     elif reset == 2:
-        kept, pull = tl.where(fired, 0.0, u), u * passed
-        passed = tl.where(fired, 0.0, passed)
+        rest, spike_pull = tl.where(fired, 0.0, u), u * by_membrane
+        by_membrane = tl.where(fired, 0.0, by_membrane)
     if through:
-        e -= pull
-    wanted = _slope(u - theta, shape, height, inverse) * e
+        e -= spike_pull
+    by_spike = _slope(u - theta, shape, height, inverse) * e
     if parameters:
-        db += later * kept
-        dt -= wanted + taken
-    return wanted + passed, db, dt
+        db += later * rest
+        dt -= by_spike + theta_pull
+    return by_spike + by_membrane, db, dt
 
 
 @triton.jit
@@ -117,27 +119,27 @@ def _backward(  # type: ignore[no-untyped-def]
     shape: tl.constexpr, parameters: tl.constexpr,
     block: tl.constexpr, ahead: tl.constexpr,
 ):  # fmt: skip
-    """Go back in time with a block of neurons, from entry last = (steps − 1) · neurons."""
+    """Run a block of neurons back in time, from the flat index last = (steps − 1) · neurons."""
     here = tl.program_id(0) * block + tl.arange(0, block)
     inside = here < neurons
     beta, theta = tl.load(leak + here, mask=inside), tl.load(threshold + here, mask=inside)
     later, db, dt = tl.zeros_like(beta), tl.zeros_like(beta), tl.zeros_like(beta)
     at = here.to(tl.int64) + last
     for _ in range(steps // ahead):
-        given = ()
+        loaded = ()
         for k in tl.static_range(ahead):
             place = at - k * neurons
-            given = given + (tl.load(membranes + place, mask=inside), tl.load(grad + place, mask=inside))  # type: ignore[assignment]
+            loaded = loaded + (tl.load(membranes + place, mask=inside), tl.load(grad + place, mask=inside))  # type: ignore[assignment]
         for k in tl.static_range(ahead):
-            later, db, dt = _stepped_back(
-                given[2 * k], given[2 * k + 1], later, db, dt, beta, theta,
+            later, db, dt = _step_back(
+                loaded[2 * k], loaded[2 * k + 1], later, db, dt, beta, theta,
                 height, inverse, reset, through, shape, parameters,
             )  # fmt: skip
             tl.store(out + at, later, mask=inside)
             at -= neurons
     for _ in range(steps % ahead):
         u, e = tl.load(membranes + at, mask=inside), tl.load(grad + at, mask=inside)
-        later, db, dt = _stepped_back(
+        later, db, dt = _step_back(
             u, e, later, db, dt, beta, theta, height, inverse, reset, through, shape, parameters
         )
         tl.store(out + at, later, mask=inside)
@@ -152,7 +154,7 @@ def _grid(neurons: int) -> tuple[int]:
 
 
 def forward(current: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> tuple[Tensor, Tensor]:
-    """Return what `backward` needs, membranes, and spikes, (T, N); leak and threshold are (N,)."""
+    """Return membranes, which `backward` needs, and spikes, (T, N); leak and threshold are (N,)."""
     membranes, spikes = torch.empty_like(current), torch.empty_like(current)
     steps, neurons = current.shape
     _forward[_grid(neurons)](

@@ -1,12 +1,12 @@
-"""A layer of LIF neurons in torch, with the simulator's dynamics and a choice of three gradients.
+"""A layer of LIF neurons in torch, with the dynamics of the simulator and a choice of three gradients.
 
     u_t = carry(u_{t−1}, s_{t−1}) + I_t,    s_t = 1{u_t >= θ}
 
-With e_t = ∂L/∂s_t as it comes from outside, σ_t = φ'(u_t − θ) and δ_t = ∂L/∂u_t = ∂L/∂I_t,
+With e_t = ∂L/∂s_t from the layers above, σ_t = φ'(u_t − θ) and δ_t = ∂L/∂u_t = ∂L/∂I_t,
 
-    bptt     autograd through the unrolled loop: the reference
+    bptt     autograd through the unrolled loop; the reference
     exodus   δ_t = σ_t (e_t − r δ_{t+1}) + k δ_{t+1}     the same gradient by the implicit function theorem
-    slayer   δ_t = σ_t e_t + k δ_{t+1}                   what the reset says of past spikes is left out
+    slayer   δ_t = σ_t e_t + k δ_{t+1}                   without the gradient through the reset
 
     reset            r       k
     subtract         β θ     β
@@ -39,7 +39,7 @@ BACKENDS = ("auto", "fused", "torch")
 
 
 class _Spike(torch.autograd.Function):
-    """1{x >= 0} with a surrogate's slope."""
+    """1{x >= 0} with the slope of a surrogate as its derivative."""
 
     @staticmethod
     def forward(context: Any, distance: Tensor, surrogate: Surrogate, scale: float) -> Tensor:
@@ -54,34 +54,34 @@ class _Spike(torch.autograd.Function):
 
 
 def spike(distance: Tensor, surrogate: Surrogate, scale: float = 1.0) -> Tensor:
-    """Return 1{x >= 0}, as 0.0 and 1.0, whose gradient is the surrogate's."""
+    """Return 1{x >= 0} as 0.0 and 1.0; its gradient is the surrogate's."""
     return _Spike.apply(distance, surrogate, scale)
 
 
 class _Adjoint(torch.autograd.Function):
-    """The whole layer as one function; `kernels` has both of its directions."""
+    """The whole layer as one autograd function; `kernels` has its forward and backward pass."""
 
     @staticmethod
     def forward(
         context: Any, current: Tensor, leak: Tensor, threshold: Tensor, settings: Any, kernels: Any
     ) -> Tensor:
-        kept, spikes = kernels.forward(current, leak, threshold, settings[0])
-        context.save_for_backward(kept, leak, threshold)
+        membranes, spikes = kernels.forward(current, leak, threshold, settings[0])
+        context.save_for_backward(membranes, leak, threshold)
         context.settings, context.kernels = settings, kernels
         return spikes
 
     @staticmethod
-    @once_differentiable  # the adjoint's own derivative is not in it: better none than a wrong one
+    @once_differentiable  # second derivatives are not implemented; an error is better than a wrong value
     def backward(context: Any, *grads: Tensor) -> Any:
-        needed = any(context.needs_input_grad[1:3])
-        found = context.kernels.backward(
-            grads[0].contiguous(), *context.saved_tensors, *context.settings, needed
+        parameters = any(context.needs_input_grad[1:3])
+        gradients = context.kernels.backward(
+            grads[0].contiguous(), *context.saved_tensors, *context.settings, parameters
         )
-        return *found, None, None
+        return *gradients, None, None
 
 
 class _Smooth(torch.autograd.Function):
-    """The layer with φ in place of the spike: its adjoint can be held to its true gradient."""
+    """The layer with φ in place of the spike, to compare its adjoint with its exact gradient."""
 
     @staticmethod
     def forward(
@@ -98,7 +98,7 @@ class _Smooth(torch.autograd.Function):
         return spikes
 
     @staticmethod
-    @once_differentiable  # the adjoint's own derivative is not in it: better none than a wrong one
+    @once_differentiable  # second derivatives are not implemented; an error is better than a wrong value
     def backward(context: Any, *grads: Tensor) -> Any:
         return *kernels_torch.adjoint(grads[0], *context.saved_tensors, *context.settings), None, None
 
@@ -117,7 +117,7 @@ def _unrolled(
 
 
 def _kernels(current: Tensor, backend: str) -> Any:
-    """Return the module that runs a layer: numba on the CPU, Triton on a GPU, plain torch elsewhere."""
+    """Return the kernel module: numba on the CPU, Triton on a GPU, plain torch on other devices."""
     if backend == "torch":
         return kernels_torch
     if current.device.type == "cpu" and current.dtype in (torch.float32, torch.float64):
@@ -136,24 +136,24 @@ def _kernels(current: Tensor, backend: str) -> Any:
 
 def _real(name: str, value: Any, current: Tensor) -> Tensor:
     try:
-        given = torch.as_tensor(value)
-        if given.is_complex():
+        tensor = torch.as_tensor(value)
+        if tensor.is_complex():
             raise TypeError("complex numbers")
     except (TypeError, ValueError, RuntimeError) as error:
         raise ShapeError(f"{name}: expected real numbers, got {value!r}") from error
-    return given.to(current)
+    return tensor.to(current)
 
 
 def _each_neuron(name: str, value: Tensor | float, current: Tensor) -> Tensor:
-    """Return one value a neuron, in a row; expanding is differentiable: gradients are sums over samples."""
+    """Return one value per neuron, flat. `expand` is differentiable: gradients are summed over samples."""
     if isinstance(value, float | int):
-        return current.new_full((current[0].numel(),), value)  # made in place: no copy to a GPU
-    given = _real(name, value, current)
+        return current.new_full((current[0].numel(),), value)  # created on the device, without a copy
+    tensor = _real(name, value, current)
     try:
-        each = given.expand(current.shape[1:])
+        each = tensor.expand(current.shape[1:])
     except RuntimeError as error:
-        words = f"{tuple(given.shape)} does not fit current {tuple(current.shape)}"
-        raise ShapeError(f"{name}: {words}") from error
+        reason = f"{tuple(tensor.shape)} does not fit current {tuple(current.shape)}"
+        raise ShapeError(f"{name}: {reason}") from error
     return each.reshape(-1).contiguous()
 
 
@@ -174,26 +174,26 @@ def lif(
     Parameters
     ----------
     current : (T, ..., m) tensor
-        Input current of every step, time first.
+        Input current of every step; time is the first dimension.
     leak, threshold : float, or tensor that broadcasts to (..., m)
-        β and θ; may ask for gradients.
+        β and θ; both may require gradients.
     reset : {"subtract", "subtract_after", "zero", "none"}
     surrogate : Surrogate, optional
-        An arctangent of width 1 if not given.
+        Default: an arctangent of width 1.
     gradient : {"exodus", "bptt", "slayer"}
     scale : float
-        Factor of the surrogate's slope, SLAYER's gradient scale.
+        Factor of the surrogate's slope; the gradient scale of SLAYER.
     smooth : bool
-        Put the surrogate's integral in place of the spike: no longer a spiking layer, but one whose
-        gradient can be checked by finite differences; `scale` has no part in it.
+        Replace the spike by the surrogate's integral. The layer then no longer spikes, but finite
+        differences can check its gradient. `scale` has no effect.
     backend : {"auto", "fused", "torch"}
-        What exodus and slayer run on: fused kernels where there are any, or steps in torch.
+        Implementation of exodus and slayer: fused kernels if available, or single steps in torch.
 
     Raises
     ------
     ShapeError
-        A name that is none of the above, a current without time and units, a leak or threshold that is not
-        real or does not fit it, no fused kernels.
+        A name is not one of the above, the current lacks time or units, a leak or threshold is not real or
+        does not fit the current, or the device has no fused kernels.
     """
     choice("reset", reset, RESETS)
     choice("gradient", gradient, GRADIENTS)
@@ -210,7 +210,7 @@ def lif(
     if gradient == "bptt":
         beta, theta = (_real(name, p, current) for name, p in (("leak", leak), ("threshold", threshold)))
         return _unrolled(current, beta, theta, code, surrogate, scale, smooth)
-    # the slope of what is smooth is its own, without a factor
+    # a smooth layer has its exact slope, without a factor
     settings: tuple[Any, ...] = code, gradient == "exodus", surrogate, 1.0 if smooth else scale
     table = current.reshape(len(current), -1).contiguous()
     if smooth:

@@ -1,7 +1,7 @@
-"""The training loop: batches, optimizer, learning rates, samples held out, checkpoints.
+"""The training loop: batches, optimizer, learning rates, held-out samples and checkpoints.
 
-What is trained, on which loss and who judges it, is for the classes that build on `Loop`. Everything random
-comes from the seed, and a run that goes on from a checkpoint takes the steps that it would have taken.
+Subclasses of `Loop` define the module, the loss and the score. All random numbers come from the seed. A run
+that resumes from a checkpoint takes the same steps as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from convexsnn.errors import ConvexSNNError, ShapeError, SolverFailed
 from convexsnn.fields import keys_of
 from convexsnn.gradient.checkpoint import load_checkpoint, save_checkpoint
 from convexsnn.problem.specs import GradientSpec
-from convexsnn.tasks.split import held_out_rows
-from convexsnn.threads import asked_threads
+from convexsnn.tasks.train_test import held_out_rows
+from convexsnn.threads import thread_limit
 from convexsnn.training.budget import Budget
 from convexsnn.training.history import History
 from convexsnn.training.score import Score
@@ -33,16 +33,16 @@ MOMENTUM = 0.9
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch ended with.
+    """Results of one epoch.
 
     Attributes
     ----------
     loss : float
-        Mean of the objective over the epoch's batches, as trained on.
+        Mean of the training objective over the batches of the epoch.
     validation_loss, validation_accuracy : float or None
-        On samples held out.
+        On held-out samples.
     gradient_norms : tuple of float
-        Norm of the weights' gradient by layer, the readout last, mean over the batches.
+        Gradient norm of each layer's weights, mean over the batches; the readout is last.
     """
 
     epoch: int
@@ -55,26 +55,26 @@ class Epoch:
 
 
 def device_of(name: str) -> torch.device:
-    """Return the device of a name; "auto" is a GPU where there is one.
+    """Return the device of a name; "auto" is a GPU if one is available, else the CPU.
 
     Raises
     ------
     ShapeError
-        Another name, or "cuda" without a GPU.
+        Unknown name, or "cuda" without a GPU.
     """
     choice("device", name, keys_of(GradientSpec)["device"].choices)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise ShapeError("device: 'cuda', but torch finds no GPU here")
+        raise ShapeError("device: 'cuda', but torch finds no GPU")
     return torch.device(name)
 
 
 @contextmanager
 def torch_threads() -> Iterator[None]:
-    """Let torch use as many threads as were asked for of this package; its own number if none were."""
+    """Let torch use the number of threads that is set for this package; without one, torch keeps its own."""
     before = torch.get_num_threads()
-    torch.set_num_threads(asked_threads() or before)
+    torch.set_num_threads(thread_limit() or before)
     try:
         yield
     finally:
@@ -82,37 +82,37 @@ def torch_threads() -> Iterator[None]:
 
 
 def float_type(precision: str) -> torch.dtype:
-    """Return what weights and inputs are kept in."""
+    """Return the type in which weights and inputs are stored."""
     return torch.float64 if precision == "float64" else torch.float32
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Return whether no entry of floating-point tensors is NaN or infinite; asks their device once."""
+    """Return whether all entries of floating-point tensors are finite; synchronizes with the device once."""
     return bool(torch.stack([torch.isfinite(one).all() for one in tensors]).all())
 
 
 def batches(rows: IntArray, most: int) -> list[IntArray]:
-    """Return rows in as few parts as have `most` or less each, of sizes one apart."""
+    """Return rows in the fewest batches of at most `most` rows; their sizes differ by at most one."""
     return np.array_split(rows, -(-len(rows) // most))
 
 
 class Loop(ABC):
-    """Training of a module on `samples`; `go` runs from the start, or from a checkpoint, to the end.
+    """Training of a module; `go` runs from the start, or from a checkpoint, to the end.
 
     Parameters
     ----------
     spec : GradientSpec
         The table ``[gradient]``.
     module : nn.Module
-        On its device.
+        Module on its device.
     samples : int
-        How many there are to draw batches from.
+        Number of samples from which batches are drawn.
     budget : Budget
-        After its deadline no epoch begins; its checkpoint is written, and gone on from if it is there.
+        No epoch starts after the deadline. The checkpoint is written; if it exists, training resumes from it.
     """
 
     def __init__(self, spec: GradientSpec, module: nn.Module, samples: int, budget: Budget) -> None:
-        """Put module and optimizer in place; raises ShapeError for what may not be."""
+        """Set up module and optimizer; raises ShapeError for an invalid `validation` share."""
         self.spec, self.module, self.budget = spec, module, budget
         self.held_out = held_out_rows(samples, spec.validation, spec.seed)
         self.rows = np.setdiff1d(np.arange(samples), self.held_out)
@@ -128,42 +128,42 @@ class Loop(ABC):
 
     @abstractmethod
     def loss(self, rows: IntArray) -> Tensor:
-        """Return what is trained on, of some samples; `go` calls it under `precision`."""
+        """Return the training objective on the samples `rows`; `go` calls it under `precision`."""
 
     @abstractmethod
     def score(self, rows: IntArray) -> Score:
-        """Return loss, and accuracy where there is one, on held-out samples."""
+        """Return the score on the samples `rows`, which are held out."""
 
     @abstractmethod
     def weights(self) -> list[nn.Parameter]:
-        """Return each layer's weights, whose gradients the history has the norms of."""
+        """Return the weights of every layer; the history has the norms of their gradients."""
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Return what must be the same for a checkpoint to be gone on from, beside the spec."""
+        """Return the settings, besides the spec, that a resumed run must share with the checkpoint."""
 
     def dropped(self, inputs: Tensor) -> Tensor:
-        """Return inputs (n, k, ...) of a training step with a share of them left out, the same for all k.
+        """Return inputs (n, k, ...) of a training step with dropout; the mask is the same for all k.
 
         Gal & Ghahramani, "A theoretically grounded application of dropout in recurrent networks", 2016.
         """
         share = self.spec.dropout
         if not share or not self.module.training:
             return inputs
-        kept = torch.rand((len(inputs), 1, *inputs.shape[2:]), generator=self._masks) >= share
-        return inputs * (kept / (1.0 - share)).to(inputs.device, inputs.dtype)
+        mask = torch.rand((len(inputs), 1, *inputs.shape[2:]), generator=self._masks) >= share
+        return inputs * (mask / (1.0 - share)).to(inputs.device, inputs.dtype)
 
     def go(self) -> str:
-        """Train until a rule says stop; return which: "epochs", "validation" or "time".
+        """Train until a stopping rule holds; return its name: "epochs", "validation" or "time".
 
         Raises
         ------
         SolverFailed
-            A loss, gradient or weight that is not finite; the last checkpoint stays.
+            A loss, gradient or weight is not finite; the last checkpoint stays.
         ShapeError
-            Batches too small to be normalised.
+            A batch is too small for normalisation.
         """
-        # on a GPU, convolutions that add in one order
+        # convolutions on a GPU must add in a fixed order
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True), torch_threads():
             return self._go()
 
@@ -187,7 +187,7 @@ class Loop(ABC):
         return self.history.stopped(self.spec.epochs, "epochs", patience, self.budget)
 
     def _rate(self, epoch: int) -> float:
-        """Return the learning rate of an epoch: half a cosine from the first to 0."""
+        """Return the learning rate of an epoch: constant, or half a cosine from the first rate to 0."""
         first = self.spec.learning_rate
         if self.spec.schedule == "constant":
             return first
@@ -213,12 +213,12 @@ class Loop(ABC):
                     loss = self.loss(batch)
             except ConvexSNNError:
                 raise
-            except ValueError as error:  # torch's, of a single value to normalise
-                raise ShapeError(f"gradient.batch: {spec.batch}; one had {len(batch)}: {error}") from error
+            except ValueError as error:  # from torch, if normalisation sees a single value
+                raise ShapeError(f"gradient.batch: {spec.batch}; a batch of {len(batch)}: {error}") from error
             if not torch.isfinite(loss):
                 self._fail(f"the loss is {float(loss.detach())}", epoch)
             loss.backward()
-            # weights that are NaN never fire, and the loss stays finite: it shows here, or in the state below
+            # units with NaN weights never fire, so the loss stays finite: check gradients, and weights below
             if not all_finite(p.grad for p in self.module.parameters() if p.grad is not None):
                 self._fail("a gradient is not finite", epoch)
             grads = [p.grad for p in self.weights() if p.grad is not None]

@@ -1,6 +1,6 @@
-"""The losses and penalties of `programs` in torch, by name: Σ over outputs, one value a row.
+"""The losses and penalties of `programs` in torch, by name; a loss is Σ over outputs, one value per row.
 
-A loss or penalty that is not registered here is refused by name: gradients train it under no other.
+A loss or penalty without an entry here is refused; no other one replaces it.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def loss_in_torch(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a loss as a function of outputs and targets (…, C); UnsupportedError where there is none."""
+    """Return a loss as a function of outputs and targets (…, C); UnsupportedError if it has no torch form."""
     if name not in LOSSES:
         raise UnsupportedError(f"loss {name}: has no torch form; gradients train {', '.join(LOSSES)}")
     return LOSSES[name]
 
 
 def penalty_in_torch(name: str) -> Callable[[Tensor], Tensor]:
-    """Return a penalty as a function of output weights (m, C); UnsupportedError where there is none."""
+    """Return a penalty as a function of output weights (m, C); UnsupportedError if it has no torch form."""
     if name not in PENALTIES:
         raise UnsupportedError(f"penalty {name}: has no torch form; gradients train {', '.join(PENALTIES)}")
     return PENALTIES[name]

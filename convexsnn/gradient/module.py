@@ -1,9 +1,9 @@
-"""A network of this package as a torch module, to the spike, and back.
+"""Conversion of a network of this package to a torch module with identical spikes, and back.
 
 The module runs the dynamics of `networks.neurons` in the order of the simulator. LIF layers without
-recurrence take one of the gradients of `lif`; threshold units are LIF units without leak or reset; what sees
-spikes of its own layer (recurrent layers, recurrent threshold units, the membrane readout) is unrolled, by
-autograd: there exodus is bptt, and slayer leaves out what the reset passes on.
+recurrence use one of the gradients of `lif`. Threshold units are LIF units without leak or reset. Recurrent
+layers, recurrent threshold units and the membrane readout are unrolled for autograd, since they depend on
+spikes of their own layer. For them exodus equals bptt, and slayer omits the gradient through the reset.
 
 [L20] Ledinauskas, Ruseckas, Juršėnas, Buračas, "Training deep spiking neural networks", 2020.
 """
@@ -29,37 +29,37 @@ def _tensor(value: Any, dtype: torch.dtype) -> Tensor:
 
 
 class LayerModule(nn.Module):
-    """One layer: weights, bias and recurrent weights are parameters, leak and threshold where asked for.
+    """One layer; weights, bias and recurrent weights are parameters, leak and threshold optionally.
 
     Parameters
     ----------
     layer : Layer
-        Dense; its values are the starting ones.
+        A dense layer with the starting values.
     learn_neuron : bool
-        Whether leak and threshold of units with a leak are trained too, one a unit.
+        Whether leak and threshold of units with a leak are trained too, one value per unit.
     normalize : bool
-        Batch normalisation of the input current, over samples and steps ([L20]); `layer` folds it into
-        weights and bias, which is exact: at the end it is one factor and one constant a unit.
+        Batch normalisation of the input current, over samples and steps ([L20]). `layer` folds it into
+        weights and bias. This is exact: after training it is one factor and one constant per unit.
     """
 
     def __init__(
         self, layer: Layer, surrogate: Surrogate, gradient: str = "exodus", scale: float = 1.0,
         dtype: torch.dtype = torch.float32, learn_neuron: bool = False, normalize: bool = False,
     ) -> None:  # fmt: skip
-        """Copy a layer's values.
+        """Copy the values of a layer.
 
         Raises
         ------
         ShapeError
-            A convolution, or nowhere to fold a constant into.
+            The layer is a convolution, or `normalize` is set and the layer has no bias.
         UnsupportedError
-            A neuron without the form that the kernels know.
+            The neuron has no leaky form.
         """
         super().__init__()
         if layer.window is not None:
             raise ShapeError("window: gradient training takes dense layers; this one is a convolution")
         if normalize and layer.bias is None:
-            raise ShapeError("normalize: folds into a bias, and this layer has none; give it bias = true")
+            raise ShapeError("normalize: folds into a bias, but this layer has none; set bias = true")
         self.norm = nn.BatchNorm1d(layer.units, dtype=dtype) if normalize else None
         self.surrogate, self.gradient, self.scale = surrogate, gradient, scale
         neuron = self.neuron = layer.neuron
@@ -67,9 +67,9 @@ class LayerModule(nn.Module):
         self.bias = None if layer.bias is None else nn.Parameter(_tensor(layer.bias, dtype))
         self.recurrent = None if layer.recurrent is None else nn.Parameter(_tensor(layer.recurrent, dtype))
         form = neuron.leaky_form("training by gradients")
-        own = form.own_weight
+        weight = form.own_weight
         self.own_weight = (
-            None if own is None else nn.Parameter(_tensor(np.broadcast_to(own, layer.units), dtype))
+            None if weight is None else nn.Parameter(_tensor(np.broadcast_to(weight, layer.units), dtype))
         )
         self.reset = form.reset
         values = {"leak": 0.0 if form.leak is None else form.leak, "threshold": neuron.threshold}
@@ -83,7 +83,7 @@ class LayerModule(nn.Module):
     def drive(self, signal: Tensor) -> Tensor:
         """Return the weighted input, (T, n, m), of a signal (T, n, d)."""
         current = nn.functional.linear(signal, self.weights, self.bias)
-        current = current.to(self.weights.dtype)  # mixed precision: membranes are not kept in 16 bits
+        current = current.to(self.weights.dtype)  # mixed precision: membranes are not stored in 16 bits
         if self.norm is None:
             return current
         return self.norm(current.reshape(-1, current.shape[-1])).reshape(current.shape)
@@ -98,7 +98,7 @@ class LayerModule(nn.Module):
         )  # fmt: skip
 
     def unrolled(self, signal: Tensor) -> tuple[Tensor, Tensor]:
-        """Return spikes and membranes after their reset, (T, n, m), step by step."""
+        """Return spikes and membranes after their reset, (T, n, m), computed step by step."""
         drive = self.drive(signal)
         spikes: list[Tensor] = []
         after: list[Tensor] = []
@@ -115,18 +115,18 @@ class LayerModule(nn.Module):
                 carry = self.own_weight * s
                 continue
             if self.gradient == "slayer":
-                s = s.detach()  # the reset is left out of the gradient; recurrent weights see the spike above
+                s = s.detach()  # no gradient through the reset; recurrent weights use `spikes`
             after.append(after_reset(membrane, s, self.threshold, code))  # type: ignore[arg-type]
             carry = carried(membrane, s, self.leak, self.threshold, code)  # type: ignore[arg-type]
         return torch.stack(spikes), torch.stack(after)
 
     def layer(self) -> Layer:
-        """Return the layer of the present values, in float64.
+        """Return the layer with the present values, in float64.
 
         Raises
         ------
         ShapeError
-            A trained threshold that is not above 0, to rescale weights by, or a leak outside [0, 1].
+            A trained threshold is not above 0, or a trained leak is outside [0, 1].
         """
 
         def array(value: Any) -> Any:
@@ -141,14 +141,14 @@ class LayerModule(nn.Module):
             bias = (bias - array(norm.running_mean)) * factor + array(norm.bias)
         if isinstance(self.leak, nn.Parameter):
             leak, theta = array(self.leak), array(self.threshold)
-            for name, value, wrong, words in (
+            for name, value, wrong, bounds in (
                 ("leak", leak, (leak < 0.0) | (leak > 1.0), "in [0, 1]"),
                 ("threshold", theta, theta <= 0.0, "above 0"),
             ):
                 if wrong.any():
                     unit = int(wrong.argmax())
-                    raise ShapeError(f"{name}: trained to {value[unit]:g} at unit {unit}; keep it {words}")
-            # a unit's membrane in units of its threshold runs the same spikes
+                    raise ShapeError(f"{name}: trained to {value[unit]:g} at unit {unit}, must be {bounds}")
+            # scaling a unit's membrane to the layer's threshold leaves its spikes unchanged
             factor = neuron.threshold / theta
             weights = weights * factor[:, None]
             bias = None if bias is None else bias * factor
@@ -160,7 +160,7 @@ class LayerModule(nn.Module):
 
 
 class NetworkModule(nn.Module):
-    """A network: its layers, and the readout's weights A as a parameter.
+    """A network: its layers, and the output weights A as a parameter.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ class NetworkModule(nn.Module):
         scale: float = 1.0, dtype: torch.dtype = torch.float32, learn_neuron: bool = False,
         normalize: bool = False,
     ) -> None:  # fmt: skip
-        """Copy a network's values."""
+        """Copy the values of a network."""
         super().__init__()
         surrogate = surrogate or Surrogate()
         self.layers = nn.ModuleList(
@@ -193,33 +193,33 @@ class NetworkModule(nn.Module):
 
     def spikes(self, inputs: Tensor) -> list[Tensor]:
         """Return the spikes of every layer, (T, n, m), of inputs (n, T, d)."""
-        signal, found = inputs.transpose(0, 1).to(self.output_weights.dtype), []
+        signal, spikes = inputs.transpose(0, 1).to(self.output_weights.dtype), []
         for layer in self.layers:
             signal = layer(signal)
-            found.append(signal)
-        return found
+            spikes.append(signal)
+        return spikes
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return outputs, (n, C) of the last step or (n, T, C) of all, of inputs (n, T, d)."""
         return self.features(inputs) @ self.output_weights
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Return what the output weights see, (n, M) or (n, T, M)."""
+        """Return the inputs of the output weights, (n, M) or (n, T, M)."""
         signal = inputs.transpose(0, 1).to(self.output_weights.dtype)
         for layer in self.layers[:-1]:
             signal = layer(signal)
         last: Any = self.layers[-1]
-        reads = READOUTS[self.readout]
-        if reads.of_membrane:
-            seen = spike(last.unrolled(signal)[1], last.surrogate, last.scale)
+        readout = READOUTS[self.readout]
+        if readout.of_membrane:
+            features = spike(last.unrolled(signal)[1], last.surrogate, last.scale)
         else:
-            seen = last(signal)
-        if reads.bits:
-            return seen[-1] if self.supervise == "last" else seen.transpose(0, 1)
-        return self._filtered(seen)
+            features = last(signal)
+        if readout.bits:
+            return features[-1] if self.supervise == "last" else features.transpose(0, 1)
+        return self._filtered(features)
 
     def _filtered(self, spikes: Tensor) -> Tensor:
-        """Return φ of the readouts "rate" and "output_membrane"."""
+        """Return the features φ of the readouts "rate" and "output_membrane"."""
         steps = len(spikes)
         ends = range(1, steps + 1) if self.supervise == "all" else (steps,)
         rows = [
@@ -227,11 +227,11 @@ class NetworkModule(nn.Module):
             for t in ends
         ]
         kernel = torch.tensor(np.array(rows), dtype=spikes.dtype, device=spikes.device)
-        found = torch.einsum("rt,tnm->nrm", kernel, spikes)
-        return found if self.supervise == "all" else found[:, 0]
+        features = torch.einsum("rt,tnm->nrm", kernel, spikes)
+        return features if self.supervise == "all" else features[:, 0]
 
     def network(self) -> Network:
-        """Return the network of the present values, in float64, for the simulator."""
+        """Return the network with the present values, in float64, for the simulator."""
         layers = tuple(layer.layer() for layer in self.layers)  # type: ignore[operator]
         weights = self.output_weights.detach().cpu().double().numpy()
         return Network(layers, weights, self.readout, self.supervise, self.readout_leak)

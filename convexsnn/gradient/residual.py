@@ -1,12 +1,12 @@
-"""Residual spiking networks, up to the shape of ResNet-50, with batch normalised input currents [L20].
+"""Residual spiking networks, up to the shape of ResNet-50, with batch-normalised input currents [L20].
 
     I = norm(W s),   s' = LIF(I),   last layer of a block:   I = norm(W s) + shortcut
 
-Shortcuts add to the input current of a block's last layer, so that every layer sends spikes; where shapes
-change, a shortcut is a normalised 1 × 1 convolution. Images are a constant input current of the first layer;
-the readout is linear in the spikes' mean over time and space. A block starts with little of its own current
-(after Goyal et al., "Accurate, large minibatch SGD", 2017): a spike that a shortcut brings is a current of 1,
-which meets the threshold, so that depth does no harm before there is something to add.
+A shortcut adds to the input current of the last layer of a block, so that every layer sends spikes. If the
+shape changes, the shortcut is a normalised 1 × 1 convolution. Images are a constant input current of the
+first layer. The readout is linear in the mean of the spikes over time and space. At the start a block adds
+only a small current (after Goyal et al., "Accurate, large minibatch SGD", 2017). A spike of the shortcut is a
+current of 1, which reaches the threshold; so an untrained block passes on the spikes of its input.
 
 [L20] Ledinauskas, Ruseckas, Juršėnas, Buračas, "Training deep spiking neural networks", 2020.
 [H16] He, Zhang, Ren, Sun, "Deep residual learning for image recognition", 2016: the shapes.
@@ -38,20 +38,18 @@ SHAPES = {
     34: ((3, 4, 6, 3), False),
     50: ((3, 4, 6, 3), True),
 }
-WIDER = 4  # channels that leave a bottleneck, for each that is in it
-BRANCH = (
-    0.2  # factor of a block's own current at the start: the shortcut's spikes pass, at first, as they are
-)
+WIDER = 4  # output channels of a bottleneck per inner channel
+BRANCH = 0.2  # initial factor of a block's own current, so that spikes of the shortcut pass unchanged
 
 
 class SpikingConvolution(nn.Module):
-    """A convolution without bias, batch normalisation, and LIF neurons; all steps at once."""
+    """A convolution without bias, batch normalisation and LIF neurons, for all steps at once."""
 
     def __init__(
         self, channels: int, filters: int, kernel: int, stride: int, surrogate: Surrogate, gradient: str,
         leak: float,
     ) -> None:  # fmt: skip
-        """Draw weights from torch's generator."""
+        """Draw the weights from torch's generator."""
         super().__init__()
         self.surrogate, self.gradient, self.leak = surrogate, gradient, leak
         self.convolution = nn.Conv2d(channels, filters, kernel, stride, kernel // 2, bias=False)
@@ -59,16 +57,16 @@ class SpikingConvolution(nn.Module):
         self.norm = nn.BatchNorm2d(filters)
 
     def extra_repr(self) -> str:
-        """Return what the neurons do."""
+        """Return the settings of the neurons."""
         return f"{self.surrogate}, {self.gradient}, leak={self.leak}"
 
     def current(self, signal: Tensor) -> Tensor:
         """Return the normalised input current, (T, n, filters, h, w), of a signal (T, n, channels, H, W)."""
-        images, made = signal.flatten(0, 1), self.convolution
-        # On a single pixel a stride does nothing, but in bfloat16 on a CPU torch 2.13 leaves part of the
-        # weights' gradient unset with it.
-        stride = made.stride if images.shape[-2:].numel() > 1 else 1
-        flat = self.norm(nn.functional.conv2d(images, made.weight, None, stride, made.padding))
+        images, convolution = signal.flatten(0, 1), self.convolution
+        # On a single pixel a stride has no effect. With a stride, in bfloat16 on a CPU, torch 2.13 leaves
+        # part of the weights' gradient unset.
+        stride = convolution.stride if images.shape[-2:].numel() > 1 else 1
+        flat = self.norm(nn.functional.conv2d(images, convolution.weight, None, stride, convolution.padding))
         return flat.unflatten(0, signal.shape[:2]).to(self.norm.weight.dtype)
 
     def fire(self, current: Tensor) -> Tensor:
@@ -81,12 +79,12 @@ class SpikingConvolution(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 × 3 layers, or a bottleneck of three, and what goes past them."""
+    """Two 3 × 3 layers, or a bottleneck of three layers, and their shortcut."""
 
     def __init__(
         self, channels: int, filters: int, stride: int, bottleneck: bool, *settings: Any
     ) -> None:  # fmt: skip
-        """Draw weights from torch's generator."""
+        """Draw the weights from torch's generator."""
         super().__init__()
         self.filters = filters * (WIDER if bottleneck else 1)
         sizes = [(1, 1), (3, stride), (1, 1)] if bottleneck else [(3, stride), (3, 1)]
@@ -121,22 +119,22 @@ class ResidualNetwork(nn.Module):
     Parameters
     ----------
     depth : {10, 18, 34, 50}
-        Layers with weights, shortcuts aside.
+        Number of layers with weights, without shortcuts.
     outputs : int
-        Classes C.
+        Number of classes C.
     channels, width : int
-        Of the images, and of the first layer; the stages have 1, 2, 4 and 8 times the width.
+        Channels of the images and of the first layer; the stages have 1, 2, 4 and 8 times `width` channels.
     steps : int
-        T.
+        Number of steps T.
     leak : float
-        β of all neurons; the threshold is 1 and is subtracted.
+        β of all neurons; the threshold is 1 and the reset subtracts it.
     seed : int
-        Of the weights.
+        Seed of the weights.
 
     Raises
     ------
     ShapeError
-        Another depth, or a size that is not a positive whole number.
+        Unknown depth, or a size that is not a positive whole number.
     """
 
     def __init__(
@@ -162,16 +160,16 @@ class ResidualNetwork(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.stem = SpikingConvolution(channels, width, 7, 2, *settings)
-            # of spikes: whether there is one in the square. Squares that overlap have gradients to add up,
-            # which a GPU does in any order, and no two runs are the same
+            # the maximum over a square is 1 if it has a spike; squares must not overlap, since a GPU would
+            # add their gradients in an arbitrary order, and runs would differ
             self.pool = nn.MaxPool2d(2, ceil_mode=True)
-            made, before = [], width
+            stages, before = [], width
             for stage, count in enumerate(blocks):
                 for k in range(count):
                     stride = 2 if stage and not k else 1
-                    made.append(ResidualBlock(before, width << stage, stride, bottleneck, *settings))
-                    before = made[-1].filters
-            self.blocks = nn.ModuleList(made)
+                    stages.append(ResidualBlock(before, width << stage, stride, bottleneck, *settings))
+                    before = stages[-1].filters
+            self.blocks = nn.ModuleList(stages)
             self.readout = nn.Linear(before, outputs)
 
     def extra_repr(self) -> str:
@@ -193,24 +191,24 @@ class ResidualNetwork(nn.Module):
 
     def hidden_weights(self) -> list[nn.Parameter]:
         """Return the weights of every spiking layer."""
-        found: list[Any] = [layer.convolution.weight for layer in self.convolutions()]
-        return found
+        weights: list[Any] = [layer.convolution.weight for layer in self.convolutions()]
+        return weights
 
     def network(self) -> NoReturn:
-        """Refuse: raises ShapeError; the numpy simulator has no such layers."""
+        """Raise ShapeError: the numpy simulator has no residual layers."""
         raise ShapeError(
             "residual: the simulator runs chains of layers, without shortcuts, padding or pooled spikes; "
-            "this network stays in torch"
+            "use this network in torch"
         )
 
 
 def scaled_images(images: np.ndarray, side: int, channels: int = 3) -> np.ndarray:
-    """Return grey images (n, h, w) scaled to (n, channels, side, side), bilinearly, all channels the same.
+    """Return grey images (n, h, w) scaled bilinearly to (n, channels, side, side), with equal channels.
 
     Raises
     ------
     ShapeError
-        Not three dimensions, or sizes that are not positive whole numbers.
+        `images` does not have three dimensions, or a size is not a positive whole number.
     """
     whole("side", side)
     whole("channels", channels)
@@ -221,7 +219,7 @@ def scaled_images(images: np.ndarray, side: int, channels: int = 3) -> np.ndarra
 
 @dataclass(frozen=True, eq=False)
 class ImageRun:
-    """Where a training ended; the module has the best weights on samples held out, else the last."""
+    """Result of a training; the module has the best weights on held-out samples, else the last weights."""
 
     module: nn.Module
     stopped_by: str
@@ -229,7 +227,7 @@ class ImageRun:
 
 
 class ImageTraining(Loop):
-    """The loop on a network that takes images and is trained by cross entropy."""
+    """The training loop of a network for images, with cross entropy as its loss."""
 
     def __init__(
         self,
@@ -239,7 +237,7 @@ class ImageTraining(Loop):
         spec: GradientSpec,
         budget: Budget,
     ) -> None:
-        """Put module and images on the device; raises ShapeError for what does not fit."""
+        """Move module and images to the device; raises ShapeError for arrays of a wrong shape or range."""
         if not isinstance(module, ResidualNetwork):
             raise ShapeError(f"module: expected a ResidualNetwork, got {type(module).__name__}")
         channels, classes = module.stem.convolution.in_channels, module.readout.out_features
@@ -267,7 +265,7 @@ class ImageTraining(Loop):
 
     @torch.no_grad()
     def score(self, rows: IntArray) -> Score:
-        """Return mean loss and accuracy of the module, its normalisation frozen."""
+        """Return mean loss and accuracy of the module with fixed normalisation."""
         losses, right = 0.0, 0
         for part in batches(rows, self.spec.batch):
             with self._precision():
@@ -277,12 +275,12 @@ class ImageTraining(Loop):
         return Score(losses / len(rows), right / len(rows))
 
     def weights(self) -> list[nn.Parameter]:
-        """Return the weights of every layer, and the readout's."""
+        """Return the weights of every layer and of the readout."""
         module: Any = self.module
         return [*module.hidden_weights(), module.readout.weight]
 
     def identity(self) -> dict[str, Any]:
-        """Return the module's parts, the values it began with, and the data."""
+        """Return the structure of the module, and digests of its starting values and of the data."""
         data = digest(images=self.images.cpu().numpy(), labels=self.labels.cpu().numpy())
         return {"module": repr(self.module), "start": self.start, "data": data}
 
@@ -302,19 +300,19 @@ def train_images(
     Parameters
     ----------
     module : ResidualNetwork
-        Trained in place; to go on from a checkpoint it has the values that the training began with.
+        Trained in place. To resume from a checkpoint, it must have the starting values of that training.
     images : (n, channels, h, w) array
     labels : (n,) array
-        Whole numbers, of classes.
+        Class of each image, a whole number.
     spec : GradientSpec, optional
-        Epochs, batches, optimizer and the like; what concerns neurons is the module's own.
+        Epochs, batches, optimizer and similar settings; those of neurons come from the module.
     time_limit, progress, checkpoint
         As in `Budget.of`.
 
     Raises
     ------
     ShapeError, SolverFailed, ProblemFileError
-        Arrays that do not fit, a loss that is not finite, a checkpoint that cannot be read or written.
+        Arrays of a wrong shape, a loss that is not finite, or a checkpoint that cannot be read or written.
     """
     budget = Budget.of(time_limit, progress, checkpoint)
     training = ImageTraining(module, images, labels, spec or GradientSpec(), budget)

@@ -1,7 +1,7 @@
-"""Surrogates: the slopes that stand for the derivative of the spike, 1'{x >= 0} with x = u − θ.
+"""Surrogates: slopes that replace the derivative of the spike 1{x >= 0}, with x = u − θ.
 
-Each is a density of area 1 with a width, φ'(x) = g(x/w)/w, and comes with its integral φ: with φ in place of
-the spike the network is smooth and its gradient exact.
+Each is a density of area 1 with a width w, φ'(x) = g(x/w)/w, and has an integral φ. With φ in place of the
+spike the network is smooth, and the surrogate gradient is its exact gradient.
 
     fast_sigmoid   g(x) = ½ / (1 + |x|)²                   [Z18]
     arctangent     g(x) = 1 / (1 + (π x)²)                 [F21]
@@ -37,7 +37,7 @@ class Surrogate:
     Raises
     ------
     ShapeError
-        No such shape, or a width that is none or whose powers are not numbers of single precision.
+        Unknown shape, or a width outside [1e-15, 1e9], the range that single precision allows.
     """
 
     shape: str = "arctangent"
@@ -50,11 +50,11 @@ class Surrogate:
 
     @property
     def code(self) -> int:
-        """The shape as a number, for kernels."""
+        """The number of the shape, for kernels."""
         return SHAPES.index(self.shape)
 
     def slope(self, distance: Tensor) -> Tensor:
-        """Return φ'(u − θ) of every entry."""
+        """Return φ'(u − θ) for every entry of `distance` = u − θ."""
         x = distance / self.width
         match self.shape:
             case "fast_sigmoid":
@@ -70,7 +70,7 @@ class Surrogate:
         return g / self.width
 
     def integral(self, distance: Tensor) -> Tensor:
-        """Return φ(u − θ), which rises from 0 to 1, of every entry."""
+        """Return φ(u − θ), which rises from 0 to 1, for every entry of `distance` = u − θ."""
         x = distance / self.width
         match self.shape:
             case "fast_sigmoid":

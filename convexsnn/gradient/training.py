@@ -2,9 +2,9 @@
 
     min over all weights of  1/R Σ_r a_r ℓ(z_r, y_r) + λ ‖A‖        the problem's own objective
 
-λ is the problem's where it is a number; a fraction of λ_max has no meaning before there is a dictionary, and
-is left out. Hidden weights stay in the problem's box; with `gradient.normalize` that holds for the weights as
-trained, and folding the normalisation in may take them out of it.
+λ is `training.regularization`. If the problem states a fraction of λ_max instead, there is no penalty, since
+λ_max needs a dictionary. Hidden weights stay in the problem's weight box. With `gradient.normalize` this
+holds for the trained weights; folding the normalisation into them may move them out of the box.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from convexsnn.training.start import starting_layers
 
 @dataclass(frozen=True, eq=False)
 class GradientRun:
-    """Where a training ended.
+    """Result of a training.
 
     Attributes
     ----------
     network : Network
-        The best on samples held out, where there are any, else the last.
+        The best network on held-out samples if there are any, else the last one.
     stopped_by : str
         "epochs", "validation" or "time".
     """
@@ -49,63 +49,63 @@ class GradientRun:
 
 
 def starting_network(problem: Problem) -> Network:
-    """Return the network that training starts from: uniform weights, scaled to a firing rate.
+    """Return the starting network: uniform weights, scaled to a firing rate.
 
     Raises
     ------
     LoweringError
-        Convolutions, several subnetworks, or a layer that never fires.
+        The network has convolutions, several subnetworks, or a layer that never fires.
     """
     if problem.network.subnetworks > 1:
         raise LoweringError(
             f"network.subnetworks: {problem.network.subnetworks}: gradients train one stack of layers"
         )
     if any(layer.looks for layer in problem.network.layers):
-        raise LoweringError("network.layers: gradients train dense layers; take kernel and pool out")
-    drawn, output = starting_layers(problem, problem.gradient)
+        raise LoweringError("network.layers: gradients train dense layers; remove kernel and pool")
+    layers, output = starting_layers(problem, problem.gradient)
     spec, box = problem.network, problem.dictionary.weight_box
-    layers = tuple(replace(layer, weights=np.clip(layer.weights, -box, box)) for layer in drawn)
+    layers = tuple(replace(layer, weights=np.clip(layer.weights, -box, box)) for layer in layers)
     return Network(layers, output, spec.readout, spec.supervise, spec.readout_leak)
 
 
 class GradientTraining(Loop):
-    """The loop on a problem; the objective is the problem's, and the simulator judges."""
+    """The training loop of a problem, with its objective; scores come from the simulator."""
 
     module: NetworkModule
 
     def __init__(self, problem: Problem, budget: Budget = Budget()) -> None:  # noqa: B008 (frozen)
-        """Put network and data in place; raises LoweringError and ShapeError for what cannot be trained."""
+        """Set up network and data; raises LoweringError or ShapeError if the problem cannot be trained."""
         spec, self.problem = problem.gradient, problem
         self.row_loss = loss_in_torch(problem.training.loss)
         self.penalty = penalty_in_torch(problem.training.penalty)
         device, dtype = device_of(spec.device), float_type(spec.precision)
         surrogate = Surrogate(spec.surrogate, spec.width)
         settings = surrogate, spec.method, spec.scale, dtype
-        made = NetworkModule(starting_network(problem), *settings, normalize=spec.normalize)
+        module = NetworkModule(starting_network(problem), *settings, normalize=spec.normalize)
         n, steps, _ = problem.inputs.shape
-        super().__init__(spec, made.to(device), n, budget)
+        super().__init__(spec, module.to(device), n, budget)
         self.optimizer.register_step_post_hook(self._into_box)
-        each = steps if problem.network.supervise == "all" else 1
-        given = problem.inputs, problem.encoded_targets(), problem.row_weights()
-        shapes = (n, steps, -1), (n, each, -1), (n, each)
+        rows = steps if problem.network.supervise == "all" else 1
+        arrays = problem.inputs, problem.encoded_targets(), problem.row_weights()
+        shapes = (n, steps, -1), (n, rows, -1), (n, rows)
         self.inputs, self.targets, self.row_weights = (
             torch.tensor(array, dtype=dtype, device=device).reshape(shape)
-            for array, shape in zip(given, shapes, strict=True)
+            for array, shape in zip(arrays, shapes, strict=True)
         )
 
     def run(self) -> GradientRun:
-        """Train until a rule says stop.
+        """Train until a stopping rule holds.
 
         Raises
         ------
         SolverFailed
-            A loss that is not finite; the last checkpoint stays.
+            A loss, gradient or weight is not finite; the last checkpoint stays.
         """
         stopped = self.go()
         return GradientRun(self.problem, self.module.network(), stopped, self.history.rows)
 
     def loss(self, rows: IntArray) -> Tensor:
-        """Return the objective on some samples, scaled to all."""
+        """Return the objective on the samples `rows`, scaled to all samples."""
         at = torch.from_numpy(rows).to(self.inputs.device)
         targets, training = self.targets[at], self.problem.training
         outputs = self.module(self.dropped(self.inputs[at])).to(targets.dtype)
@@ -116,14 +116,14 @@ class GradientTraining(Loop):
         return loss
 
     def weights(self) -> list[nn.Parameter]:
-        """Return the weights of every layer, and the readout's."""
+        """Return the weights of every layer and of the readout."""
         return [*self.module.hidden_weights(), self.module.output_weights]
 
     @torch.no_grad()
     def _into_box(self, *_: Any) -> None:
-        given = self.problem.dictionary.weight_box
-        box = torch.tensor(given, dtype=self.module.output_weights.dtype)
-        if float(box) > given:  # rounded up to single precision: the next number below is inside
+        bound = self.problem.dictionary.weight_box
+        box = torch.tensor(bound, dtype=self.module.output_weights.dtype)
+        if float(box) > bound:  # single precision rounded up: take the next smaller number
             box = torch.nextafter(box, torch.zeros_like(box))
         for name, parameter in self.module.named_parameters():
             if name != "output_weights":
@@ -148,7 +148,7 @@ def train_gradient(
     progress: Progress | None = None,
     checkpoint: str | Path | None = None,
 ) -> GradientRun:
-    """Train a problem's network by gradients, as its table ``[gradient]`` says.
+    """Train a problem's network by gradients, with the settings of its table ``[gradient]``.
 
     Parameters
     ----------
@@ -158,6 +158,6 @@ def train_gradient(
     Raises
     ------
     LoweringError, ShapeError, SolverFailed, ProblemFileError
-        What cannot be trained, a loss that is not finite, a checkpoint that cannot be read or written.
+        The problem cannot be trained, a loss is not finite, or a checkpoint cannot be read or written.
     """
     return GradientTraining(problem, Budget.of(time_limit, progress, checkpoint)).run()

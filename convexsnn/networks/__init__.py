@@ -1,4 +1,4 @@
-"""What a network is: neurons, layers, subnetworks; no time loop, no program."""
+"""Networks: neurons, layers, subnetworks, readouts; without a time loop and without a program."""
 
 from convexsnn.networks.architecture import architecture_mismatch
 from convexsnn.networks.files import load_network, save_network

@@ -1,4 +1,4 @@
-"""Whether layers are of an architecture, and how they differ from it."""
+"""The comparison of layers with an architecture."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from convexsnn.networks.parameters import GRID, SHARED
 
 
 def architecture_mismatch(spec: NetworkSpec, layers: Sequence[Layer], inputs: int) -> str | None:
-    """Return how layers differ from an architecture, or None if they do not.
+    """Return the first difference between layers and an architecture as text, or None if there is none.
 
-    There may be any number of subnetworks, that is of groups of units without a weight between them,
-    but none with more units in a layer than the architecture's width.
+    A subnetwork is a group of units that weights connect. Any number of subnetworks is accepted. None
+    of them may have more units in a layer than the architecture's width.
     """
     if len(layers) != len(spec.layers):
         return f"has {len(layers)} layers, the network {len(spec.layers)}"
-    looks = windows(spec, inputs)
-    for k, (layer, wanted) in enumerate(zip(layers, spec.layers, strict=True), start=1):
+    layer_windows = windows(spec, inputs)
+    for k, (layer, layer_spec) in enumerate(zip(layers, spec.layers, strict=True), start=1):
         pairs: list[tuple[str, Any, Any]] = [
-            ("neuron", layer.neuron.kind, wanted.neuron),
-            ("bias", layer.bias is not None, wanted.bias),
-            ("recurrent", layer.recurrent is not None, wanted.recurrent),
-            ("window", layer.window, looks[k - 1]),
+            ("neuron", layer.neuron.kind, layer_spec.neuron),
+            ("bias", layer.bias is not None, layer_spec.bias),
+            ("recurrent", layer.recurrent is not None, layer_spec.recurrent),
+            ("window", layer.window, layer_windows[k - 1]),
         ]
         if k == 1:
             pairs.append(("inputs", layer.inputs, inputs))
-        if layer.neuron.kind == wanted.neuron:
-            pairs += _parameters(layer, wanted)
+        if layer.neuron.kind == layer_spec.neuron:
+            pairs += _parameters(layer, layer_spec)
         for name, have, want in pairs:
             if have != want:
                 return f"layer {k} has {name} {have!r}, the network {want!r}"
-    for k, (largest, wanted) in enumerate(zip(_subnetwork_widths(layers), spec.layers, strict=True)):
-        look = looks[k]
-        most = wanted.width * (1 if look is None else look.positions)
+    for k, (largest, layer_spec) in enumerate(zip(_subnetwork_widths(layers), spec.layers, strict=True)):
+        window = layer_windows[k]
+        most = layer_spec.width * (1 if window is None else window.positions)
         if largest > most:
-            return f"layer {k + 1} has {largest} units that belong together, the network a width of {most}"
+            return f"layer {k + 1} has {largest} connected units, the network a width of {most}"
     return None
 
 
-def _parameters(layer: Layer, wanted: LayerSpec) -> list[tuple[str, Any, Any]]:
-    """Return name, value and wanted value of the neuron's parameters; trained ones may have any."""
+def _parameters(layer: Layer, layer_spec: LayerSpec) -> list[tuple[str, Any, Any]]:
+    """Return name, value and expected value of the neuron's parameters; trained ones may have any value."""
     pairs = []
-    for declared in layer.neuron.parameters(SHARED, GRID):
-        have, want = getattr(layer.neuron, declared.name), wanted.setting(declared.name)
-        if declared.of == GRID:  # the first value that is not of the grid
-            strange = np.setdiff1d(have, want)
-            have = float(strange[0]) if len(strange) else want
-        pairs.append((declared.name, have, want))
+    for parameter in layer.neuron.parameters(SHARED, GRID):
+        have, want = getattr(layer.neuron, parameter.name), layer_spec.setting(parameter.name)
+        if parameter.of == GRID:  # the first value outside the grid
+            outside = np.setdiff1d(have, want)
+            have = float(outside[0]) if len(outside) else want
+        pairs.append((parameter.name, have, want))
     return pairs
 
 
 def _subnetwork_widths(layers: Sequence[Layer]) -> list[int]:
-    """Return, for each layer, how many of its units the largest connected part of the network has."""
+    """Return, for each layer, its number of units in the largest connected part of the network."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -65,8 +65,8 @@ def _subnetwork_widths(layers: Sequence[Layer]) -> list[int]:
     edges: list[FloatArray] = []
     for k, layer in enumerate(layers):
         if k:
-            to, come = layer.matrix().nonzero()
-            edges.append(np.stack([to + starts[k], come + starts[k - 1]]))
+            targets, sources = layer.matrix().nonzero()
+            edges.append(np.stack([targets + starts[k], sources + starts[k - 1]]))
         if layer.recurrent is not None:
             edges.append(np.stack(np.nonzero(layer.recurrent)) + starts[k])
     if not edges:

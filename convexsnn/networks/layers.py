@@ -1,4 +1,4 @@
-"""Layers: units that see the same inputs, and the architecture of such a layer without its weights."""
+"""Layers: units on the same inputs; and layer architectures, which have no weights."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from convexsnn.networks.windows import Window, image_shape
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-GATHERED = 2**18  # numbers in the patches of a block of rows: they stay in the processor's cache
+BLOCK_NUMBERS = 2**18  # numbers in the patches of one block of rows: they fit in the processor's cache
 
 
 @dataclass(frozen=True)
 class LayerSpec:
     """Architecture of one hidden layer, without its weights.
 
-    `leak` is the grid from which each unit takes its own; it and `reset` matter to neurons that declare them.
-    `parameters` has what other neurons declare: a number or word for the layer, or a grid for its units;
-    what is missing takes its default. With `kernel` or `pool` the layer looks through a `Window`, and
-    `width` is the number of filters.
+    `leak` is a grid; each unit takes its leak from it. Only neurons that declare `leak` or `reset` use them.
+    `parameters` holds the values of all other declared parameters: a number or a word for the layer, or a
+    grid for its units. A missing parameter has its default. With `kernel` or `pool` the layer sees its inputs
+    through a `Window`, and `width` is the number of filters.
     """
 
     neuron: str = key("text", "lif", "kind of the units", lambda: NEURONS)
@@ -109,67 +109,67 @@ class LayerSpec:
 
     @property
     def looks(self) -> bool:
-        """Whether the layer looks through a window: patches, or a pooled image."""
+        """Whether the layer has a window: patches, or a pooled image."""
         return self.kernel is not None or self.pool > 1
 
     def setting(self, name: str) -> Any:
-        """Return what the architecture says of a parameter: a number, a word, or a grid as a tuple."""
+        """Return the architecture's value of a parameter: a number, a word, or a grid as a tuple."""
         return self.parameters[name] if name in self.parameters else getattr(self, name)
 
     def grids(self) -> dict[str, tuple[float, ...]]:
-        """Return the grids from which each unit takes its own values, by the parameter's name."""
+        """Return the grid of values of each GRID parameter, by the parameter's name."""
         return {p.name: self.setting(p.name) for p in NEURONS[self.neuron].parameters(GRID)}
 
     def make_neuron(self, **per_unit: npt.ArrayLike) -> Neuron:
         """Return the neuron of units with these parameters, each a number or (m,).
 
-        A grid of one value need not be given; trained parameters are 0 if not given.
+        A parameter whose grid has one value may be omitted. Omitted trained parameters are 0.
 
         Raises
         ------
         ShapeError
-            A grid of several values of which none is given.
+            A parameter whose grid has several values is omitted.
         """
         kind = NEURONS[self.neuron]
         values: dict[str, Any] = {p.name: self.setting(p.name) for p in kind.parameters(SHARED)}
         values |= {p.name: 0.0 for p in kind.parameters(TRAINED)}
         for name, grid in self.grids().items():
             if len(grid) > 1 and name not in per_unit:
-                raise ShapeError(f"{name}: a grid of {len(grid)} values, choose one of them for each unit")
+                raise ShapeError(f"{name}: the grid has {len(grid)} values; choose one of them for each unit")
             values[name] = grid[0]
         return kind(**{**values, **per_unit})
 
     def first_neuron(self) -> Neuron:
-        """Return the neuron at the first value of every grid, for questions about its kind."""
+        """Return the neuron at the first value of every grid; its kind is the same for all values."""
         return self.make_neuron(**{name: grid[0] for name, grid in self.grids().items()})
 
     def drawn_neuron(self, units: int, rng: np.random.Generator) -> Neuron:
-        """Return the neuron of units that each draw their values from the grids; trained parameters are 0."""
-        drawn = {name: rng.choice(np.asarray(grid), units) for name, grid in self.grids().items()}
+        """Return a neuron whose units draw values from the grids at random; trained parameters are 0."""
+        values = {name: rng.choice(np.asarray(grid), units) for name, grid in self.grids().items()}
         trained = {p.name: np.zeros(units) for p in NEURONS[self.neuron].parameters(TRAINED)}
-        return self.make_neuron(**drawn, **trained)
+        return self.make_neuron(**values, **trained)
 
     def table(self) -> dict[str, Any]:
-        """Return the layer as its table in a problem file, without what is not given."""
-        own = {k: list(v) if isinstance(v, tuple) else v for k, v in self.parameters.items()}
-        return {**as_table(self), **own}
+        """Return the layer as its table in a problem file, without keys that are None."""
+        parameters = {k: list(v) if isinstance(v, tuple) else v for k, v in self.parameters.items()}
+        return {**as_table(self), **parameters}
 
 
 def layer_parameters(neuron: str) -> tuple[Parameter, ...]:
-    """Return the parameters of a neuron that are keys of its layers alone: `LayerSpec.parameters`."""
+    """Return the parameters of a neuron that are not fields of `LayerSpec`: the keys of its `parameters`."""
     return tuple(p for p in NEURONS[neuron].parameters(SHARED, GRID) if p.name not in LAYER_KEYS)
 
 
-def _settings(neuron: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the architecture says of all of a neuron's parameters without a field of their own."""
+def _settings(neuron: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the checked values of `layer_parameters`, with defaults for those that `table` lacks."""
     declared = {p.name: p for p in layer_parameters(neuron)}
-    for name in given:
+    for name in table:
         if name not in declared:
             known = ", ".join(declared) or "none"
             raise ShapeError(f"{name}: unknown parameter of neuron {neuron!r}; known: {known}")
     settings: dict[str, Any] = {}
     for name, parameter in declared.items():
-        value = parameter.checked(given.get(name, parameter.default))
+        value = parameter.checked(table.get(name, parameter.default))
         if parameter.of == GRID:
             settings[name] = tuple(float(v) for v in np.atleast_1d(np.asarray(value, np.float64)))
         else:
@@ -185,12 +185,12 @@ class Layer:
     ----------
     weights : (m, d) array; with a window (filters, patch)
     neuron : Neuron
-        Per-unit parameters, where it has any, are (m,).
+        Its per-unit parameters, if any, are (m,).
     bias : (m,) array, with a window (filters,); optional
     recurrent : (m, m) array, optional
         Entry (j, k): weight of unit k's last spike on unit j.
     window : Window, optional
-        Each filter is a unit at every position of the window; units are in the order (filter, position).
+        Each filter gives one unit per position of the window; units are in the order (filter, position).
     """
 
     weights: FloatArray
@@ -208,14 +208,14 @@ class Layer:
         for name, axes in (("bias", ((rows, len(weights)),)), ("recurrent", (("m", m), ("m", m)))):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, real_array(name, getattr(self, name), axes, dtype=dtype))
-        for declared in self.neuron.parameters(GRID, TRAINED):
-            value = getattr(self.neuron, declared.name)
+        for parameter in self.neuron.parameters(GRID, TRAINED):
+            value = getattr(self.neuron, parameter.name)
             if isinstance(value, np.ndarray) and value.shape != (m,):
-                raise ShapeError(f"{declared.name}: expected one value or (m={m},), got {value.shape}")
+                raise ShapeError(f"{parameter.name}: expected one value or (m={m},), got {value.shape}")
 
     @property
     def units(self) -> int:
-        """Number of units m: of rows of weights, with a window times its positions."""
+        """Number of units m: number of weight rows, times the number of positions with a window."""
         return len(self.weights) * (1 if self.window is None else self.window.positions)
 
     @property
@@ -234,7 +234,7 @@ class Layer:
         ----------
         signal : (rows, d) array
         out : (rows, m) array, optional
-            Where to write, as in numpy.
+            Array for the result, as in numpy.
 
         Returns
         -------
@@ -250,7 +250,7 @@ class Layer:
     def _windowed_drive(self, window: Window, signal: FloatArray, out: FloatArray | None) -> FloatArray:
         drive = np.empty((len(signal), self.units), self.weights.dtype) if out is None else out
         by_filter = drive.reshape(len(signal), -1, window.positions)
-        at_a_time = max(1, GATHERED // (window.positions * window.patch))
+        at_a_time = max(1, BLOCK_NUMBERS // (window.positions * window.patch))
         for start in range(0, len(signal), at_a_time):
             rows = slice(start, start + at_a_time)
             patches = window.gather(signal[rows])
@@ -262,18 +262,18 @@ class Layer:
 
     def _check_separable(self) -> None:
         if self.window is not None:
-            raise ShapeError("window: a convolution's units share their weights and cannot be taken apart")
+            raise ShapeError("window: units of a convolution share their weights and cannot be separated")
 
     def select(self, units: Any) -> Layer:
-        """Return the layer with some of its units only; not for a recurrent layer, whose units interact."""
+        """Return the layer with some of its units; a recurrent layer is refused, since its units interact."""
         self._check_separable()
         if self.recurrent is not None:
-            raise ShapeError("recurrent: units of a recurrent layer cannot be taken alone")
+            raise ShapeError("recurrent: units of a recurrent layer cannot be separated")
         bias = None if self.bias is None else self.bias[units]
         return Layer(self.weights[units], self.neuron.unit(units), bias)
 
     def unit_inputs(self, inputs: FloatArray, spikes: BoolArray) -> FloatArray:
-        """Return all that a unit's weights multiply: inputs, 1 for a bias, the layer's last spikes.
+        """Return everything that a unit's weights multiply: inputs, 1 for a bias, the layer's last spikes.
 
         `inputs` (n, T, d), `spikes` (n, T, m) -> (n, T, d [+ 1] [+ m]).
         """
@@ -299,7 +299,7 @@ class Layer:
         return np.concatenate(parts, axis=1)
 
     def with_unit_weights(self, weights: FloatArray) -> Layer:
-        """Return the layer with other trained weights, (m, d') as `unit_weights` returns them."""
+        """Return the layer with other trained weights (m, d'), in the order of `unit_weights`."""
         self._check_separable()
         stops = np.cumsum(
             [self.inputs, int(self.bias is not None), self.units * (self.recurrent is not None)]
@@ -316,9 +316,9 @@ class Layer:
         )
 
     def astype(self, dtype: npt.DTypeLike) -> Layer:
-        """Return the layer in a floating-point type: itself if it is of that type already."""
-        held = [self.weights, *vars(self.neuron).values()]
-        if all(getattr(value, "dtype", dtype) == dtype for value in held):
+        """Return the layer in a floating-point type; the layer itself if it already has that type."""
+        values = [self.weights, *vars(self.neuron).values()]
+        if all(getattr(value, "dtype", dtype) == dtype for value in values):
             return self
         bias = None if self.bias is None else self.bias.astype(dtype)
         recurrent = None if self.recurrent is None else self.recurrent.astype(dtype)

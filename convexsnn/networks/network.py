@@ -1,4 +1,4 @@
-"""Networks: layers of units, side by side in subnetworks, read out by linear weights.
+"""Networks: parallel subnetworks of layers, with a linear readout.
 
 hidden layer   drive_t = W x_t + R s_{t-1} + b       (R optional: units see each other's last spikes)
 readout        φ_t of the last hidden layer, see `networks.readouts`
@@ -69,14 +69,14 @@ class NetworkSpec:
 
 
 def windows(spec: NetworkSpec, inputs: int) -> tuple[Window | None, ...]:
-    """Return how each layer of an architecture looks at its inputs; None: as they are.
+    """Return the window of each layer of an architecture; None for a layer without a window.
 
     Raises
     ------
     ShapeError
-        A shape is missing, or does not fit the inputs or the layer below; a square larger than its image.
+        A shape is missing, or does not fit the inputs or the layer below, or a square exceeds its image.
     """
-    found: list[Window | None] = []
+    layer_windows: list[Window | None] = []
     below: tuple[int, int, int] | None = None
     for k, layer in enumerate(spec.layers, start=1):
         key = f"network.layers[{k}]"
@@ -88,29 +88,31 @@ def windows(spec: NetworkSpec, inputs: int) -> tuple[Window | None, ...]:
                 window = Window(shape, layer.pool, layer.kernel, layer.stride)
             except ShapeError as error:
                 raise ShapeError(f"{key}.{error} on {shape}") from error
-        found.append(window)
+        layer_windows.append(window)
         below = None if window is None else window.output_shape(layer.width)
         inputs = layer.width * spec.subnetworks if below is None else int(np.prod(below))
-    return tuple(found)
+    return tuple(layer_windows)
 
 
 def _image(
     key: str, layer: LayerSpec, below: tuple[int, int, int] | None, inputs: int
 ) -> tuple[int, int, int] | None:
-    """Return the shape of a layer's inputs as images, if they have one."""
+    """Return the shape of a layer's inputs as images, or None if it has none."""
     shape = layer.shape or below
     if shape is None and layer.looks:
         raise ShapeError(f"{key}: missing; a layer with kernel or pool needs (channels, height, width)")
     if shape is not None and int(np.prod(shape)) != inputs:
         raise ShapeError(f"{key}: expected a product of {inputs}, the number of inputs, got {list(shape)}")
     if below is not None and shape != below:
-        raise ShapeError(f"{key}: expected {list(below)}, that of the layer below, got {list(shape or ())}")
+        raise ShapeError(
+            f"{key}: expected {list(below)}, the shape of the layer below, got {list(shape or ())}"
+        )
     return shape
 
 
 @dataclass(frozen=True, eq=False)
 class Subnetwork:
-    """A stack of layers that shares nothing with its neighbours but the inputs."""
+    """A stack of layers; subnetworks share only the inputs."""
 
     layers: tuple[Layer, ...]
 
@@ -133,7 +135,7 @@ class Network:
     ----------
     layers : tuple of Layer
     output_weights : (m, C) array
-        A, on the readout of the last hidden layer's m units.
+        A, which multiplies the readout of the last hidden layer's m units.
     readout : {"spike", "membrane", "rate", "output_membrane"}
     supervise : {"last", "all"}
         Outputs at the last step, (n, C), or at every step, (n, T, C).

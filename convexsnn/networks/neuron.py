@@ -1,4 +1,4 @@
-"""What every neuron has in common, and the registry of neurons."""
+"""The base class of neurons, and the registry of neurons."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from convexsnn.arrays import BoolArray, FloatArray
 from convexsnn.errors import ShapeError, UnsupportedError
 from convexsnn.networks.parameters import (
     GRID,
+    RESERVED,
     SHARED,
-    TAKEN,
     TRAINED,
     Parameter,
     PerUnit,
+    as_fractions,
     cast,
-    exactly,
     parameter,
     parameters_of,
-    picked,
+    values_of_units,
 )
 
 RESETS = ("subtract", "subtract_after", "zero", "none")
 
 
 class LeakyForm(NamedTuple):
-    """A neuron as the fast kernels of ADMM and gradients know it; see `Neuron.leaky_form`.
+    """A neuron in the form that the fast kernels of ADMM and gradients take; see `Neuron.leaky_form`.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class LeakyForm(NamedTuple):
     reset : str
         One of `RESETS`.
     removed : float or (m,) array, or None
-        What a spike takes off the next step's membrane; None where it does something else.
+        Amount that a spike subtracts from the next step's membrane; None for a reset to zero.
     own_weight : float or (m,) array, or None
         Weight on the unit's own last spike, the neuron's parameter "own_weight"; None if it has none.
     """
@@ -53,7 +53,7 @@ class LeakyForm(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Neuron(ABC):
-    """What the units of one layer have in common; parameters are shared or one a unit."""
+    """Dynamics and parameters of the units of one layer; a parameter has one value, or one value per unit."""
 
     threshold: float = parameter("θ", "membrane at which a unit fires", 0.0)
     kind: ClassVar[str]
@@ -65,17 +65,17 @@ class Neuron(ABC):
 
     @classmethod
     def parameters(cls, *of: str) -> tuple[Parameter, ...]:
-        """Return the declared parameters, all or those that are SHARED, GRID or TRAINED."""
-        return tuple(p for p in parameters_of(cls) if not of or p.of in of)
+        """Return the declared parameters: all, or those of the kinds `of` (SHARED, GRID, TRAINED)."""
+        return parameters_of(cls, *of)
 
     @property
     @abstractmethod
     def dynamics(self) -> str:
-        """The membrane's recursion as text: u_t = ... + I_t."""
+        """Recursion of the membrane as text: u_t = ... + I_t."""
 
     @abstractmethod
     def carry(self, membrane: FloatArray, spikes: BoolArray) -> FloatArray | float:
-        """Return what a step leaves to the next one, (n, m)."""
+        """Return the value that a step passes on to the next one, (n, m)."""
 
     def step(
         self, drive: FloatArray, carry: FloatArray | float, out: FloatArray | None = None
@@ -88,7 +88,7 @@ class Neuron(ABC):
             Weighted inputs of this step, bias included.
         carry : (n, m) array, or 0 before the first step
         out : (n, m) array, optional
-            Where to write the membrane, as in numpy; may be `drive` itself.
+            Array for the membrane, as in numpy; may be `drive` itself.
 
         Returns
         -------
@@ -100,7 +100,7 @@ class Neuron(ABC):
 
     @abstractmethod
     def after_reset(self, membrane: FloatArray, spikes: BoolArray) -> FloatArray:
-        """Return the membrane v after its reset, the quantity of the membrane readout 1{v >= 0}."""
+        """Return the membrane v after its reset; the membrane readout is 1{v >= 0}."""
 
     @abstractmethod
     def affine_rows(self, inputs: FloatArray, spikes: BoolArray) -> tuple[FloatArray, FloatArray]:
@@ -109,9 +109,9 @@ class Neuron(ABC):
         Parameters
         ----------
         inputs : (n, T, d) array
-            All inputs of the unit: the layer's, a column of ones for a bias, neighbours' last spikes.
+            All inputs of the unit: the layer's, a column of ones for a bias, last spikes of neighbours.
         spikes : (n, T) bool array
-            The unit's own spikes; row (i, t) depends on those before t alone.
+            The unit's own spikes; row (i, t) depends only on those before t.
 
         Notes
         -----
@@ -119,26 +119,26 @@ class Neuron(ABC):
         """
 
     def readout_rows(self, inputs: FloatArray, spikes: BoolArray) -> tuple[FloatArray, FloatArray]:
-        """Return g, h as `affine_rows` for the event v_t >= 0 of the membrane readout.
+        """Return g, h as `affine_rows`, but for the event v_t >= 0 of the membrane readout.
 
-        Where it happens whatever the weights, g = 0 and h = −∞.
+        Where the event happens for all weights, g = 0 and h = −∞.
         """
         g, h = self.affine_rows(inputs, spikes)
         return g, h - self.threshold
 
     def certain(self, spikes: BoolArray) -> BoolArray:
-        """Return where the membrane readout is 1 whatever the weights, for spikes of any shape."""
+        """Return the places where the membrane readout is 1 for all weights; `spikes` may have any shape."""
         return np.zeros_like(spikes)
 
     def leaky_form(self, road: str) -> LeakyForm:
-        """Return the neuron as the fast kernels know it: what `kernel_form` of its own class says.
+        """Return the neuron in the form of the fast kernels, from `kernel_form` of its own class.
 
-        A class does not inherit `kernel_form`, as its dynamics may be others than its parent's.
+        A class does not inherit `kernel_form`, since its dynamics may differ from those of its parent.
 
         Raises
         ------
         UnsupportedError
-            It has no such form; the message names the neuron and `road`, which asks for it.
+            The class has no `kernel_form`; the message names the neuron and the training method `road`.
         """
         form = vars(type(self)).get("kernel_form")
         if form is None:
@@ -156,30 +156,32 @@ class Neuron(ABC):
 
     def unit(self, units: Any) -> Self:
         """Return the same neuron for some of the units: an index, a slice or an array of indices."""
-        own = {p.name: picked(getattr(self, p.name), units) for p in self.parameters(GRID, TRAINED)}
-        return self.with_parameters(own) if own else self
+        values = {
+            p.name: values_of_units(getattr(self, p.name), units) for p in self.parameters(GRID, TRAINED)
+        }
+        return self.with_parameters(values) if values else self
 
     def astype(self, dtype: npt.DTypeLike) -> Self:
         """Return the same neuron with per-unit parameters of another floating-point type."""
-        own = {p.name: cast(getattr(self, p.name), dtype) for p in self.parameters(GRID, TRAINED)}
-        return self.with_parameters(own) if own else self
+        values = {p.name: cast(getattr(self, p.name), dtype) for p in self.parameters(GRID, TRAINED)}
+        return self.with_parameters(values) if values else self
 
     def exact(self) -> Self:
-        """Return the same neuron whose numbers are fractions, for arrays of fractions."""
-        return self.with_parameters({p.name: exactly(getattr(self, p.name)) for p in self.parameters()})
+        """Return the same neuron with fractions as its numbers, for arrays of fractions."""
+        return self.with_parameters({p.name: as_fractions(getattr(self, p.name)) for p in self.parameters()})
 
     def values(self, name: str, units: int) -> FloatArray:
-        """Return a parameter of each of m units, (m,)."""
+        """Return the value of a parameter in each of m units, (m,)."""
         return np.broadcast_to(getattr(self, name), (units,))
 
     def grid_point(self, unit: int) -> dict[str, float]:
-        """Return what one unit takes from each grid of the architecture."""
-        return {p.name: float(picked(getattr(self, p.name), unit)) for p in self.parameters(GRID)}
+        """Return the values of one unit's GRID parameters, by name."""
+        return {p.name: float(values_of_units(getattr(self, p.name), unit)) for p in self.parameters(GRID)}
 
     def first_rows(self, inputs: FloatArray, spikes: BoolArray) -> tuple[FloatArray, FloatArray]:
-        """Return g and h of a neuron without memory, for `affine_rows` to go on from.
+        """Return g and h of a neuron without memory, from which `affine_rows` starts.
 
-        A copy of the inputs (n, T, d), in floats or fractions, and θ in every row (n, T).
+        g is a copy of the inputs (n, T, d), in floats or fractions. h (n, T) is θ everywhere.
 
         Raises
         ------
@@ -191,7 +193,7 @@ class Neuron(ABC):
                 raise ShapeError(
                     f"{declared.name}: affine_rows is for one unit, got {len(value)} values; use unit(j)"
                 )
-        g = np.array(inputs, dtype=object if inputs.dtype == object else np.float64)
+        g = np.array(inputs, dtype=object if inputs.dtype.kind == "O" else np.float64)
         return g, np.full(spikes.shape, self.threshold, g.dtype)
 
 
@@ -203,12 +205,12 @@ def last_spikes(spikes: BoolArray) -> npt.NDArray[np.int64]:
 
 
 def joined(neurons: Sequence[Neuron], units: Sequence[int]) -> Neuron:
-    """Return the neuron of layers side by side, of these numbers of units.
+    """Return the neuron of several layers side by side, which have these numbers of units.
 
     Raises
     ------
     ShapeError
-        Neurons of two kinds, or shared parameters that differ; the message has the name.
+        Neurons of two kinds, or shared parameters that differ; the message names the parameter.
     """
     first = neurons[0]
     for other in neurons[1:]:
@@ -218,16 +220,16 @@ def joined(neurons: Sequence[Neuron], units: Sequence[int]) -> Neuron:
             one, another = getattr(first, p.name), getattr(other, p.name)
             if one != another:
                 raise ShapeError(f"{p.name}: {one!r} and {another!r} cannot share a layer")
-    own = {
+    values = {
         p.name: np.concatenate([n.values(p.name, m) for n, m in zip(neurons, units, strict=True)])
         for p in first.parameters(GRID, TRAINED)
     }
-    return first.with_parameters(own) if own else first
+    return first.with_parameters(values) if values else first
 
 
 NEURONS: dict[str, type[Neuron]] = {}
 N = TypeVar("N", bound=type[Neuron])
-# keys that a layer's table has for every neuron; who declares such a parameter declares it so
+# keys of every layer's table, with kind and default; a neuron with such a parameter must declare it alike
 LAYER_KEYS: dict[str, tuple[str, Any]] = {
     "threshold": (SHARED, None),  # None: any default
     "leak": (GRID, 0.9),
@@ -236,12 +238,12 @@ LAYER_KEYS: dict[str, tuple[str, Any]] = {
 
 
 def register_neuron(cls: N) -> N:
-    """Make a neuron known by its `kind`: to problem files, saved networks and everything else.
+    """Register a neuron under its `kind`, the name in problem files and saved networks.
 
     Raises
     ------
     UnsupportedError
-        The class leaves something out, or its kind or a parameter is taken; the message has the name.
+        The class lacks something, or its kind or a parameter name is in use; the message has the name.
     """
     if not (isinstance(cls, type) and issubclass(cls, Neuron)):
         raise UnsupportedError(f"neuron: expected a class below Neuron, got {cls!r}")
@@ -262,12 +264,12 @@ def register_neuron(cls: N) -> N:
 
 def _check_declared(neuron: str, declared: Parameter) -> None:
     name, of = f"{neuron}: parameter {declared.name}", declared.of
-    if declared.name in TAKEN:
+    if declared.name in RESERVED:
         raise UnsupportedError(f"{name} has the name of a key that every layer has")
     if of not in (SHARED, GRID, TRAINED):
         raise UnsupportedError(f"{name}: expected of = {SHARED}, {GRID} or {TRAINED}, got {of!r}")
     if isinstance(declared.default, str) and (of != SHARED or not declared.choices):
-        raise UnsupportedError(f"{name}: a word is shared by the layer and needs choices")
+        raise UnsupportedError(f"{name}: a parameter that is a word must be shared and needs choices")
     try:
         declared.checked(declared.default)
     except ShapeError as error:

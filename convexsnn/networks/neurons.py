@@ -1,29 +1,29 @@
-"""Neurons: how a unit turns its drive into spikes, and the inequalities that say so.
+"""Neurons: the dynamics that turn a drive into spikes, and the inequalities that describe these spikes.
 
-Every neuron here has one shape. With drive ``I_t`` (the weighted inputs of step t) and a carry
-``c_{t-1}`` (what the unit keeps from the past, zero before the first step)
+Every neuron here has the same form. The drive ``I_t`` is the weighted input of step t. The carry
+``c_{t-1}`` is the part of the past that the unit keeps; it is zero before the first step.
 
     u_t = c_{t-1} + I_t          membrane
     s_t = 1{u_t >= θ}            spike
-    c_t = carry(u_t, s_t)        what the next step starts from
+    c_t = carry(u_t, s_t)        start value of the next step
 
-    LIF, reset "subtract"        c = β (u − θ s)      [U26]: θ is subtracted at once, then the leak acts
+    LIF, reset "subtract"        c = β (u − θ s)      [U26]: θ is subtracted first, then the leak acts
     LIF, reset "subtract_after"  c = β u − θ s        [P25]: the leak acts first, θ is subtracted after it
     LIF, reset "zero"            c = β u (1 − s)
     LIF, reset "none"            c = β u
     Threshold                    c = 0                [E23]
     RecurrentThreshold           c = ρ s              a trained weight on the unit's own last spike
 
-**Fix a unit's own spikes and "fires at (i, t)" is one affine inequality g·w >= h in its weights.**
-`affine_rows` returns those g and h; everything that proves something about a neuron uses only them,
-everything that runs a neuron uses only `step`, and a property test holds the two together. All methods take
-arrays of floats, or arrays of fractions for the same neuron made `exact`: so exact arithmetic has no dynamics
-of its own.
+**If a unit's own spikes are fixed, "fires at (i, t)" is one affine inequality g·w >= h in its weights.**
+`affine_rows` returns these g and h. Proofs about a neuron use only `affine_rows`. Simulations use only
+`step`. A property test checks that the two agree. All methods take arrays of floats; those of `Neuron.exact`
+take arrays of fractions. So exact arithmetic uses the same dynamics.
 
-**A new neuron** is a frozen dataclass below `Neuron`, under `register_neuron`: fields made by `parameter`,
-`kind`, `dynamics`, `carry`, `after_reset` and `affine_rows`; `readout_rows` and `certain` where a spike
-changes the membrane; `kernel_form` where the kernels of ADMM and gradients run it. Its numbers belong in
-parameters: a float written into a method is no fraction.
+**A new neuron** is a frozen dataclass, a subclass of `Neuron`, with the decorator `register_neuron`. It has
+fields made by `parameter`, and defines `kind`, `dynamics`, `carry`, `after_reset` and `affine_rows`. If a
+spike resets the membrane, it also defines `readout_rows` and `certain`. If the kernels of ADMM and gradients
+can run it, it defines `kernel_form`. Its numbers belong in parameters, because a float in a method is no
+fraction.
 
 References
 ----------
@@ -85,47 +85,47 @@ class LIF(Neuron):
     def carry(self, membrane: FloatArray, spikes: BoolArray) -> FloatArray:  # noqa: D102
         if self.reset == "subtract_after":
             return self.leak * membrane - spikes * membrane.dtype.type(self.threshold)
-        kept = self.after_reset(membrane, spikes)
-        return np.multiply(kept, self.leak, out=None if kept is membrane else kept)
+        after = self.after_reset(membrane, spikes)
+        return np.multiply(after, self.leak, out=None if after is membrane else after)
 
     def after_reset(self, membrane: FloatArray, spikes: BoolArray) -> FloatArray:  # noqa: D102
         if self.reset == "none":
             return membrane
         if self.reset == "zero":
             return membrane * ~spikes
-        removed = spikes * membrane.dtype.type(self.threshold)
-        return np.subtract(membrane, removed, out=removed)
+        reset = spikes * membrane.dtype.type(self.threshold)
+        return np.subtract(membrane, reset, out=reset)
 
-    def _removed(self) -> PerUnit:
-        """Return what a spike takes off the next membrane, but for a reset to zero."""
+    def _subtraction(self) -> PerUnit:
+        """Return the amount that a spike subtracts from the next membrane; not for a reset to zero."""
         return {"subtract": self.leak * self.threshold, "subtract_after": self.threshold}.get(self.reset, 0)
 
     def affine_rows(  # noqa: D102
         self, inputs: FloatArray, spikes: BoolArray
     ) -> tuple[FloatArray, FloatArray]:
         g, h = self.first_rows(inputs, spikes)
-        removed = self._removed()
+        subtraction = self._subtraction()
         for t in range(1, g.shape[1]):
-            fired = spikes[:, t - 1]
-            kept = ~fired[:, None] if self.reset == "zero" else 1
-            g[:, t] += self.leak * g[:, t - 1] * kept
-            h[:, t] += self.leak * (h[:, t - 1] - self.threshold) + removed * fired
+            before = spikes[:, t - 1]
+            carried = self.leak * g[:, t - 1]
+            g[:, t] += carried * ~before[:, None] if self.reset == "zero" else carried
+            h[:, t] += self.leak * (h[:, t - 1] - self.threshold) + subtraction * before
         return g, h
 
     def readout_rows(  # noqa: D102
         self, inputs: FloatArray, spikes: BoolArray
     ) -> tuple[FloatArray, FloatArray]:
         g, h = self.affine_rows(inputs, spikes)
-        if self.reset == "zero":  # v = 0 >= 0 after a spike, whatever the weights
+        if self.reset == "zero":  # v = 0 >= 0 after a spike, for all weights
             return g * ~spikes[..., None], np.where(spikes, -np.inf, h - self.threshold)
-        subtracted = 0 if self.reset == "none" else self.threshold
-        return g, h - self.threshold + subtracted * spikes
+        reset = 0 if self.reset == "none" else self.threshold
+        return g, h - self.threshold + reset * spikes
 
     def certain(self, spikes: BoolArray) -> BoolArray:  # noqa: D102
         return spikes if self.reset == "zero" else super().certain(spikes)
 
     def kernel_form(self) -> LeakyForm:  # noqa: D102
-        return LeakyForm(self.leak, self.reset, None if self.reset == "zero" else self._removed())
+        return LeakyForm(self.leak, self.reset, None if self.reset == "zero" else self._subtraction())
 
 
 @register_neuron
@@ -163,7 +163,7 @@ class RecurrentThreshold(Threshold):
     ----------
     threshold : float
     own_weight : float or (m,) array
-        ρ, a trained weight, one a unit.
+        ρ, a trained weight, one per unit.
     """
 
     own_weight: PerUnit = parameter(

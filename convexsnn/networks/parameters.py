@@ -1,16 +1,16 @@
-"""Parameters of neurons: each is declared once, at its field, and everything else follows from that.
+"""Parameters of neurons; each is declared once, at its field.
 
 A neuron is a frozen dataclass whose fields are made by `parameter`::
 
     leak: PerUnit = parameter("β", "share of the membrane that a step keeps", 0.9, of=GRID, least=0, most=1)
 
-From the declaration follow the checks of values, the keys of a layer in a problem file, the arrays of a saved
+The declaration determines the checks of values, the keys of a layer in a problem file, the arrays of a saved
 network, the check of an architecture, the enumeration of grids, the trained weights of a unit, and the line
 of ``convexsnn inspect``.
 
-SHARED    one number or word for the whole layer, a setting of the architecture
-GRID      one number a unit, taken from a list that the architecture gives
-TRAINED   one trained weight a unit; the neuron's rows `affine_rows` have a column for it
+SHARED    one number or word for the whole layer, set by the architecture
+GRID      one number per unit, from a list in the architecture
+TRAINED   one trained weight per unit; the neuron's rows `affine_rows` have a column for it
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from convexsnn.errors import ShapeError, UnsupportedError
 
 SHARED, GRID, TRAINED = "shared", "grid", "trained"
 PerUnit = float | FloatArray
-# names that mean something else in a layer, in its table of a problem file or in a saved network
-TAKEN = frozenset(
+# names with another meaning in a layer, in its table of a problem file, or in a saved network
+RESERVED = frozenset(
     "neuron weights bias recurrent window width kernel stride pool shape parameters kind inputs".split()
 )
 
@@ -38,22 +38,22 @@ fraction = np.frompyfunc(lambda x: Fraction(float(x)), 1, 1)  # exact, entry by 
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a neuron declares of one of its parameters.
+    """The declaration of one parameter of a neuron.
 
     Attributes
     ----------
     name : str
-        Of the dataclass field, of the key in a problem file, and of the array in a saved network.
+        Name of the dataclass field, of the key in a problem file, and of the array in a saved network.
     symbol : str
-        In formulas.
+        Symbol in formulas.
     default : float or str
     of : {"shared", "grid", "trained"}
     choices : tuple of str
-        Where the value is a word.
+        The allowed words, if the value is a word.
     least, above, most : float or None
         Range of every number: value >= least, value > above, value <= most.
     multiplies : str
-        Of a trained one, what it is the weight of, for texts.
+        Name, for texts, of the quantity that a trained parameter multiplies.
     """
 
     name: str
@@ -69,36 +69,36 @@ class Parameter:
 
     @property
     def per_unit(self) -> bool:
-        """Whether each unit may have a value of its own."""
+        """Whether each unit may have a different value."""
         return self.of != SHARED
 
     def checked(self, value: Any) -> float | str | FloatArray:
-        """Return a value as the neuron holds it: a word, a float, or a copy (m,) in float64.
+        """Return a value in the form that the neuron stores: a word, a float, or a copy (m,) in float64.
 
         Raises
         ------
         ShapeError
-            Of another type or shape, not finite, or outside the range; the message has the name.
+            Wrong type or shape, not finite, or outside the range; the message names the parameter.
         """
         if self.choices:
             value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
             choice(self.name, value, self.choices)
             return str(value)
-        wanted = "a finite number or one a unit" if self.per_unit else self._range("number")
+        expected = "a finite number or one a unit" if self.per_unit else self._range("number")
         try:
-            raw = np.array(value)  # a copy: what was checked here must not change later
+            raw = np.array(value)  # a copy, so that a checked value cannot change later
         except ValueError as error:
-            raise ShapeError(f"{self.name}: expected {wanted}, got {value!r}") from error
+            raise ShapeError(f"{self.name}: expected {expected}, got {value!r}") from error
         if raw.dtype.kind not in "iuf" or raw.ndim > self.per_unit or raw.size == 0:
-            shown = raw.item() if raw.ndim == 0 else value
-            raise ShapeError(f"{self.name}: expected {wanted}, got {shown!r}")
+            received = raw.item() if raw.ndim == 0 else value
+            raise ShapeError(f"{self.name}: expected {expected}, got {received!r}")
         array = raw.astype(np.float64)
         if self.per_unit and not np.isfinite(array).all():
-            raise ShapeError(f"{self.name}: expected {wanted}, got {value!r}")
+            raise ShapeError(f"{self.name}: expected {expected}, got {value!r}")
         if not self._fits(array):
-            shown = float(array) if array.ndim == 0 else value
+            received = float(array) if array.ndim == 0 else value
             raise ShapeError(
-                f"{self.name}: expected {self._range('value') if self.per_unit else wanted}, got {shown}"
+                f"{self.name}: expected {self._range('value') if self.per_unit else expected}, got {received}"
             )
         return float(array) if array.ndim == 0 else array
 
@@ -127,13 +127,13 @@ class Parameter:
 
 
 def parameter(symbol: str, meaning: str, default: float | str, **declared: Any) -> Any:
-    """Declare a neuron's parameter at its dataclass field; keywords are those of `Parameter`."""
+    """Declare a neuron's parameter at its dataclass field; `declared` are further fields of `Parameter`."""
     return field(default=default, metadata={"parameter": Parameter("", symbol, meaning, default, **declared)})
 
 
 @cache
-def parameters_of(cls: type) -> tuple[Parameter, ...]:
-    """Return what a neuron's class declares, in the order of its fields.
+def parameters_of(cls: type, *of: str) -> tuple[Parameter, ...]:
+    """Return the parameters that a neuron's class declares, in the order of its fields: all, or some kinds.
 
     Raises
     ------
@@ -141,29 +141,31 @@ def parameters_of(cls: type) -> tuple[Parameter, ...]:
         A field without a declaration.
     """
     declared = []
-    for of in fields(cls):
-        if "parameter" not in of.metadata:
+    for written in fields(cls):
+        if "parameter" not in written.metadata:
             raise UnsupportedError(
-                f"neuron {cls.__name__}: field {of.name} is no declared parameter; "
-                f"write {of.name}: ... = parameter(symbol, meaning, default)"
+                f"neuron {cls.__name__}: field {written.name} is not a declared parameter; "
+                f"write {written.name}: ... = parameter(symbol, meaning, default)"
             )
-        declared.append(replace(of.metadata["parameter"], name=of.name))
-    return tuple(declared)
+        declared.append(replace(written.metadata["parameter"], name=written.name))
+    return tuple(p for p in declared if not of or p.of in of)
 
 
-def picked(value: PerUnit, units: Any) -> PerUnit:
+def values_of_units(value: PerUnit, units: Any) -> PerUnit:
     """Return the values of some units: an index, a slice or an array of indices."""
     if not isinstance(value, np.ndarray):
         return value
-    chosen = value[units]
-    return np.array(chosen) if np.ndim(chosen) else chosen if value.dtype == object else float(chosen)
+    selection = value[units]
+    if np.ndim(selection):
+        return np.array(selection)
+    return selection if value.dtype == object else float(selection)
 
 
 def cast(value: PerUnit, dtype: npt.DTypeLike) -> PerUnit:
-    """Return values in another floating-point type; one for all units stays a float."""
+    """Return values in another floating-point type; a single value for all units stays a float."""
     return value.astype(dtype) if isinstance(value, np.ndarray) else value
 
 
-def exactly(value: Any) -> Any:
-    """Return numbers as the fractions that they are stored as; a word as it is."""
+def as_fractions(value: Any) -> Any:
+    """Return numbers as fractions of exactly their stored value; a word is returned unchanged."""
     return value if isinstance(value, str) else fraction(value)

@@ -1,12 +1,12 @@
-"""Readouts: what the output weights see of the last hidden layer.
+"""Readouts: the features of the last hidden layer that the output weights see.
 
     spike             φ_t = s_t
     membrane          φ_t = 1{v_t >= 0}, v the membrane after its reset
     rate              φ_t = (s_1 + ... + s_t) / t
     output_membrane   φ_t = β_out φ_{t-1} + s_t, φ_0 = 0: leaky output units without spikes
 
-All but "membrane" are one filter of the spikes, φ_t = c_t Σ_τ β^{t−τ} s_τ: β = 0, 1 or β_out, and c_t = 1, or
-1/t for the mean.
+All except "membrane" are a linear filter of the spikes, φ_t = c_t Σ_τ β^{t−τ} s_τ. Here β is 0, 1 or β_out,
+and c_t is 1, or 1/t for the mean.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Readout:
     Attributes
     ----------
     bits : bool
-        Whether what it sees are bits, so that a dictionary can hold them.
+        Whether its features are bits, which a dictionary can hold.
     of_membrane : bool
-        Whether it sees the membrane's sign, a decision of its own beside the spike.
+        Whether it sees the sign of the membrane, which is a separate decision from the spike.
     leak : float or None
-        β of its filter of spikes; None: the network's β_out.
+        β of its filter of spikes; None for the network's β_out.
     mean : bool
         Whether the sum is divided by the number of steps so far.
     """
@@ -44,11 +44,11 @@ class Readout:
     mean: bool = False
 
     def filter_leak(self, output_leak: float) -> float:
-        """Return β of the filter, where the network's own is `output_leak`."""
+        """Return β of the filter; `output_leak` is the network's β_out."""
         return output_leak if self.leak is None else self.leak
 
     def scale(self, steps: int) -> float:
-        """Return c_T, what the filter's sum over T steps is multiplied by."""
+        """Return c_T, the factor of the filter's sum over T steps."""
         return 1.0 / steps if self.mean else 1.0
 
     def kernel(self, steps: int, output_leak: float) -> FloatArray:
@@ -57,9 +57,9 @@ class Readout:
         Raises
         ------
         ShapeError
-            The readout depends on more than spikes.
+            The readout does not depend on spikes alone.
         """
-        choice("readout", self.name, tuple(name for name, of in READOUTS.items() if not of.of_membrane))
+        choice("readout", self.name, tuple(name for name, entry in READOUTS.items() if not entry.of_membrane))
         return self.scale(steps) * np.power(self.filter_leak(output_leak), np.arange(steps - 1, -1, -1.0))
 
     def seen(self, neuron: Neuron, membranes: FloatArray | None, spikes: BoolArray) -> BoolArray:
@@ -72,19 +72,19 @@ class Readout:
     def filtered(
         self, spikes: BoolArray, output_leak: float, every: bool, dtype: npt.DTypeLike = np.float64
     ) -> FloatArray:
-        """Return φ of spikes (n, T, m): (n, m) of the last step, or (n, T, m) of every one."""
+        """Return φ of spikes (n, T, m): (n, m) of the last step, or (n, T, m) of every step."""
         n, steps, m = spikes.shape
         leak = self.filter_leak(output_leak)
-        kept = np.empty((n, steps, m) if every else (n, m), dtype)
+        features = np.empty((n, steps, m) if every else (n, m), dtype)
         total = np.zeros((n, m), dtype)
         for t in range(steps):
             total *= leak
             total += spikes[:, t]
             if every:
-                kept[:, t] = total / (t + 1) if self.mean else total
+                features[:, t] = total / (t + 1) if self.mean else total
         if not every:
-            kept[:] = total / steps if self.mean else total
-        return kept
+            features[:] = total / steps if self.mean else total
+        return features
 
 
 READOUTS: dict[str, Readout] = {
@@ -105,7 +105,7 @@ def readout_of(name: Any) -> Readout:
     Raises
     ------
     ShapeError
-        There is none.
+        No readout has this name.
     """
     choice("readout", name, tuple(READOUTS))
     return READOUTS[name]
@@ -117,8 +117,8 @@ def readout_kernel(readout: str, steps: int, leak: float) -> FloatArray:
     Raises
     ------
     ShapeError
-        No such readout, or "membrane", which depends on more than spikes.
+        No such readout, or "membrane", which does not depend on spikes alone.
     """
-    filters = tuple(name for name, of in READOUTS.items() if not of.of_membrane)
+    filters = tuple(name for name, entry in READOUTS.items() if not entry.of_membrane)
     choice("readout", readout, filters)
     return READOUTS[readout].kernel(steps, leak)

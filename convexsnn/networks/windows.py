@@ -1,9 +1,9 @@
-"""Windows: how a layer looks at an image, by average pooling and square patches; all of it linear.
+"""Windows: average pooling and square patches of the images that a layer takes; both are linear.
 
 An image is (channel, row, column), flattened. With p × p pooling and k × k patches
 
     gather     x -> the patches of pooled x           a layer's drive is gather(x) · weightsᵀ
-    scatter    the transpose of gather                what gradients and least squares need
+    scatter    the transpose of gather                needed by gradients and least squares
     matrix     weights -> the matrix of the whole layer, units in the order (filter, row, column)
 """
 
@@ -29,18 +29,18 @@ class Window:
     Parameters
     ----------
     shape : (channels, height, width)
-        Of the layer's inputs.
+        Shape of the layer's inputs.
     pool : int
-        p: means of p × p squares that do not overlap; rows and columns that remain are dropped.
+        p: means of p × p squares that do not overlap; incomplete squares at the edge are dropped.
     kernel : int or None
-        k, side of the patches; None: the whole pooled image is one patch.
+        k, side of the patches; None if the whole pooled image is one patch.
     stride : int
         Distance between neighbouring patches.
 
     Raises
     ------
     ShapeError
-        Not whole positive numbers, or squares larger than the image.
+        A number that is not whole and positive, or a square larger than the image.
     """
 
     shape: tuple[int, int, int]
@@ -135,15 +135,15 @@ class Window:
             `p` is not (rows, positions, patch).
         """
         if p.ndim != 3 or p.shape[1:] != (self.positions, self.patch):
-            wanted = f"(rows, positions={self.positions}, patch={self.patch})"
-            raise ShapeError(f"p: expected {wanted}, got {p.shape}")
+            axes = f"(rows, positions={self.positions}, patch={self.patch})"
+            raise ShapeError(f"p: expected {axes}, got {p.shape}")
         (c, h, w), (a, b), (rows, columns) = self.pooled, self.sides, self.grid
         if self.kernel is None:
             pooled = p.reshape(-1, c, h, w)
         else:
             pooled = np.zeros((len(p), c, h, w), p.dtype)
             patches = p.reshape(-1, rows, columns, c, a, b).transpose(4, 5, 0, 3, 1, 2)
-            for i, j in np.ndindex(a, b):  # a pixel at a time of all patches: k² steps, whatever the image
+            for i, j in np.ndindex(a, b):  # one pixel of all patches at a time: k² steps for any image size
                 below, right = i + self.stride * rows, j + self.stride * columns
                 pooled[:, :, i : below : self.stride, j : right : self.stride] += patches[i, j]
         return self._spread(pooled).reshape(-1, self.inputs)

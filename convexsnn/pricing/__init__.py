@@ -1,1 +1,1 @@
-"""Pricing: the best pattern of all, and bounds that none exceeds."""
+"""Pricing: the best pattern at given prices, and bounds over all patterns."""

@@ -1,18 +1,20 @@
-"""The search that branches on events, and bounds cells by linear programs, of the oracle `tree`.
+"""The branch and bound of the oracle `tree`: it branches on events and bounds cells by linear programs.
 
-A level is a cell: the events branched on so far and, for each sample, how far down its tree (`decisions`) it
-has come. The program of largest margin m in the cell (`small_lp`) starts from the basis of the level above.
+A level is a cell: the outcomes of the branching events so far, and the node that each sample has reached in
+its tree (`decisions`). The program of largest margin m in the cell (`small_lp`) starts from the basis of the
+level above.
 
     robust, margin ε   every event keeps m from its threshold       a cell is empty if m < ε
-    closed             silent events do, those that fire need not   a cell is empty if m <= 0
+    closed             only silent events keep m                    a cell is empty if m <= 0
 
-Samples come in the order of their prices. An event is decided without branching if the program with its
-other outcome is empty; points that earlier programs found in the cell show most other outcomes possible for
-free. With prices U a level knows between what bounds Uᵀ(pattern) lies, and nothing is looked for where that
-cannot exceed the cutoff.
+Samples are ordered by their prices. An event is decided without branching if the program with its other
+outcome is empty. Points from earlier programs in the cell often prove the other outcome possible without a
+new program. With prices U, a level stores bounds on Uᵀ(pattern). The search ends in a cell whose bounds do
+not exceed the cutoff.
 
-Rows are relaxed by far more than rounding, so that only empty cells are left out. Whether m = 0 on the face
-of a closed cell floats cannot say: the search stops and asks. If `exact` it asks about every empty cell.
+Rows are relaxed by far more than rounding, so that only empty cells are skipped. Floats cannot tell whether
+m = 0 on the face of a closed cell. There the search pauses and returns a question to its caller. With `exact`
+it does so for every empty cell.
 """
 
 from __future__ import annotations
@@ -26,27 +28,27 @@ from convexsnn.arrays import FloatArray
 from convexsnn.pricing.decisions import Decisions
 from convexsnn.pricing.small_lp import BELOW, FAILED, OPTIMAL, RAY, TOLERANCE, maximise, refresh, start_basis
 
-DONE, PAUSED, LEAF, LOOKS, BRANCHES = 0, 1, 2, 3, 4
+DONE, PAUSED, LEAF, DECIDING, BRANCHING = 0, 1, 2, 3, 4
 RELAXED = 1e-11  # of a row's size |g|·box + |h|
-SURE = 1e-9  # of the largest size: a margin above this is no rounding
-POINTS = 16  # a level remembers
+SURE = 1e-9  # of the largest size: a margin above this is not rounding
+POINTS = 16  # that a level stores
 
 
 class Forest(NamedTuple):
-    """Decision trees, prices and order of samples, as the kernel takes them."""
+    """Decision trees, prices and order of samples, in the kernel's form."""
 
     g: Any  # (n, N, d)
     h: Any  # (n, N)
-    size: Any  # (n, N): box Σ|g_j| + |h|, to scale rows by
-    reads: Any  # (N,): which supervised row of its sample a node is, −1 for none
+    size: Any  # (n, N): box Σ|g_j| + |h|, the scale of rows
+    reads: Any  # (N,): supervised row of its sample that a node decides, −1 for none
     above: Any  # (n, S, C): prices, rounded up
-    below: Any  # (n, S, C): and down, so that floats add them without error
+    below: Any  # (n, S, C): prices, rounded down; floats add both without error
     amount: Any  # (n,): Σ |prices| of a sample
     order: Any  # (n,)
     box: float
     cap: float
-    least: float  # margin of a cell that is not empty: ε, or 0
-    sure: float  # margin that shows it
+    least: float  # smallest margin of a cell that is not empty: ε, or 0
+    sure: float  # margin that proves a cell not empty despite rounding
     closed: bool
     group: bool
     exact: bool
@@ -55,40 +57,40 @@ class Forest(NamedTuple):
 class Levels(NamedTuple):
     """The levels of a search, from the box to the present cell; row r belongs to the level below it."""
 
-    node: Any  # (L, n): where every sample is in its tree
-    kept: Any  # (L, n): node whose other outcome rational arithmetic keeps, −1 for none
-    high: Any  # (L, C): no pattern below this level is worth more
-    low: Any  # (L, C): or less
-    basis: Any  # (L, d + 1); these four: the program, as in `small_lp`
+    node: Any  # (L, n): node of every sample in its tree
+    possible: Any  # (L, n): node with both outcomes possible by rational arithmetic, −1 for none
+    high: Any  # (L, C): upper bound on the worth of patterns below this level
+    low: Any  # (L, C): lower bound
+    basis: Any  # (L, d + 1); this and the next three: the program, as in `small_lp`
     inverse: Any  # (L, d + 1, d + 1)
     y: Any  # (L, d + 1)
     point: Any  # (L, d + 1)
     pool: Any  # (L, POINTS, d): weights in the cell
-    pooled: Any  # (L,): how many were ever put there
-    sample: Any  # (L,): which sample the level branches on, −1 for none
-    stage: Any  # (L,): 0 before it is looked at, then 1 more than the children made
-    a: Any  # (L, d); these three: the rows of the program
+    pooled: Any  # (L,): number of weights ever put into the pool
+    sample: Any  # (L,): sample that the level branches on, −1 for none
+    stage: Any  # (L,): 0 before the level is examined, then 1 + the number of its children so far
+    a: Any  # (L, d); this and the next two: the rows of the program
     kappa: Any  # (L,)
     b: Any  # (L,)
     event: Any  # (L, 3): sample, node and outcome of a row
-    state: Any  # (3,): present level, how the last program ended, levels looked at
+    state: Any  # (3,): present level, final state of the last program, number of examined levels
     cutoff: Any  # (1,)
 
 
 @njit(cache=True, nogil=True)
 def norm(high, low, group):  # type: ignore[no-untyped-def]
-    """Return the most that a vector between low and high is worth: its norm, or its only entry."""
+    """Return the largest worth of a vector between low and high: its norm, or its only entry."""
     if not group:
         return high[0]
     squares = 0.0
     for c in range(len(high)):
         squares += max(high[c], -low[c]) ** 2
-    return np.sqrt(squares) * (1.0 + (len(high) + 8) * 2.0**-53)  # rounding must not make it less
+    return np.sqrt(squares) * (1.0 + (len(high) + 8) * 2.0**-53)  # so that rounding cannot make it smaller
 
 
 @njit(cache=True, nogil=True)
 def decide(forest, levels, level, sample, fires):  # type: ignore[no-untyped-def]
-    """Move a sample one event down its tree and tighten the bounds."""
+    """Move a sample one event down its tree, and tighten the bounds."""
     node = levels.node[level, sample]
     levels.node[level, sample] = 2 * node + (2 if fires else 1)
     read = forest.reads[node]
@@ -101,7 +103,7 @@ def decide(forest, levels, level, sample, fires):  # type: ignore[no-untyped-def
 
 @njit(cache=True, nogil=True)
 def _fires(forest, levels, level, sample):  # type: ignore[no-untyped-def]
-    """Return what the next event of a sample is at the level's point."""
+    """Return whether the next event of a sample fires at the level's point."""
     node = levels.node[level, sample]
     u = -forest.h[sample, node]
     for j in range(forest.g.shape[2]):
@@ -111,7 +113,7 @@ def _fires(forest, levels, level, sample):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _add_row(forest, levels, level, sample, fires):  # type: ignore[no-untyped-def]
-    """Make the row of an outcome of a sample's next event the last one of the level below."""
+    """Add the row for one outcome of a sample's next event as the last row of the level below."""
     node = levels.node[level, sample]
     size = forest.size[sample, node]
     side = (1.0 if fires else -1.0) / size
@@ -124,7 +126,7 @@ def _add_row(forest, levels, level, sample, fires):  # type: ignore[no-untyped-d
 
 @njit(cache=True, nogil=True)
 def _inside(forest, levels, level, p):  # type: ignore[no-untyped-def]
-    """Return whether a point of the level is in the cell of the level below, rounding apart."""
+    """Return whether a point of the level is in the cell of the level below, up to rounding."""
     slack = -levels.b[level] - levels.kappa[level] * forest.sure
     for j in range(forest.g.shape[2]):
         slack += levels.a[level, j] * levels.pool[level, p, j]
@@ -132,8 +134,8 @@ def _inside(forest, levels, level, p):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _shown(forest, levels, level):  # type: ignore[no-untyped-def]
-    """Return whether some point of the level shows that the cell below is not empty."""
+def _proved_possible(forest, levels, level):  # type: ignore[no-untyped-def]
+    """Return whether some point of the level proves that the cell below is not empty."""
     for p in range(min(levels.pooled[level], POINTS)):
         if _inside(forest, levels, level, p):
             return True
@@ -142,7 +144,10 @@ def _shown(forest, levels, level):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _solve(forest, levels, level):  # type: ignore[no-untyped-def]
-    """Solve the program of the level below with its new row. Return 1 if it has points, 0 if not, −1: ask."""
+    """Solve the program of the level below with its new row.
+
+    Returns 1 if it has points, 0 if not, −1 if rational arithmetic has to decide.
+    """
     below, d = level + 1, forest.g.shape[2]
     for i in range(d + 1):
         levels.basis[below, i] = levels.basis[level, i]
@@ -192,15 +197,15 @@ def enter(forest, levels, level):  # type: ignore[no-untyped-def]
         levels.state[1] != OPTIMAL and not refresh(basis, inverse, y, point, *args)
     ):
         start_basis(d, basis, inverse, y, point, forest.box, forest.cap)
-    kept = 0
+    count = 0
     for p in range(min(levels.pooled[level], POINTS)):
         if _inside(forest, levels, level, p):
             for j in range(d):
-                levels.pool[below, kept, j] = levels.pool[level, p, j]
-            kept += 1
-    levels.pooled[below] = kept
+                levels.pool[below, count, j] = levels.pool[level, p, j]
+            count += 1
+    levels.pooled[below] = count
     for i in range(n):
-        levels.node[below, i], levels.kept[below, i] = levels.node[level, i], -1
+        levels.node[below, i], levels.possible[below, i] = levels.node[level, i], -1
     for c in range(levels.high.shape[1]):
         levels.high[below, c], levels.low[below, c] = levels.high[level, c], levels.low[level, c]
     levels.stage[below], levels.state[0] = 0, below
@@ -208,10 +213,11 @@ def enter(forest, levels, level):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _look(forest, levels, level):  # type: ignore[no-untyped-def]
-    """Decide what the level's cell decides. Return 0 if no pattern in it is worth more, −1 to ask, else 1.
+def _decide_events(forest, levels, level):  # type: ignore[no-untyped-def]
+    """Decide all events that have one outcome in the level's cell.
 
-    Leaves in `levels.sample` the first sample in order that is not decided, −1 if all are.
+    Returns 0 if no pattern in it is worth more than the cutoff, −1 if rational arithmetic has to decide, else
+    1. Writes to `levels.sample` the first sample in order with an open event, −1 if there is none.
     """
     leaf, rest = forest.g.shape[1], 0.0
     levels.sample[level] = -1
@@ -229,14 +235,14 @@ def _look(forest, levels, level):  # type: ignore[no-untyped-def]
             if forest.h[sample, node] == -np.inf:
                 decide(forest, levels, level, sample, True)
                 continue
-            if high - rest > levels.cutoff[0] or levels.kept[level, sample] == node:
-                break  # no decision is of use here
+            if high - rest > levels.cutoff[0] or levels.possible[level, sample] == node:
+                break  # a decision would change nothing
             fires = _fires(forest, levels, level, sample)
             _add_row(forest, levels, level, sample, not fires)
-            made = 1 if _shown(forest, levels, level) else _solve(forest, levels, level)
-            if made < 0:
+            other = 1 if _proved_possible(forest, levels, level) else _solve(forest, levels, level)
+            if other < 0:
                 return -1
-            if made > 0:
+            if other > 0:
                 break
             decide(forest, levels, level, sample, fires)
         rest -= forest.amount[sample]
@@ -247,11 +253,12 @@ def _look(forest, levels, level):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def grow(forest, levels, budget):  # type: ignore[no-untyped-def]
-    """Go on with a search until it ends or `budget` levels were looked at.
+    """Continue a search until it ends or has examined `budget` more levels.
 
-    Returns DONE, PAUSED, LEAF where the present level is one, or LOOKS or BRANCHES: somebody has to say
-    whether the level below, whose program was solved last, is empty. If so, LOOKS calls for `decide` and
-    BRANCHES for nothing; if not, LOOKS for `levels.kept` and BRANCHES for `enter`.
+    Returns DONE, PAUSED, LEAF if the present level is a leaf, or DECIDING or BRANCHING. After DECIDING or
+    BRANCHING the caller has to decide whether the level below, whose program was solved last, is empty. If it
+    is, the caller calls `decide` after DECIDING, and does nothing after BRANCHING. If it is not, the caller
+    sets `levels.possible` after DECIDING, and calls `enter` after BRANCHING.
     """
     stop = levels.state[2] + budget
     while levels.state[0] >= 0:
@@ -259,9 +266,9 @@ def grow(forest, levels, budget):  # type: ignore[no-untyped-def]
         if levels.stage[level] == 0:
             if levels.state[2] >= stop:
                 return PAUSED
-            more = _look(forest, levels, level)
+            more = _decide_events(forest, levels, level)
             if more < 0:
-                return LOOKS
+                return DECIDING
             levels.state[2] += 1
             levels.stage[level] = 1 if more else 3
             if more and levels.sample[level] < 0:
@@ -279,16 +286,16 @@ def grow(forest, levels, budget):  # type: ignore[no-untyped-def]
         fires = first == (levels.stage[level] == 1)
         levels.stage[level] += 1
         _add_row(forest, levels, level, sample, fires)
-        made = _solve(forest, levels, level)
-        if made < 0:
-            return BRANCHES
-        if made > 0:
+        child = _solve(forest, levels, level)
+        if child < 0:
+            return BRANCHING
+        if child > 0:
             enter(forest, levels, level)
     return DONE
 
 
 def unit_of(prices: FloatArray) -> float:
-    """Return a power of two of which all sums of prices rounded to multiples are floats."""
+    """Return a power of two such that floats hold all sums of prices rounded to its multiples."""
     return float(2.0 ** (np.ceil(np.log2(max(float(np.abs(prices).sum()), 1e-250))) - 51))
 
 
@@ -319,7 +326,7 @@ def forest_of(decisions: Decisions, prices: FloatArray, group: bool, exact: bool
 
 
 def new_levels(forest: Forest, cutoff: float) -> Levels:
-    """Return the levels of a search that is at the whole box."""
+    """Return the levels of a search that starts at the whole box."""
     n, nodes, d = forest.g.shape
     count, outputs = n * (nodes + 1).bit_length() - n + 2, forest.above.shape[2]
     levels = Levels(

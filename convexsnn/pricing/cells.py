@@ -1,4 +1,4 @@
-"""The oracle `cells`: walks the cells of weight space by their vertices, cut short by bounds."""
+"""The oracle `cells`: branch and bound over the cells of weight space, given by their vertices."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOST_DIMENSIONS = 8  # a box has 2^d vertices
 
 
 class CellWalk(BranchAndBound):
-    """Branch and bound over cells that are kept by their vertices; for few weights a unit."""
+    """Branch and bound over cells given by their vertices; for few weights per unit."""
 
     name = "cells"
 

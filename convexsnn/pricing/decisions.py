@@ -1,14 +1,14 @@
-"""One unit's decisions as inequalities: g·w >= h for every event of every sample under every history.
+"""The decisions of one unit as inequalities g·w >= h: one for each event of each sample and spike history.
 
-An event is a spike, or a membrane readout 1{v >= 0}. Sample i goes through the same E events whatever its
-spikes; which inequality an event is depends on the spikes before it. So a sample is a binary tree of depth
-E whose node k has the children 2k + 1 (silent) and 2k + 2 (fires), and weights w take one path down it.
+An event is a spike, or a membrane readout 1{v >= 0}. Sample i has the same E events for all spikes. The
+inequality of an event depends on the spikes before it. So a sample is a binary tree of depth E, whose node k
+has the children 2k + 1 (silent) and 2k + 2 (fires). Weights w determine one path down this tree.
 
     robust, margin ε   fires: g·w >= h + ε      silent: g·w <= h − ε
     closed             fires: g·w >= h          silent: g·w <  h
 
-Everything that proves something about all weights walks these trees; the rows come from the neuron's own
-`affine_rows` and `readout_rows`, so that a new neuron needs nothing here.
+All proofs about all weights use these trees. The rows come from the neuron's own `affine_rows` and
+`readout_rows`, so a new neuron needs no change here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from convexsnn.distinct import distinct_samples
 from convexsnn.errors import UnsupportedError
 from convexsnn.networks import Layer, LayerSpec
 
-MOST_NUMBERS = 1 << 27  # of all g together: a gigabyte
+MOST_NUMBERS = 1 << 27  # in g: a gigabyte
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,18 +36,18 @@ class Decisions:
     Attributes
     ----------
     g, h : (n, 2^E − 1, d), (n, 2^E − 1) arrays
-        Row of every node. ``h = -inf`` where the event happens whatever the weights.
+        Row of every node. ``h = -inf`` where the event happens for all weights.
     reads : (E,) int array
-        Which supervised row of its sample an event is, in 0..S-1; −1 for one that is not read out.
+        Supervised row of its sample that an event decides, in 0..S-1; −1 for one that is not read out.
     definition : Definition
     layer : Layer
-        A unit of this architecture with all weights 0: `layer.with_unit_weights` makes witnesses.
+        A unit of this architecture with all weights 0; `layer.with_unit_weights` makes witnesses from it.
     inputs : (n, T, d') array
-        What the unit sees.
+        Inputs of the unit.
     below : tuple of Layer
-        The hidden layers whose spikes these inputs are; none where they are the data.
+        The hidden layers that produce these inputs as spikes; empty if the inputs are the data.
     width : int
-        How many units may share these layers.
+        Largest number of units that share these layers.
     """
 
     g: FloatArray
@@ -80,14 +80,14 @@ class Decisions:
         return self.g.shape[2]
 
     def patterns(self, leaves: IntArray) -> np.ndarray:
-        """Return what is read out on the paths to some leaves (..., n): (..., n·S) bool."""
-        found = np.zeros((*leaves.shape, self.rows_per_sample), bool)
+        """Return the readout on the paths to some leaves (..., n): (..., n·S) bool."""
+        bits = np.zeros((*leaves.shape, self.rows_per_sample), bool)
         node = leaves.copy()
         for event in range(self.events - 1, -1, -1):
             if self.reads[event] >= 0:
-                found[..., self.reads[event]] = node % 2 == 0
+                bits[..., self.reads[event]] = node % 2 == 0
             node = (node - 1) // 2
-        return found.reshape(*leaves.shape[:-1], self.samples * self.rows_per_sample)
+        return bits.reshape(*leaves.shape[:-1], self.samples * self.rows_per_sample)
 
     @cached_property
     def node_reads(self) -> IntArray:
@@ -96,25 +96,26 @@ class Decisions:
 
     @cached_property
     def sizes(self) -> FloatArray:
-        """The most that |g·w| + |h| can be in the weight box, (n, 2^E − 1): what rounding is measured by."""
+        """Largest |g·w| + |h| in the weight box, (n, 2^E − 1); rounding is relative to it."""
         h = np.where(np.isfinite(self.h), np.abs(self.h), 0.0)
         return self.definition.weight_box * np.abs(self.g).sum(axis=2) + h
 
     def path(self, leaves: IntArray) -> tuple[FloatArray, FloatArray, np.ndarray]:
-        """Return g (n, E, d), h (n, E) and outcomes (n, E) of the events on the way to leaves (n,)."""
+        """Return g (n, E, d), h (n, E) and outcomes (n, E) of the events on the paths to leaves (n,)."""
         sample = np.arange(self.samples)
         node, nodes, outcomes = leaves.copy(), [], []
         for _ in range(self.events):
             outcomes.append(node % 2 == 0)
             node = (node - 1) // 2
             nodes.append(node)
-        way, fires = np.stack(nodes[::-1], axis=1), np.stack(outcomes[::-1], axis=1)
-        return self.g[sample[:, None], way], self.h[sample[:, None], way], fires
+        path, fires = np.stack(nodes[::-1], axis=1), np.stack(outcomes[::-1], axis=1)
+        return self.g[sample[:, None], path], self.h[sample[:, None], path], fires
 
     def rows(self, leaves: IntArray) -> tuple[FloatArray, FloatArray, BoolArray, IntArray]:
-        """Return the cell of leaves (n,) as rows a·w >= b, the margin apart.
+        """Return the cell of leaves (n,) as rows a·w >= b, without the margin.
 
-        Returns a (r, d), b (r,), whether a row's event fires, and which event it is: sample · E + event.
+        Returns a (r, d), b (r,), whether the event of a row fires (r,), and its number sample · E + event
+        (r,).
         """
         g, h, fires = self.path(leaves)
         g, h, fires = g.reshape(-1, g.shape[2]), h.ravel(), fires.ravel()
@@ -124,7 +125,7 @@ class Decisions:
 
 
 def unit_layer(spec: LayerSpec, inputs: int, point: Mapping[str, float]) -> Layer:
-    """Return one unit of an architecture with all weights 0, at a point of the grids of its parameters."""
+    """Return one unit of an architecture with all weights 0, at one point of its parameter grids."""
     neuron = spec.make_neuron(**{name: np.array([value]) for name, value in point.items()})
     bias = np.zeros(1) if spec.bias else None
     recurrent = np.zeros((1, 1)) if spec.recurrent else None
@@ -150,12 +151,12 @@ def decisions(
     Parameters
     ----------
     below, width
-        As of `Decisions`.
+        As in `Decisions`.
 
     Raises
     ------
     UnsupportedError
-        The trees would not fit in memory: they double with every step.
+        The trees are too large for memory: they double with every step.
     """
     n, steps, _ = inputs.shape
     events = events_of(steps, definition)
@@ -163,19 +164,19 @@ def decisions(
     if len(events) > 40 or n * d * 2 ** len(events) > MOST_NUMBERS:
         raise UnsupportedError(
             f"dictionary: {n} samples × {steps} steps have decision trees of {n} × 2^{len(events)} rows of "
-            f"{d} weights, at most {MOST_NUMBERS} numbers are kept; use fewer steps, or a sampled source"
+            f"{d} weights, at most {MOST_NUMBERS} numbers fit; use fewer steps, or a sampled source"
         )
     g, h = np.empty((n, 2 ** len(events) - 1, d)), np.empty((n, 2 ** len(events) - 1))
-    histories = np.zeros((1, steps), bool)  # spikes on the way to every node of the present level
+    histories = np.zeros((1, steps), bool)  # spikes on the path to every node of the present level
     neuron = layer.neuron.unit(0)
     for level, (t, readout) in enumerate(events):
         many = len(histories)
         rows = neuron.readout_rows if readout else neuron.affine_rows
         for k, spikes in enumerate(histories):
-            own = np.broadcast_to(spikes, (n, steps))
-            seen = layer.unit_inputs(inputs[:, : t + 1], own[:, : t + 1, None])
+            unit_spikes = np.broadcast_to(spikes, (n, steps))[:, : t + 1]
+            seen = layer.unit_inputs(inputs[:, : t + 1], unit_spikes[..., None])
             node = many - 1 + k
-            all_g, all_h = rows(seen, own[:, : t + 1])
+            all_g, all_h = rows(seen, unit_spikes)
             g[:, node], h[:, node] = all_g[:, t], all_h[:, t]
         histories = np.repeat(histories, 2, axis=0)
         if not readout:
@@ -194,8 +195,9 @@ def unit_decisions(
 ) -> list[Decisions]:
     """Return the decision trees of a unit for all values of its grids, on the distinct samples of `inputs`.
 
-    Where there is one step, values that make the same trees count once, as all leaks do. With hidden layers
-    `below`, whose spikes on the distinct samples the inputs are, on all of them.
+    With hidden layers `below`, `inputs` are their spikes on the distinct samples, and all of them are used.
+    With one step, grid values that give the same trees count once; for example, all leaks give the same
+    trees.
     """
     samples = inputs if below else distinct_samples(inputs).samples
     return decisions_on(samples, spec, definition, below)
@@ -204,7 +206,7 @@ def unit_decisions(
 def decisions_on(
     samples: FloatArray, spec: LayerSpec, definition: Definition, below: tuple[Layer, ...] = ()
 ) -> list[Decisions]:
-    """Return what `unit_decisions` does, on samples that are distinct already."""
+    """Return the trees of `unit_decisions`, for samples that are already distinct."""
     grids = {name: sorted(set(grid)) for name, grid in spec.grids().items()}
     trees: list[Decisions] = []
     for values in product(*grids.values()):

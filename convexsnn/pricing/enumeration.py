@@ -1,4 +1,4 @@
-"""Exact enumeration: every readout pattern that a unit can produce, each with weights inside its cell."""
+"""Exact enumeration: every readout pattern of a unit, each with weights inside its cell."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ from convexsnn.pricing.small_lp import largest_margin
 from convexsnn.pricing.stacks import Trains, exact_units
 from convexsnn.pricing.walk import DONE, NO_ROOM, grown, new_leaves, new_stack, trees_of, walk
 
-LEAVES = 4096  # cells between two looks at what was found
-BUDGET = 1_000_000
+LEAVES = 4096  # cells per call of the kernel
+BUDGET = 1_000_000  # levels per call of the kernel
 MOST_CENTRED = 20_000
-NOT_ROUNDING = 1e-9  # a point nearer to a threshold may lie on a face, and has to stay there
+NOT_ROUNDING = 1e-9  # a point nearer to a threshold may lie on a face, and must stay there
 
 
 @dataclass(frozen=True, eq=False)
 class Enumeration:
-    """Every pattern found, and whether these are all.
+    """The result of an enumeration.
 
     Attributes
     ----------
     witnesses : Witnesses
-        One unit a pattern, from the cell where its point kept farthest from all thresholds.
+        One unit per pattern, from the cell whose point is farthest from all thresholds.
+    patterns : int
+        Number of patterns in the cells of the walk.
     cells : int
-        Cells of weight space gone through: distinct histories of all samples.
+        Number of cells of weight space in the walk: distinct histories of all samples.
     complete : bool
+        Whether the witnesses cover all patterns.
     """
 
     witnesses: Witnesses
@@ -48,12 +51,12 @@ class Enumeration:
 def enumerate_patterns(
     units: Sequence[Decisions], limit: int, progress: Callable[[int], None] | None = None
 ) -> Enumeration:
-    """Walk all cells of a unit's weight space, for every leak of its grid.
+    """Walk over all cells of a unit's weight space, for every point of its parameter grids.
 
     Parameters
     ----------
     limit : int
-        Stop with what was found as soon as there are more patterns than this.
+        The walk stops when there are more patterns than this.
     progress : callable, optional
         Called with the number of patterns so far.
     """
@@ -85,10 +88,9 @@ def enumerate_patterns(
             if progress:
                 progress(len(place))
         complete &= state == DONE
-    found = np.array(weights).reshape(len(weights), units[0].dimension)
+    table = np.array(weights).reshape(len(weights), units[0].dimension)
     complete &= len(weights) <= limit
-    kept = slice(0, limit)
-    witnesses = Witnesses(np.array(unit_of, dtype=np.int64)[kept], found[kept])
+    witnesses = Witnesses(np.array(unit_of, dtype=np.int64)[:limit], table[:limit])
     return Enumeration(witnesses, len(place), cells, complete)
 
 
@@ -118,8 +120,8 @@ def _described(trees, leaves, weights, width):  # type: ignore[no-untyped-def]
 def centred(units: Sequence[Decisions], witnesses: Witnesses) -> Witnesses:
     """Move each unit to the point of largest margin in its cell, by a small linear program.
 
-    Of more than MOST_CENTRED units none is moved: they stay in the middle of their cells' vertices, and
-    the few that a network uses are moved when it is reconstructed.
+    If there are more than MOST_CENTRED units, none is moved: they stay at the mean of their cells' vertices.
+    The few units that a network uses are moved when the network is reconstructed.
     """
     weights = witnesses.weights.copy()
     for k, unit in enumerate(witnesses.unit if len(weights) <= MOST_CENTRED else ()):
@@ -136,8 +138,8 @@ def _farthest(unit: Decisions, weights: FloatArray) -> FloatArray:
     present = float((a @ weights - b).min(initial=np.inf))
     if present < NOT_ROUNDING:
         return weights
-    found, margin = largest_margin(a, b, np.ones(len(b)), unit.definition.weight_box, weights)
-    return found if margin > present else weights
+    center, margin = largest_margin(a, b, np.ones(len(b)), unit.definition.weight_box, weights)
+    return center if margin > present else weights
 
 
 def exact_dictionary(
@@ -154,43 +156,43 @@ def exact_dictionary(
     UnsupportedError
         Units see each other's spikes, or have too many weights, steps or hidden spike trains.
     LoweringError
-        There is no pattern at all.
+        There is no pattern.
     """
     inputs = distinct_samples(inputs)
     units = exact_units(inputs, network, definition, cell_trains)
     _check_dimension(units, "dictionary.source: exact enumerates ")
-    found = enumerate_patterns(units, limit, progress)
-    witnesses = with_faces(units, centred(units, found.witnesses))
+    enumeration = enumerate_patterns(units, limit, progress)
+    witnesses = with_faces(units, centred(units, enumeration.witnesses))
     dictionary = collect(inputs, subnetworks(units, witnesses), definition)
-    confirmed = dictionary.patterns == found.patterns  # the simulator produces every one of them
-    return dictionary.completed(found.complete and confirmed)
+    confirmed = dictionary.patterns == enumeration.patterns  # the simulator produces every one of them
+    return dictionary.completed(enumeration.complete and confirmed)
 
 
 def cell_trains(units: Sequence[Decisions], samples: FloatArray, limit: int) -> Trains:
-    """Return all spike trains that a hidden unit can produce, by walking its cells.
+    """Return all spike trains that a hidden unit can produce, by a walk over its cells.
 
     Raises
     ------
     UnsupportedError
-        There are more than `limit`, or some exist only where floats do not reach them.
+        There are more than `limit`, or some need weights that are no floats.
     """
     _check_dimension(units, "")
-    found = enumerate_patterns(units, limit)
-    if not found.complete:
-        raise UnsupportedError(f"more than {limit} spike trains to choose from, too many to go through")
-    witnesses = with_faces(units, centred(units, found.witnesses))
-    silent = found.cells > 0 and not found.patterns
-    if silent:  # weights of 0 are, if any are
+    enumeration = enumerate_patterns(units, limit)
+    if not enumeration.complete:
+        raise UnsupportedError(f"more than {limit} spike trains to choose from, too many to enumerate")
+    witnesses = with_faces(units, centred(units, enumeration.witnesses))
+    silent = enumeration.cells > 0 and not enumeration.patterns
+    if silent:  # then weights of 0 are silent
         witnesses = Witnesses(np.zeros(1, np.int64), np.zeros((1, units[0].dimension)))
     spikes, margins = confirmed(units, samples, witnesses)
-    kept = np.flatnonzero((margins >= units[0].definition.margin) & (spikes.any(axis=1) | silent))
-    kept = kept[np.argsort(-margins[kept], kind="stable")]
-    kept = kept[np.sort(unique_rows(spikes[kept])[0])] if len(kept) else kept
-    if len(kept) < found.patterns + silent:
+    rows = np.flatnonzero((margins >= units[0].definition.margin) & (spikes.any(axis=1) | silent))
+    rows = rows[np.argsort(-margins[rows], kind="stable")]
+    rows = rows[np.sort(unique_rows(spikes[rows])[0])] if len(rows) else rows
+    if len(rows) < enumeration.patterns + silent:
         raise UnsupportedError(
             "some of its spike trains need weights that no float hits; a margin above 0 avoids this"
         )
-    return Trains(spikes[kept], Witnesses(witnesses.unit[kept], witnesses.weights[kept]))
+    return Trains(spikes[rows], Witnesses(witnesses.unit[rows], witnesses.weights[rows]))
 
 
 def _check_dimension(units: Sequence[Decisions], who: str) -> None:

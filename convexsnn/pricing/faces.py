@@ -1,9 +1,9 @@
-"""Weights exactly on faces: what closed patterns need that no full-dimensional cell has.
+"""Weights exactly on faces, for closed patterns that no full-dimensional cell has.
 
-A pattern that lives on a face exists only where some rows hold with equality, g·w = h, and a point of the
-face that is off by rounding fires differently. Here the equalities are solved in rational numbers, with the
-free weights at short binary fractions near the given point, so that on data of that kind (binary inputs,
-leak 0.5) the simulator's own arithmetic is exact too. Where it is not, the simulator refuses the point.
+Such a pattern exists only where some rows hold with equality, g·w = h. If rounding moves a point off the
+face, its pattern changes. Here the equalities are solved in rational numbers, with the free weights at short
+binary fractions near the given point. So on suitable data (binary inputs, leak 0.5) the arithmetic of the
+simulator is exact too. If it is not, the simulator rejects the point.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from convexsnn.arrays import FloatArray
 from convexsnn.pricing.decisions import Decisions
 
-NEAR = 1e-9
-BITS = (2, 6, 12, 24)
+NEAR = 1e-9  # relative distance from a row that counts as equality
+BITS = (2, 6, 12, 24)  # after the binary point of the free weights
 
 
 def _ties(unit: Decisions, weights: FloatArray) -> list[list[Fraction]]:
@@ -36,28 +36,28 @@ def _ties(unit: Decisions, weights: FloatArray) -> list[list[Fraction]]:
 
 def _reduced(rows: list[list[Fraction]]) -> dict[int, list[Fraction]]:
     """Return the rows in reduced echelon form, by their pivot columns."""
-    found: dict[int, list[Fraction]] = {}
+    echelon: dict[int, list[Fraction]] = {}
     for row in rows:
-        for pivot, known in found.items():
+        for pivot, known in echelon.items():
             row = [a - row[pivot] * b for a, b in zip(row, known, strict=True)]
         pivot = next((j for j, a in enumerate(row[:-1]) if a), -1)
         if pivot < 0:
             continue
         row = [a / row[pivot] for a in row]
-        for other, known in found.items():
-            found[other] = [a - known[pivot] * b for a, b in zip(known, row, strict=True)]
-        found[pivot] = row
-    return found
+        for other, known in echelon.items():
+            echelon[other] = [a - known[pivot] * b for a, b in zip(known, row, strict=True)]
+        echelon[pivot] = row
+    return echelon
 
 
 def on_faces(unit: Decisions, weights: FloatArray) -> FloatArray:
-    """Return points (k', d) exactly on the face that `weights` (d,) lie on, the nearest to them last."""
-    found = _reduced(_ties(unit, weights))
+    """Return points (k', d) exactly on the face of `weights` (d,), the nearest one last."""
+    echelon = _reduced(_ties(unit, weights))
     points: list[FloatArray] = []
-    for bits in BITS if found else ():
+    for bits in BITS if echelon else ():
         point = [Fraction(round(float(w) * 2**bits), 2**bits) for w in weights]
-        for pivot, row in found.items():
-            free = (a * w for j, (a, w) in enumerate(zip(row[:-1], point, strict=True)) if j not in found)
+        for pivot, row in echelon.items():
+            free = (a * w for j, (a, w) in enumerate(zip(row[:-1], point, strict=True)) if j not in echelon)
             point[pivot] = row[-1] - sum(free, Fraction(0))
         points.append(np.array([float(w) for w in point]))
     inside = [w for w in points if np.abs(w).max() <= unit.definition.weight_box]

@@ -1,20 +1,20 @@
-"""The pricing problem as a mixed-integer program: for any number of weights a unit, and few samples.
+"""The pricing problem as a mixed-integer program: for any number of weights per unit, and few samples.
 
     max over w, s of  Σ u_i s_i    subject to  |w_j| <= B  and for every event e of every sample
 
         g·w − h(s) >=  ε − M (1 − s_e) − M·away      fires
         g·w − h(s) <= −ε + M' s_e      + M'·away     silent
 
-Rows come from the decision trees. Where the rows of one event share g and h is affine in the earlier
-spikes, as for a subtracting reset, one pair says all; else the tree is split by its latest spikes into
-parts where that holds, and `away` counts the spikes in which s is outside the part. M and M' are the
-least that the box allows.
+Rows come from the decision trees. If the rows of one event share g, and h is affine in the earlier spikes,
+one pair of rows describes the event; this is so for a subtracting reset. Otherwise the tree is divided by its
+latest spikes into parts with this property, and `away` counts the spikes by which s differs from the part. M
+and M' are the smallest values that the box allows.
 
-HiGHS works within tolerances, and drops whole subtrees where a point is a solution within them and none
-beyond them. So no row may be decided by them: margins of their order are replaced by an overlap of the
-two sides, which only adds patterns, and rows that events share no weights for are added as they turn up
-(combinatorial Benders cuts: Codato & Fischetti 2006). What is left of faces of closed cells makes bounds
-loose, never wrong.
+HiGHS works within tolerances. It can drop a whole subtree whose only solutions hold within these tolerances.
+So no row may depend on them. Margins of their size are replaced by an overlap of the two sides, which only
+adds patterns. Sets of events that no weights produce are forbidden by new rows, one at a time, when they
+occur in a solution (combinatorial Benders cuts: Codato & Fischetti 2006). Faces of closed cells can still
+make bounds loose, but never wrong.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from convexsnn.pricing.prices import Oracle, Priced, dual_norm, trivial_bound
 from convexsnn.pricing.small_lp import maximise, start_basis
 
 TOLERANCE = 1e-8  # HiGHS's, for rows, whole numbers and reduced costs
-RELATIVE = 1e-9  # of the largest |g·w| + |h| over the box: rows are relaxed by it
-OVERLAP = 1e-6  # of the same: margins up to it are too close to TOLERANCE
-DROPPED = 1e-9  # coefficients up to this are dropped, by HiGHS if not here
-SAFETY = 1e-9  # of the largest value that prices allow: the bound is raised by it
-SCALE = 1e4  # that largest value, as HiGHS sees it: TOLERANCE is far below SAFETY · SCALE
+RELATIVE = 1e-9  # of the largest |g·w| + |h| over the box: relaxation of rows
+OVERLAP = 1e-6  # of the same: margins up to this are too close to TOLERANCE
+DROPPED = 1e-9  # largest size of coefficients that are dropped; HiGHS would drop them too
+SAFETY = 1e-9  # of the largest value that prices allow: increase of the bound
+SCALE = 1e4  # this largest value in the program of HiGHS: TOLERANCE is far below SAFETY · SCALE
 EXACT = 1e-12  # of the largest number in a sum: far above rounding
 
 
@@ -51,11 +51,11 @@ class _Part:
     slopes: FloatArray  # (e,) on the earlier events
     low: float  # smallest and largest h
     high: float
-    held: tuple[tuple[int, int], ...]  # earlier events and what they are in this part
+    conditions: tuple[tuple[int, int], ...]  # earlier events and their outcomes in this part
 
 
-def _parts(g: FloatArray, h: FloatArray, held: tuple[tuple[int, int], ...] = ()) -> Iterator[_Part]:
-    """Split the nodes of one event, g (2, …, 2, d) and h (2, …, 2) by the earlier events, into parts."""
+def _parts(g: FloatArray, h: FloatArray, conditions: tuple[tuple[int, int], ...] = ()) -> Iterator[_Part]:
+    """Divide the nodes of one event, g (2, …, 2, d) and h (2, …, 2) by the earlier events, into parts."""
     free = [event for event, size in enumerate(h.shape) if size == 2]
     first, slopes = float(h.flat[0]), np.zeros(h.ndim)
     low, high = float(h.min()), float(h.max())
@@ -65,19 +65,19 @@ def _parts(g: FloatArray, h: FloatArray, held: tuple[tuple[int, int], ...] = ())
             slopes[event] = h.take(1, axis=event).flat[0] - first
             shape = np.where(np.arange(h.ndim) == event, 2, 1)
             affine = affine + np.array([0.0, slopes[event]]).reshape(shape)
-        # a row without weights is better known to be true or false, so its h must be the same everywhere
+        # a row without weights is true or false, so its h must be the same everywhere
         fits = low == high or g.any() and np.abs(h - affine).max() <= EXACT * max(-low, high)
     else:
         fits = low == high
     rows = g.reshape(-1, g.shape[-1])
     if fits and (rows == rows[0]).all():
-        yield _Part(rows[0], first, slopes, low, high, held)
+        yield _Part(rows[0], first, slopes, low, high, conditions)
         return
     for event in reversed(free):
         (g0, g1), (h0, h1) = np.split(g, 2, axis=event), np.split(h, 2, axis=event)
         if (g0 != g1).any() or (h0 != h1).any():
-            yield from _parts(g0, h0, (*held, (event, 0)))
-            yield from _parts(g1, h1, (*held, (event, 1)))
+            yield from _parts(g0, h0, (*conditions, (event, 0)))
+            yield from _parts(g1, h1, (*conditions, (event, 1)))
             return
 
 
@@ -85,7 +85,7 @@ def _parts(g: FloatArray, h: FloatArray, held: tuple[tuple[int, int], ...] = ())
 class _Rows:
     """Rows lower <= coefficients·(w, s) <= upper of one unit's program."""
 
-    reach: FloatArray  # of every variable: the largest it can be
+    reach: FloatArray  # largest absolute value of every variable
     index: list[int] = field(default_factory=list)
     value: list[float] = field(default_factory=list)
     start: list[int] = field(default_factory=lambda: [0])
@@ -95,62 +95,65 @@ class _Rows:
     known: set[tuple[tuple[int, float], ...]] = field(default_factory=set)
 
     def add(self, row: dict[int, float], lower: float, upper: float) -> None:
-        """Add a row; what coefficients too small for HiGHS could change is added to its slack."""
-        lost = 0.0
+        """Add a row; coefficients too small for HiGHS are dropped, and the row is widened by their effect."""
+        slack = 0.0
         for column, value in row.items():
             if abs(value) <= DROPPED:
-                lost += abs(value) * float(self.reach[column])
+                slack += abs(value) * float(self.reach[column])
             else:
                 self.index.append(column)
                 self.value.append(value)
         self.start.append(len(self.index))
-        self.lower.append(lower - lost)
-        self.upper.append(upper + lost)
+        self.lower.append(lower - slack)
+        self.upper.append(upper + slack)
 
     def add_part(self, part: _Part, first: int, event: int, box: float, margin: float) -> None:
-        """Add an event of one sample in one part; its sample's events are variables from `first` on."""
+        """Add one part of a sample's event; the variables of the sample's events begin at `first`."""
         reach = box * float(np.abs(part.g).sum())
         size = max(abs(part.low), abs(part.high)) if np.isfinite(part.low) else 0.0
         need = margin - RELATIVE * (reach + size)
         if reach > 0 and margin <= OVERLAP * (reach + size):
             need = -OVERLAP * (reach + size)
         top, bottom = reach - part.low, -reach - part.high  # of g·w − h
-        away = {first + earlier: -1.0 if outcome else 1.0 for earlier, outcome in part.held}
-        ones = sum(outcome for _, outcome in part.held)  # the count of spikes outside is ones + away·s
+        away = {first + earlier: -1.0 if outcome else 1.0 for earlier, outcome in part.conditions}
+        ones = sum(outcome for _, outcome in part.conditions)  # unmet conditions: ones + away·s
         row = dict(enumerate(part.g.tolist()))
         row |= {first + earlier: -float(part.slopes[earlier]) for earlier in range(event)}
-        own = first + event
+        variable = first + event
         big = need - bottom
-        if top < need:  # it never fires here
-            self.add({own: 1.0} | {column: -sign for column, sign in away.items()}, -np.inf, ones)
+        if top < need:  # the event never fires in this part
+            self.add({variable: 1.0} | {column: -sign for column, sign in away.items()}, -np.inf, ones)
         elif big > DROPPED:
             self.add(
-                row | {own: -big} | {column: big * sign for column, sign in away.items()},
+                row | {variable: -big} | {column: big * sign for column, sign in away.items()},
                 part.first + need - big - big * ones,
                 np.inf,
             )
         big = need + top
-        if bottom > -need or (margin == 0 and reach == 0 and bottom >= 0):  # it always fires here
-            self.add({own: 1.0} | away, 1.0 - ones, np.inf)
+        # the event always fires in this part
+        if bottom > -need or (margin == 0 and reach == 0 and bottom >= 0):
+            self.add({variable: 1.0} | away, 1.0 - ones, np.inf)
         elif big > DROPPED:
             self.add(
-                row | {own: -big} | {column: -big * sign for column, sign in away.items()},
+                row | {variable: -big} | {column: -big * sign for column, sign in away.items()},
                 -np.inf,
                 part.first - need + big * ones,
             )
 
     def add_conflict(self, conflict: IntArray, fires: BoolArray) -> bool:
-        """Forbid events out of `fires` (n, E) that no weights bring about; return whether it is news."""
+        """Forbid a set of events of `fires` (n, E) that no weights produce; return whether its row is new."""
         events, d = fires.shape[1], len(self.reach) - fires.size
         row: dict[int, float] = {}
         for sample, event in zip(*divmod(conflict, events), strict=True):
             bits, first = fires[sample], d + sample * events
             parts = self.parts[sample * events + event]
-            part = next(p for p in parts if all(bits[earlier] == outcome for earlier, outcome in p.held))
-            used = [event, *(earlier for earlier, _ in part.held)]
-            # of the other spikes only those whose absence would make this row any weaker
-            used += [k for k, a in enumerate(part.slopes) if a and (a > 0) == (bits[k] == bits[event])]
-            row |= {first + k: -1.0 if bits[k] else 1.0 for k in used}
+            part = next(
+                p for p in parts if all(bits[earlier] == outcome for earlier, outcome in p.conditions)
+            )
+            spikes = [event, *(earlier for earlier, _ in part.conditions)]
+            # of the other spikes, only those whose change would relax this row
+            spikes += [k for k, a in enumerate(part.slopes) if a and (a > 0) == (bits[k] == bits[event])]
+            row |= {first + k: -1.0 if bits[k] else 1.0 for k in spikes}
         key = tuple(sorted(row.items()))
         if key in self.known:
             return False
@@ -160,7 +163,7 @@ class _Rows:
 
 
 def _rows(unit: Decisions, deadline: float) -> _Rows | None:
-    """Return the rows of a unit's program, or None if they are not ready at the deadline."""
+    """Return the rows of a unit's program, or None if the deadline comes first."""
     box, margin, d = unit.definition.weight_box, unit.definition.margin, unit.dimension
     rows = _Rows(np.r_[np.full(d, box), np.ones(unit.samples * unit.events)])
     for sample in range(unit.samples):
@@ -177,7 +180,7 @@ def _rows(unit: Decisions, deadline: float) -> _Rows | None:
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
-    """What HiGHS says: a bound (inf for none), whether it ended, and the points (k, variables) it found."""
+    """Result of HiGHS: a bound (inf for none), whether the search ended, and its points (k, variables)."""
 
     bound: float
     ended: bool
@@ -224,13 +227,13 @@ def _solve(lp: Any, time_limit: float) -> _Answer:
         "mip_improving_solution_save": True,
         "time_limit": max(time_limit, 0.0),
     }
-    # somebody else in this process may have started HiGHS with another number of threads
+    # other code in this process may have started HiGHS with another number of threads
     highspy.Highs.resetGlobalScheduler(True)
     for key, value in settings.items():
         if solver.setOptionValue(key, value) != highspy.HighsStatus.kOk:
             raise SolverFailed(f"highs: option {key} = {value!r} was refused")
     if solver.passModel(lp) == highspy.HighsStatus.kError:
-        raise SolverFailed("highs: does not take the pricing program; are its numbers out of scale?")
+        raise SolverFailed("highs: refuses the pricing program; its numbers may be badly scaled")
     solver.run()
     model, status, info = highspy.HighsModelStatus, solver.getModelStatus(), solver.getInfo()
     nodes = max(int(info.mip_node_count), 0)
@@ -246,19 +249,20 @@ def _solve(lp: Any, time_limit: float) -> _Answer:
 
 
 def _inside(unit: Decisions, fires: BoolArray) -> tuple[FloatArray, IntArray]:
-    """Return weights (·, d) that keep far from thresholds where events are as in `fires` (n, E).
+    """Return weights (·, d) that produce the events `fires` (n, E), far from thresholds.
 
-    A program's own points lie on the walls of their cells, so that rounding would decide about them. The
-    closed definition gets a second point that may lie on the walls that count. If there are no weights,
-    returns some of the events, sample · E + event, that none bring about together.
+    Points of the mixed-integer program lie on the walls of their cells, where rounding decides. The closed
+    definition gets a second point, which may lie on the walls of firing events. If there are no such weights,
+    also returns a set of the events, as sample · E + event, that no weights produce together.
     """
     leaves = np.zeros(unit.samples, np.int64)
     for event in range(unit.events):
         leaves = 2 * leaves + 1 + fires[:, event]
-    a, b, fired, real = unit.rows(leaves)
-    d, box, margin, found = unit.dimension, unit.definition.weight_box, unit.definition.margin, []
+    a, b, row_fires, real = unit.rows(leaves)
+    d, box, margin = unit.dimension, unit.definition.weight_box, unit.definition.margin
+    points = []
     cap = 1.0 + box * float(np.abs(a).sum(axis=1).max(initial=0.0))
-    for kappa in (np.ones(len(b)), (~fired).astype(np.float64))[: 1 + (margin == 0)]:
+    for kappa in (np.ones(len(b)), (~row_fires).astype(np.float64))[: 1 + (margin == 0)]:
         basis, inverse = np.zeros(d + 1, np.int64), np.zeros((d + 1, d + 1))
         y, point = np.zeros(d + 1), np.zeros(d + 1)
         start_basis(d, basis, inverse, y, point, box, cap)
@@ -266,21 +270,20 @@ def _inside(unit: Decisions, fires: BoolArray) -> tuple[FloatArray, IntArray]:
             break
         rows = basis[(basis >= 0) & (y > 0)]
         share = y[(basis >= 0) & (y > 0)] / y.sum()
-        total = share @ a[rows]  # of these rows: no weights keep all of them by more than `most`
+        total = share @ a[rows]  # of these rows; no weights satisfy all of them by more than `most`
         most = box * np.abs(total).sum() - share @ b[rows]
         size = share @ (box * np.abs(a[rows]).sum(axis=1) + np.abs(b[rows]))
         if kappa.all() and most < margin * share.sum() - EXACT * size:
             return np.zeros((0, d)), real[rows]
-        found.append(np.clip(point[:d], -box, box))
-    return np.array(found).reshape(len(found), d), np.zeros(0, np.int64)
+        points.append(np.clip(point[:d], -box, box))
+    return np.array(points).reshape(len(points), d), np.zeros(0, np.int64)
 
 
 class MipOracle(Oracle):
-    """Branch and cut by HiGHS over the spikes of all samples; its bounds are as good as HiGHS's arithmetic.
+    """Branch and cut by HiGHS over the spikes of all samples; its bounds depend on the arithmetic of HiGHS.
 
-    `Priced.complete` says that HiGHS came to its end and the simulator reaches the bound, or that no
-    pattern is worth more than the cutoff. Where it does not, as it may for the closed definition, the
-    bound holds none the less.
+    `Priced.complete` is true if HiGHS ended and the simulator reaches the bound, or if no pattern is worth
+    more than the cutoff. Otherwise, as can happen for the closed definition, the bound still holds.
     """
 
     name = "mip"
@@ -311,23 +314,24 @@ class MipOracle(Oracle):
         for place, (k, side, most) in enumerate(jobs):
             now = time.perf_counter()
             until = min(deadline, now + (deadline - now) / (len(jobs) - place))
-            own, ended, again = most, True, most > best
+            side_bound, ended, again = most, True, most > best
             while again:
                 answer = self._ask(k, side, best, until)
-                own, ended, nodes = min(own, answer.bound), answer.ended, nodes + answer.nodes
+                side_bound, ended = min(side_bound, answer.bound), answer.ended
+                nodes += answer.nodes
                 weights, again = self._learn(k, answer.points)
                 fresh = self.confirm(k, weights)
                 candidates = candidates.joined(fresh)
                 good = fresh.patterns[fresh.margins >= self.definition.margin]
                 best = max(best, float(dual_norm(good, prices, False).max(initial=0.0)))
-                again &= ended and own > best + 4 * SAFETY * most
-            bound = max(bound, own)
-            complete &= ended and own <= best + 4 * SAFETY * most
+                again &= ended and side_bound > best + 4 * SAFETY * most
+            bound = max(bound, side_bound)
+            complete &= ended and side_bound <= best + 4 * SAFETY * most
         bound = min(max(bound, best), max(cutoff, trivial_bound(prices, group)))
         return self.priced(candidates, prices, group, cutoff, bound, complete, nodes)
 
     def _ask(self, k: int, prices: FloatArray, cutoff: float, deadline: float) -> _Answer:
-        """Return HiGHS's answer for one side of one output, its bound made safe and in units of prices."""
+        """Return the answer of HiGHS for one sign of one output, with a safe bound in units of prices."""
         unit = self.units[k]
         rows = self._rows.get(k) or _rows(unit, deadline)
         time_left = deadline - time.perf_counter()
@@ -340,7 +344,7 @@ class MipOracle(Oracle):
         scaled = SCALE / most * prices.reshape(unit.samples, -1)
         small = np.abs(scaled) <= DROPPED
         objective[:, events] = np.where(small, 0.0, scaled)[:, unit.reads[events]]
-        # patterns at the cutoff may come in, those above must not fall out
+        # patterns at the cutoff may be included, those above it must not be excluded
         safety = SAFETY * SCALE + float(np.abs(scaled[small]).sum())
         least = cutoff * SCALE / most - safety if cutoff > 0 else -np.inf
         answer = _solve(_model(rows, objective.ravel(), least), time_left)
@@ -348,8 +352,8 @@ class MipOracle(Oracle):
         return _Answer(bound, answer.ended, answer.points, answer.nodes)
 
     def _learn(self, k: int, points: FloatArray) -> tuple[FloatArray, bool]:
-        """Return candidates (·, d) from the points of a program, and whether it now has new rows."""
-        unit, news = self.units[k], False
+        """Return candidates (·, d) from the points of a program, and whether it got new rows."""
+        unit, new_rows = self.units[k], False
         d, box = unit.dimension, self.definition.weight_box
         candidates = [np.clip(points[:, :d], -box, box)]
         for point in points:
@@ -357,6 +361,6 @@ class MipOracle(Oracle):
             weights, conflict = _inside(unit, fires)
             candidates.append(weights)
             if len(conflict):
-                news |= self._rows[k].add_conflict(conflict, fires)
+                new_rows |= self._rows[k].add_conflict(conflict, fires)
         weights = np.concatenate(candidates)
-        return weights[unique_rows(weights)[0]], news  # HiGHS returns its best point twice
+        return weights[unique_rows(weights)[0]], new_rows  # HiGHS returns its best point twice

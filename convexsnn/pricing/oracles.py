@@ -1,4 +1,4 @@
-"""The oracles by name, and which one to take."""
+"""The registry of oracles, and the choice between them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ORACLES: dict[str, type[Oracle]] = {"cells": CellWalk, "tree": TreeOracle, "mip"
 
 
 def get_oracle(name: str, units: Sequence[Decisions], samples: FloatArray) -> Oracle:
-    """Return an exact oracle by name; "auto" is cells for few weights a unit, else tree.
+    """Return an exact oracle by name; "auto" is cells for few weights per unit, else tree.
 
     Raises
     ------
     UnsupportedError
-        Unknown name, or an oracle that does not take these units.
+        Unknown name, or an oracle that does not accept these units.
     """
     if name == "auto":
         name = "cells" if units[0].dimension <= MOST_DIMENSIONS else "tree"
@@ -33,10 +33,10 @@ def get_oracle(name: str, units: Sequence[Decisions], samples: FloatArray) -> Or
 def another_oracle(
     name: str, units: Sequence[Decisions], samples: FloatArray, group: bool, exact: bool = False
 ) -> Oracle:
-    """Return an exact oracle that shares no search with the one of this name.
+    """Return an exact oracle that shares no search with the oracle called `name`.
 
-    With `exact` it is the tree, each of whose cuts is proved in rational arithmetic, whatever the name. So it
-    is where nothing but the tree takes the units: many weights, and a `group` of several outputs.
+    With `exact` it is always the tree with proofs in rational arithmetic. It is the same for units that only
+    the tree accepts: many weights, and a `group` of several outputs.
     """
     if name != "tree" and not exact:
         return TreeOracle(units, samples)

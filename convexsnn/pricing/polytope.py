@@ -1,13 +1,13 @@
-"""Polytopes by their vertices, cut by half-spaces: the double description method (Motzkin et al. 1953).
+"""Polytopes given by their vertices and cut by half-spaces: double description (Motzkin et al. 1953).
 
-A polytope is V (d, ·), its vertices by columns, and for each vertex the set of rows tight at it, as bits.
-Cutting keeps the vertices on one side and adds one where the row crosses an edge. Two vertices share an
-edge only if at least d − 1 rows are tight at both, and no third vertex has all of these tight; that test
-needs no general position, and no full dimension: the faces that closed cells consist of are polytopes too.
-Where every vertex has exactly d tight rows the first half is enough.
+A polytope is V (d, ·), its vertices as columns, and for each vertex the set of its tight rows, as bits. A cut
+keeps the vertices on one side, and adds a vertex where the row crosses an edge. Two vertices share an edge
+only if at least d − 1 rows are tight at both, and no third vertex has all of these rows tight. This test
+needs neither general position nor full dimension, because the faces of closed cells are polytopes too. If
+every vertex has exactly d tight rows, the first condition is enough.
 
-Why rounding does no harm: a new vertex lies between two old ones, so a cut never leaves the polytope, and
-its slack is 0 up to rounding; the callers cut by rows relaxed by far more than that.
+Rounding is harmless: a new vertex lies between two old ones, so a cut stays inside the polytope, and the
+slack of the vertex is 0 up to rounding. The callers cut by rows that are relaxed by far more than that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NONE = np.uint64(0)
 
 @intrinsic
 def ones(typing, word):  # type: ignore[no-untyped-def]
-    """Return the number of set bits of a uint64, by the processor's own instruction."""
+    """Return the number of set bits of a uint64, by one processor instruction."""
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.ctpop(arguments[0])
@@ -32,7 +32,7 @@ def ones(typing, word):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def box_polytope(V, tight, box):  # type: ignore[no-untyped-def]
-    """Fill in the vertices of |w_j| <= box; rows 2j and 2j + 1 are its faces. Return how many."""
+    """Write the vertices of |w_j| <= box, whose faces are rows 2j and 2j + 1; return their number."""
     d = V.shape[0]
     count = 1 << d
     for k in range(count):
@@ -62,7 +62,7 @@ def values(V, count, g, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def ball(V, count):  # type: ignore[no-untyped-def]
-    """Return the mean of the vertices, and how far from it the farthest is."""
+    """Return the mean of the vertices, and the largest distance of a vertex from it."""
     d = V.shape[0]
     center = np.zeros(d)
     for j in range(d):
@@ -80,7 +80,7 @@ def ball(V, count):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _shared(tight, a, outside, b):  # type: ignore[no-untyped-def]
-    """Return how many rows are tight at vertex a of one table and b of another."""
+    """Return the number of rows that are tight at vertex a of one table and vertex b of another."""
     count = np.uint64(0)
     for word in range(tight.shape[1]):
         count += ones(tight[a, word] & outside[b, word])
@@ -89,7 +89,7 @@ def _shared(tight, a, outside, b):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _third(tight, count, a, b):  # type: ignore[no-untyped-def]
-    """Return whether a third vertex has all rows tight that are tight at a and b."""
+    """Return whether all rows tight at a and b are also tight at a third vertex."""
     words = tight.shape[1]
     for c in range(count):
         inside = c != a and c != b
@@ -102,7 +102,10 @@ def _third(tight, count, a, b):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _sides(tight, count, slack, tolerance, outside, place):  # type: ignore[no-untyped-def]
-    """Copy the rows of the vertices outside to `outside`; return how many, and whether all are simple."""
+    """Copy the tight rows of the vertices outside to `outside`.
+
+    Returns the number of these vertices, and whether every vertex has exactly d tight rows.
+    """
     beyond, simple, d = 0, True, np.uint64(place[-1])
     for a in range(count):
         simple &= _shared(tight, a, tight, a) == d
@@ -114,25 +117,26 @@ def _sides(tight, count, slack, tolerance, outside, place):  # type: ignore[no-u
 
 
 @njit(cache=True, nogil=True)
-def cut(V, tight, count, slack, tolerance, row, W, found):  # type: ignore[no-untyped-def]
-    """Cut a polytope by slack >= 0 and call the new row `row`; return the number of vertices of (W, found).
+def cut(V, tight, count, slack, tolerance, row, W, tight_W):  # type: ignore[no-untyped-def]
+    """Cut a polytope by slack >= 0, with the new row number `row`; return the number of vertices.
 
-    `slack` (count,): within `tolerance` of 0 a vertex counts as on the row. Returns −1 if W is too small.
+    The new polytope is written to (W, tight_W). `slack` (count,): a vertex with a slack within `tolerance` of
+    0 counts as on the row. Returns −1 if W is too small.
     """
     d, words, room = V.shape[0], tight.shape[1], W.shape[1]
     word_of_row, bit = row // 64, ONE << np.uint64(row % 64)
-    kept, least = 0, np.uint64(d - 1)
+    size, least = 0, np.uint64(d - 1)
     for a in range(count):
         if slack[a] < -tolerance:
             continue
-        if kept == room:
+        if size == room:
             return -1
         for j in range(d):
-            W[j, kept] = V[j, a]
-        found[kept] = tight[a]
+            W[j, size] = V[j, a]
+        tight_W[size] = tight[a]
         if slack[a] <= tolerance:
-            found[kept, word_of_row] |= bit
-        kept += 1
+            tight_W[size, word_of_row] |= bit
+        size += 1
     outside, place = np.empty((count, words), np.uint64), np.full(count + 1, d)
     beyond, simple = _sides(tight, count, slack, tolerance, outside, place)
     for a in range(count):
@@ -144,34 +148,34 @@ def cut(V, tight, count, slack, tolerance, row, W, found):  # type: ignore[no-un
             b = place[k]
             if not simple and _third(tight, count, a, b):
                 continue
-            if kept == room:
+            if size == room:
                 return -1
             share = slack[a] / (slack[a] - slack[b])
             for j in range(d):
-                W[j, kept] = V[j, a] + share * (V[j, b] - V[j, a])
+                W[j, size] = V[j, a] + share * (V[j, b] - V[j, a])
             for word in range(words):
-                found[kept, word] = tight[a, word] & tight[b, word]
-            found[kept, word_of_row] |= bit
-            kept += 1
-    return kept
+                tight_W[size, word] = tight[a, word] & tight[b, word]
+            tight_W[size, word_of_row] |= bit
+            size += 1
+    return size
 
 
 @njit(cache=True, nogil=True)
 def free_row(tight, count, first):  # type: ignore[no-untyped-def]
-    """Return the first row number from `first` on that is tight at no vertex, −1 if there is none."""
+    """Return the first row number >= `first` that is tight at no vertex, −1 if there is none."""
     for word in range(first // 64, tight.shape[1]):
-        used = NONE
+        union = NONE
         for k in range(count):
-            used |= tight[k, word]
+            union |= tight[k, word]
         for bit in range(64):
-            if 64 * word + bit >= first and not (used >> np.uint64(bit)) & ONE:
+            if 64 * word + bit >= first and not (union >> np.uint64(bit)) & ONE:
                 return 64 * word + bit
     return -1
 
 
 @njit(cache=True, nogil=True)
 def touches_all(tight, count, strict):  # type: ignore[no-untyped-def]
-    """Return whether some row of `strict` is tight at every vertex: then no point keeps off it."""
+    """Return whether some row of `strict` is tight at every vertex, and so at every point."""
     for word in range(tight.shape[1]):
         all_ = strict[word]
         for k in range(count):

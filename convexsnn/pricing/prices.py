@@ -1,9 +1,9 @@
-"""Pricing: the best pattern of all, max over weights w of ‖Uᵀd(w)‖_dual, and a bound that none exceeds.
+"""Pricing: the best pattern, max over weights w of ‖Uᵀd(w)‖_dual, and an upper bound over all patterns.
 
-U (R, C) is a dual point, one row a supervised row of the distinct samples. The dual norm is the largest
-entry over outputs and signs (ℓ1), or the Euclidean norm over outputs (group). An oracle that comes to its
-end proves its bound; one that is stopped still returns a bound that holds. Every pattern is what the
-simulator makes of its weights, whatever the oracle says of them.
+U (R, C) is a dual point, with one row per supervised row of the distinct samples. The dual norm is the
+largest absolute entry over outputs (ℓ1), or the Euclidean norm over outputs (group). An oracle that completes
+its search proves its bound. An oracle that is stopped early still returns a valid bound. The simulator
+computes every pattern from its weights; the result of an oracle alone is never used as a pattern.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from convexsnn.pricing.decisions import Decisions
 from convexsnn.pricing.faces import on_faces
 from convexsnn.threads import on_threads
 
-AT_ONCE = 20_000  # levels between two looks at the clock
-ROUNDING = 1e-12  # of the largest sum in a membrane: a margin above it does not hang on the sum's order
+AT_ONCE = 20_000  # levels between two checks of the clock
+ROUNDING = 1e-12  # of the largest sum in a membrane: a larger margin does not depend on the order of the sum
 
 
 @dataclass(frozen=True, eq=False)
 class Witnesses:
-    """Units by their weights: row k belongs to ``units[unit[k]]`` of the trees it was found with."""
+    """Units by their weights: row k is a unit of the decision trees ``units[unit[k]]``."""
 
     unit: IntArray
     weights: FloatArray
@@ -41,7 +41,7 @@ class Witnesses:
 
 @dataclass(frozen=True, eq=False)
 class Confirmed:
-    """Units as the simulator made them: weights, what is read out of each, and its margin.
+    """Simulated units: weights, the readout of each, and its margin.
 
     Attributes
     ----------
@@ -55,12 +55,12 @@ class Confirmed:
     margins: FloatArray
 
     def select(self, rows: IntArray | BoolArray) -> Confirmed:
-        """Return some of the units, by their places."""
+        """Return some of the units, by their indices."""
         witnesses = Witnesses(self.witnesses.unit[rows], self.witnesses.weights[rows])
         return Confirmed(witnesses, self.patterns[rows], self.margins[rows])
 
     def joined(self, *others: Confirmed) -> Confirmed:
-        """Return these units and then those of others."""
+        """Return these units, followed by those of `others`."""
         every = (self, *others)
         return Confirmed(
             Witnesses(
@@ -79,13 +79,13 @@ class Priced:
     Attributes
     ----------
     value : float
-        The best of `patterns`; 0 if there are none.
+        Largest worth of `patterns`; 0 if there are none.
     bound : float
-        No pattern of the definition is worth more.
+        Upper bound on the worth of all patterns of the definition.
     confirmed : Confirmed
         Units of distinct patterns worth more than the cutoff, best first.
     complete : bool
-        Whether the oracle came to its end.
+        Whether the oracle completed its search.
     nodes : int
     """
 
@@ -97,7 +97,7 @@ class Priced:
 
     @property
     def patterns(self) -> BoolArray:
-        """What is read out of each unit, (k, R)."""
+        """The readout of each unit, (k, R)."""
         return self.confirmed.patterns
 
     @property
@@ -113,24 +113,24 @@ def dual_norm(patterns: BoolArray, prices: FloatArray, group: bool) -> FloatArra
 
 
 def merged_prices(dual: FloatArray, row_of: IntArray) -> FloatArray:
-    """Return a dual point (R, C) summed over equal samples; row r of it is row ``row_of[r]`` of theirs."""
+    """Return a dual point (R, C) summed over equal samples; its row r is added to row ``row_of[r]``."""
     prices = np.zeros((int(row_of.max()) + 1, dual.shape[1]))
     np.add.at(prices, row_of, dual)
     return prices
 
 
 def trivial_bound(prices: FloatArray, group: bool) -> float:
-    """Return what no 0/1 vector of any kind exceeds: all positive prices or all negative."""
+    """Return the largest worth of any 0/1 vector: the sum of all positive prices or of all negative ones."""
     side = np.maximum(np.maximum(prices, 0).sum(axis=0), -np.minimum(prices, 0).sum(axis=0))
     return float(np.sqrt((side**2).sum()) if group else side.max(initial=0.0))
 
 
 def layer_of(units: Sequence[Decisions], witnesses: Witnesses) -> Layer:
-    """Return witnesses side by side in one layer; a unit that sees its own spikes stands alone in its own."""
+    """Return witnesses side by side in one layer; a recurrent unit must be the only one."""
     layer = units[0].layer
     if layer.recurrent is not None:
-        (own,) = witnesses.unit
-        return units[own].layer.with_unit_weights(witnesses.weights)
+        (unit,) = witnesses.unit
+        return units[unit].layer.with_unit_weights(witnesses.weights)
     many = np.zeros(len(witnesses.unit), int)
     kinds, which = np.unique(witnesses.unit, return_inverse=True)
     neuron = joined([units[k].layer.neuron for k in kinds], [1] * len(kinds)).unit(which)
@@ -139,7 +139,7 @@ def layer_of(units: Sequence[Decisions], witnesses: Witnesses) -> Layer:
 
 
 def _together(units: Sequence[Decisions], witnesses: Witnesses, width: int) -> list[IntArray]:
-    """Return which witnesses share a subnetwork: those on the same hidden layers, at most `width` of them."""
+    """Return the indices of witnesses for each subnetwork: at most `width` on the same hidden layers."""
     every = np.arange(len(witnesses.unit))
     if units[0].layer.recurrent is not None:
         return list(every[:, None])
@@ -151,12 +151,12 @@ def _together(units: Sequence[Decisions], witnesses: Witnesses, width: int) -> l
 
 
 def _subnetwork(units: Sequence[Decisions], witnesses: Witnesses, rows: IntArray) -> Subnetwork:
-    own = Witnesses(witnesses.unit[rows], witnesses.weights[rows])
-    return Subnetwork((*units[own.unit[0]].below, layer_of(units, own)))
+    selection = Witnesses(witnesses.unit[rows], witnesses.weights[rows])
+    return Subnetwork((*units[selection.unit[0]].below, layer_of(units, selection)))
 
 
 def subnetworks(units: Sequence[Decisions], witnesses: Witnesses) -> tuple[Subnetwork, ...]:
-    """Return witnesses as subnetworks: units of one layer together, others as the width allows."""
+    """Return witnesses as subnetworks; units on the same hidden layers share one, up to its width."""
     groups = _together(units, witnesses, units[0].width)
     return tuple(_subnetwork(units, witnesses, rows) for rows in groups)
 
@@ -177,33 +177,33 @@ def confirmed(
 
 
 def _rounding(unit: Decisions, weights: FloatArray) -> float:
-    """Return a margin that is far above rounding in the membranes of a unit with any of some weights."""
+    """Return a margin far above the rounding in the membranes of a unit, for any of the weights (k, d)."""
     steps, seen = unit.inputs.shape[1], max(1.0, float(np.abs(unit.inputs).max(initial=0.0)))
     reach = seen * float(np.abs(weights).sum(axis=1).max()) + abs(unit.layer.neuron.threshold)
     return ROUNDING * steps * reach
 
 
-def placed(units: Sequence[Decisions], samples: FloatArray, chosen: Confirmed) -> tuple[Patterns, ...]:
-    """Return confirmed units as subnetworks, as `subnetworks` makes them, with their patterns.
+def placed(units: Sequence[Decisions], samples: FloatArray, results: Confirmed) -> tuple[Patterns, ...]:
+    """Return simulated units as subnetworks, as `subnetworks` does, with their patterns.
 
-    Nothing is simulated again but what lies on a threshold up to rounding: there the order of a sum decides,
-    which depends on the width of the layer.
+    Only units with a membrane on its threshold, up to rounding, are simulated again. For these the order of a
+    sum decides, and this order depends on the width of the layer.
     """
-    alone = units[0].layer.recurrent is not None  # so it was simulated, and so it stays
-    made = []
-    for rows in _together(units, chosen.witnesses, units[0].width):
-        subnetwork, margins = _subnetwork(units, chosen.witnesses, rows), chosen.margins[rows]
-        kinds, weights = np.unique(chosen.witnesses.unit[rows]), chosen.witnesses.weights[rows]
+    alone = units[0].layer.recurrent is not None  # such units were simulated alone, and stay alone
+    subnetwork_patterns = []
+    for rows in _together(units, results.witnesses, units[0].width):
+        subnetwork, margins = _subnetwork(units, results.witnesses, rows), results.margins[rows]
+        kinds, weights = np.unique(results.witnesses.unit[rows]), results.witnesses.weights[rows]
         if not alone and margins.min() <= max(_rounding(units[k], weights) for k in kinds):
-            made.append(simulated(subnetwork, samples, units[0].definition))
+            subnetwork_patterns.append(simulated(subnetwork, samples, units[0].definition))
             continue
-        columns = PackedBits(np.packbits(chosen.patterns[rows], axis=1), chosen.patterns.shape[1])
-        made.append(Patterns(subnetwork, columns, margins))
-    return tuple(made)
+        columns = PackedBits(np.packbits(results.patterns[rows], axis=1), results.patterns.shape[1])
+        subnetwork_patterns.append(Patterns(subnetwork, columns, margins))
+    return tuple(subnetwork_patterns)
 
 
 def with_faces(units: Sequence[Decisions], witnesses: Witnesses) -> Witnesses:
-    """Return witnesses and, for closed patterns, the points beside them that lie exactly on their faces."""
+    """Return witnesses and, for closed patterns, nearby points that lie exactly on their faces."""
     if units[0].definition.margin > 0:
         return witnesses
     unit, rows = [witnesses.unit], [witnesses.weights]
@@ -215,12 +215,12 @@ def with_faces(units: Sequence[Decisions], witnesses: Witnesses) -> Witnesses:
 
 
 class Oracle(ABC):
-    """Looks for patterns that a dual point prices above a cutoff."""
+    """A search for patterns whose worth at a dual point exceeds a cutoff."""
 
     name: ClassVar[str]
 
     def __init__(self, units: Sequence[Decisions], samples: FloatArray) -> None:
-        """Take the decision trees of a unit, one a leak, on distinct samples (n, T, d)."""
+        """Take the decision trees of a unit, one per point of its grids, on distinct samples (n, T, d)."""
         self.units = tuple(units)
         self.samples = samples
         self.definition = units[0].definition
@@ -240,18 +240,18 @@ class Oracle(ABC):
         Parameters
         ----------
         cutoff : float
-            The search need not tell patterns apart that are worth no more than this.
+            The search may ignore patterns that are worth no more than this.
         time_limit : float, optional
             Seconds.
         """
 
     def confirm(self, unit: int | IntArray, weights: FloatArray) -> Confirmed:
-        """Simulate candidates: units by their places in `units`, with weights (k, d)."""
+        """Simulate candidates: units by their indices in `units`, with weights (k, d)."""
         witnesses = Witnesses(np.broadcast_to(unit, len(weights)).astype(np.int64), weights)
         return Confirmed(witnesses, *confirmed(self.units, self.samples, witnesses))
 
     def placed(self, priced: Priced) -> tuple[Patterns, ...]:
-        """Return what was priced as subnetworks with their patterns, for the dictionary to take."""
+        """Return the units of a result as subnetworks with their patterns, for the dictionary."""
         return placed(self.units, self.samples, priced.confirmed)
 
     def priced(
@@ -264,25 +264,25 @@ class Oracle(ABC):
         complete: bool,
         nodes: int,
     ) -> Priced:
-        """Return the candidates worth more than the cutoff, the best of each pattern first.
+        """Return the candidates worth more than the cutoff, one per pattern, best first.
 
-        Closed ones are simulated anew, side by side with the points on their faces: see `placed`.
+        Closed candidates are simulated again, together with the points on their faces; see `placed`.
         """
         every = candidates
         if self.definition.margin == 0:
             witnesses = with_faces(self.units, candidates.witnesses)
             every = self.confirm(witnesses.unit, witnesses.weights)
         worth = dual_norm(every.patterns, prices, group)
-        kept = np.flatnonzero((every.margins >= self.definition.margin) & (worth > cutoff))
-        kept = kept[np.lexsort((-every.margins[kept], -worth[kept]))]
-        kept = kept[unique_rows(every.patterns[kept])[0]] if len(kept) else kept
-        best = float(worth[kept].max(initial=0.0))
-        return Priced(best, max(bound, best), every.select(kept), complete, nodes)
+        rows = np.flatnonzero((every.margins >= self.definition.margin) & (worth > cutoff))
+        rows = rows[np.lexsort((-every.margins[rows], -worth[rows]))]
+        rows = rows[unique_rows(every.patterns[rows])[0]] if len(rows) else rows
+        best = float(worth[rows].max(initial=0.0))
+        return Priced(best, max(bound, best), every.select(rows), complete, nodes)
 
 
 @dataclass(frozen=True, eq=False)
 class Searched:
-    """One search: the candidates of a unit that it met, and what it knows of all others."""
+    """The result of one search: candidates of one unit, and a bound on all other patterns."""
 
     candidates: Confirmed
     bound: float
@@ -291,7 +291,7 @@ class Searched:
 
 
 class BranchAndBound(Oracle):
-    """Searches every unit for one side of one output at a time, or for all at once where they are a group."""
+    """One search per unit and sign of an output, or one per unit for a group of outputs."""
 
     def price(  # noqa: D102
         self,
@@ -306,12 +306,12 @@ class BranchAndBound(Oracle):
             [prices] if group else [s * prices[:, [c]] for c in range(prices.shape[1]) for s in (1.0, -1.0)]
         )
         jobs = [(k, side) for k in range(len(self.units)) for side in sides]
-        found = on_threads(lambda job: self.search(job[0], job[1], cutoff, group, deadline), jobs)
-        bound = max([cutoff, *(s.bound for s in found)])
-        candidates = found[0].candidates.joined(*(s.candidates for s in found[1:]))
-        complete, nodes = all(s.complete for s in found), sum(s.nodes for s in found)
+        searches = on_threads(lambda job: self.search(job[0], job[1], cutoff, group, deadline), jobs)
+        bound = max([cutoff, *(s.bound for s in searches)])
+        candidates = searches[0].candidates.joined(*(s.candidates for s in searches[1:]))
+        complete, nodes = all(s.complete for s in searches), sum(s.nodes for s in searches)
         return self.priced(candidates, prices, group, cutoff, bound, complete, nodes)
 
     @abstractmethod
     def search(self, unit: int, prices: FloatArray, cutoff: float, group: bool, deadline: float) -> Searched:
-        """Look for the best of a unit's patterns at `prices` (R, 1), or (R, C) for a group."""
+        """Search the best patterns of a unit at `prices` (R, 1), or (R, C) for a group."""

@@ -1,15 +1,15 @@
-"""Neurons and cells without rounding: every float is a fraction with a power of two below, so all is exact.
+"""Neurons and cells in rational arithmetic: a float is a fraction, so nothing is rounded.
 
-Spikes and rows come from the neuron's own methods, on fractions; they and the emptiness of cells are computed
-anew from the data and the neuron's parameters as they stand in memory. Rows are kept as whole numbers
-(A, B, e): A·w >= B in units of 2^−e. A cell
+Spikes and rows come from the neuron's own methods, applied to fractions. They and the emptiness of cells are
+computed again from the stored data and parameters. Rows are stored as whole numbers (A, B, e): A·w >= B in
+units of 2^−e. A cell
 
     robust, margin ε   σ (g·w − h) >= ε for all its rows, |w_j| <= box         σ = 1 fires, −1 silent
     closed             g·w >= h (fires), g·w < h (silent),  |w_j| <= box
 
 is empty if some y >= 0 make Σ y σ h + ε Σ y > box Σ_j |Σ y σ g_j|; in the closed definition with ε = 0, and
-equality is enough if y > 0 on a silent row. Any y will do, so multipliers of a program in floats prove most
-cells empty. A dual simplex in whole numbers decides the rest.
+equality is enough if y > 0 on a silent row. Any such y is a proof, so the multipliers of a program in floats
+prove most empty cells. A dual simplex in whole numbers decides the rest.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Rows = Sequence[tuple[int, int, bool]]  # (sample, node, fires)
 
 
 class ExactRun(NamedTuple):
-    """What `exact_spikes` found.
+    """The result of `exact_spikes`.
 
     Attributes
     ----------
     spikes : (n, T, m) bool array
     membrane : (n, T, m) bool array
-        The membrane readout 1{v >= 0}; without any steps where it was not asked for.
+        The membrane readout 1{v >= 0}; (n, 0, m) if it was not requested.
     closest : tuple of m Fraction
         For every unit, the smallest |u − θ|: 0 is a tie.
     """
@@ -50,7 +50,7 @@ class ExactRun(NamedTuple):
 def exact_spikes(layer: Layer, inputs: FloatArray | BoolArray, read_membrane: bool = True) -> ExactRun:
     """Run one layer on inputs (n, T, d) in rational arithmetic; its spikes are the next layer's inputs.
 
-    The neuron's own `step` is what runs, on fractions.
+    It applies the neuron's own `step` to fractions.
 
     Raises
     ------
@@ -81,17 +81,17 @@ def exact_spikes(layer: Layer, inputs: FloatArray | BoolArray, read_membrane: bo
 
 
 def _check_fractions(neuron: Neuron, method: str, values: Any) -> None:
-    """Refuse what is no fraction any more; −∞ stands for a row that always holds."""
+    """Refuse values that are not fractions, except −∞, which marks a row that always holds."""
     for value in np.ravel(values):
         if not isinstance(value, (Fraction, int)) and value != -np.inf:
             raise UnsupportedError(
-                f"neuron {neuron.kind}: {method} makes {value!r} of fractions, so that nothing is exact; "
+                f"neuron {neuron.kind}: {method} returns {value!r} for fractions, so it is not exact; "
                 "its numbers belong in declared parameters, not in floats of its code"
             )
 
 
 def _products(inputs: Any, weights: FloatArray) -> Any:
-    """Return inputs @ weights.T in whole numbers over one denominator, as adding fractions is slow."""
+    """Return inputs @ weights.T in whole numbers over one denominator, because sums of fractions are slow."""
     (x, unit_x), (w, unit_w) = _whole(inputs), _whole(fraction(weights))
     return np.frompyfunc(lambda k: Fraction(k, unit_x * unit_w), 1, 1)(x @ w.T)
 
@@ -105,9 +105,9 @@ def _whole(fractions: Any) -> tuple[Any, int]:
 def exact_rows(layer: Layer, inputs: FloatArray, spikes: Any, readout: bool = False) -> tuple[Any, Any]:
     """Return g (T, d') and h (T,) of a single unit on one sample (T, d), as fractions.
 
-    The neuron's own rows: given its own `spikes` (T,), of which row t needs those before t, the unit fires at
-    t iff g·w >= h. With `readout` the event is that of the membrane readout, v_t >= 0, which needs the spike
-    at t as well; its h is −inf where it happens whatever the weights.
+    These are the neuron's own rows. With its own `spikes` (T,) fixed, the unit fires at t iff g·w >= h; row t
+    depends on the spikes before t. With `readout` the event is that of the membrane readout, v_t >= 0, which
+    also depends on the spike at t; its h is −inf where the event happens for all weights.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def _inverse(matrix: Any) -> tuple[Any, int] | None:
 
 
 class ExactCells:
-    """Decides which cells of a unit's weight space are empty.
+    """Decisions in rational arithmetic about the cells of a unit's weight space.
 
     Parameters
     ----------
@@ -170,13 +170,13 @@ class ExactCells:
 
     def refuted(self, rows: Rows, multipliers: FloatArray) -> bool:
         """Return whether these multipliers (r,) prove the cell of some rows empty."""
-        used = [k for k in range(len(rows)) if multipliers[k] > 0]
-        if not used or not np.isfinite(multipliers).all():
+        positive = [k for k in range(len(rows)) if multipliers[k] > 0]
+        if not positive or not np.isfinite(multipliers).all():
             return False
-        exact = [self.row(*rows[k][:2]) for k in used]
+        exact = [self.row(*rows[k][:2]) for k in positive]
         finest = max(row[3] for row in exact)
-        largest, total, weighted, strict = float(max(multipliers[k] for k in used)), 0, [], False
-        for k, (a, b, margin, e) in zip(used, exact, strict=True):
+        largest, total, weighted, strict = float(max(multipliers[k] for k in positive)), 0, [], False
+        for k, (a, b, margin, e) in zip(positive, exact, strict=True):
             y = int(multipliers[k] / largest * 2.0**60)
             strict |= y > 0 and not rows[k][2]
             y = (y if rows[k][2] else -y) << (finest - e)
@@ -187,23 +187,24 @@ class ExactCells:
         return excess > 0 or (self.closed and excess == 0 and strict)
 
     def point(self, rows: Rows, basis: IntArray | None = None) -> list[Fraction] | None:
-        """Return weights in the cell of some rows, or None if it is empty.
+        """Return weights in the cell of some rows, or None if the cell is empty.
 
         Parameters
         ----------
         basis : (d + 1,) int array, optional
-            Where to start, numbered as in `small_lp`.
+            First basis, numbered as in `small_lp`.
         """
         count, d = len(rows), self.unit.dimension
         table = self._program(rows)
         lows = [count, *range(count + 1, len(table), 2)]
         at = lows if basis is None else [int(i) if i >= 0 else count - 1 - int(i) for i in basis]
         for pivot in itertools.count():
-            found = _inverse(table[at, :-1])
-            if found is None or max(found[0][d]) > 0:  # rounding led to a basis that proves nothing
+            solution = _inverse(table[at, :-1])
+            # rounding led to a basis that is not dual feasible
+            if solution is None or max(solution[0][d]) > 0:
                 at = list(lows)
                 continue
-            inverse, scale = found
+            inverse, scale = solution
             y = -inverse[d]
             x = inverse @ table[at, -1]
             m = Fraction(x[d], scale)
@@ -213,7 +214,7 @@ class ExactCells:
             violated = np.flatnonzero(slack < 0)
             if not len(violated):
                 return [Fraction(v, scale) for v in x[:d]]
-            # the most violated row is quick, the first one never cycles (Bland 1977)
+            # the most violated row is fast, the first one never cycles (Bland 1977)
             entering = int(violated[0] if pivot > 20 * d else violated[np.argmin(slack[violated])])
             share = table[entering, :-1] @ inverse
             ratios = [(Fraction(y[i], share[i]), at[i], i) for i in range(d + 1) if share[i] > 0]

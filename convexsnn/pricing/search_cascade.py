@@ -2,10 +2,10 @@
 
     drive_t = W x_t + R s_{t-1} + b,   R_jk = 0 for k > j
 
-The first k units of such a subnetwork never see those after them. So a unit k + 1 can be added that takes
-the inputs, the bias, the last spikes of units 1..k and its own, and the old patterns stay as they are. With
-the neighbours' spikes known the new unit is one unit with k more inputs, and local search over its weights
-prices it. That proves nothing of patterns it did not meet, and R of other shapes is left out altogether.
+The first k units of such a subnetwork never see the units after them. So a unit k + 1 can be added without a
+change of the earlier patterns. It takes the inputs, the bias, the last spikes of units 1..k, and its own last
+spike. For known spikes of its neighbours, it is a single unit with k more inputs, and local search over its
+weights prices it. This search proves nothing, and it covers no R of another shape.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from convexsnn.pricing.prices import dual_norm
 from convexsnn.pricing.search_units import moved_weights, random_weights
 from convexsnn.simulate import readout, run_layer
 
-TRIES = 5  # before there is nothing to propose
-STARTS = 60  # subnetworks in use that are tried with one more unit
-DRAWN = 30  # and random ones
-RANDOM = 80  # units on top of each
-REFINED = 16  # subnetworks that go on to local search
+TRIES = 5  # rounds before the search gives up
+STARTS = 60  # subnetworks in use that are extended by one unit
+DRAWN = 30  # random subnetworks that are extended
+RANDOM = 80  # random units on top of each
+REFINED = 16  # subnetworks that enter local search
 PARENTS, CHILDREN, SPREADS = 12, 10, (0.5, 0.2, 0.08, 0.03)
-KEPT = 6  # units on top of each in the end
-AT_A_TIME = 64  # candidates side by side; their own weights make a matrix of that size
+BEST = 6  # units on top of each after local search
+AT_A_TIME = 64  # candidates side by side; the weights on their own spikes make a matrix of this size
 Item = TypeVar("Item")
 
 
@@ -56,28 +56,29 @@ class _Units:
         return _Units(grids, np.concatenate([self.weights, other.weights]))
 
     def below(self, unit: _Units) -> _Units:
-        """Return coupled units with another on top: it sees them, and they do not see it."""
+        """Return these coupled units with another one on top; it sees them, and they do not see it."""
         return _Units(self.grids, np.pad(self.weights, ((0, 0), (0, 1)))).joined(unit)
 
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """Coupled units, candidates for one more on top of them, and what each of these is worth (k,)."""
+    """Coupled units, candidates for one more unit on top, and the worth of each candidate (k,)."""
 
     base: _Units
     tops: _Units
     worth: FloatArray
 
     def best(self, most: int) -> _Trial:
-        """Return the trial with the best candidates only, one of each worth."""
+        """Return the trial with the best candidates, at most one of each worth."""
         order = np.argsort(-self.worth, kind="stable")
-        first = np.unique(self.worth[order], return_index=True)[1]  # one worth: nearly always one pattern
+        # equal worth: nearly always equal patterns
+        first = np.unique(self.worth[order], return_index=True)[1]
         order = order[np.sort(first)][:most]
         return _Trial(self.base, self.tops.select(order), self.worth[order])
 
 
 class CascadeSearch:
-    """Looks for single units, and for units on top of subnetworks in use or of random ones.
+    """A search for single units, and for units on top of random subnetworks or of those in use.
 
     Attributes
     ----------
@@ -95,18 +96,18 @@ class CascadeSearch:
     ) -> None:
         """Take an architecture of one recurrent layer of width > 1 and distinct samples (n, T, d).
 
-        After `deadline`, of `time.perf_counter`, nothing more is tried.
+        The search ends at `deadline`, a value of `time.perf_counter`.
 
         Raises
         ------
         UnsupportedError
-            A neuron with trained weights of its own: they would stand after those on its neighbours.
+            The neuron has trained parameters; their columns would follow those of the neighbours.
         """
         self.spec = network.layers[0]
         if trained := NEURONS[self.spec.neuron].parameters(TRAINED):
             raise UnsupportedError(
-                f"dictionary.cascade: neuron {self.spec.neuron!r} has a trained parameter of its own, "
-                f"{trained[0].name}; cascades are of neurons without any"
+                f"dictionary.cascade: neuron {self.spec.neuron!r} has the trained parameter "
+                f"{trained[0].name}; a cascade needs a neuron without trained parameters"
             )
         self.definition, self.samples = definition, samples
         self.rng = np.random.default_rng(seed)
@@ -118,12 +119,12 @@ class CascadeSearch:
         most = self.spec.width - 1
         in_use = [self._first_units(stack.layers[0], most) for stack in self.starts[:STARTS]]
         for _ in range(TRIES):
-            drawn = (self._drawn(1 + k % most, in_use) for k in range(DRAWN))
-            bases = self._in_time(chain([self._nothing()], in_use, drawn))
+            cascades = (self._drawn(1 + k % most, in_use) for k in range(DRAWN))
+            bases = self._in_time(chain([self._nothing()], in_use, cascades))
             trials = [self._screened(base, prices, group) for base in bases]
             trials[1:] = sorted(trials[1:], key=lambda trial: -trial.worth.max())[:REFINED]
-            refined = [self._refined(trial, prices, group) for trial in self._in_time(trials)]
-            rated = [pair for trial in refined for pair in self._grown(trial, prices, group)]
+            best = [self._refined(trial, prices, group) for trial in self._in_time(trials)]
+            rated = [pair for trial in best for pair in self._grown(trial, prices, group)]
             rated = sorted((pair for pair in rated if pair[0] > cutoff), key=lambda pair: -pair[0])
             if rated:
                 return tuple(one for _, one in rated)
@@ -143,18 +144,18 @@ class CascadeSearch:
         return _Units(grids, rows[:k, :columns])
 
     def _drawn(self, units: int, in_use: Sequence[_Units]) -> _Units:
-        """Return a random cascade: neighbours may be worth something to others and nothing by themselves."""
+        """Return a random cascade; its units may have no worth alone, but help a unit on top."""
         base = self._nothing()
         if in_use and self.rng.random() < 0.5:
             layer = self._layer(in_use[int(self.rng.integers(len(in_use)))])
             base = self._first_units(layer, int(self.rng.integers(units + 1)))
         while len(base) < units:
             seen = self._seen(base)
-            drawn = self._random(seen)
-            fits = self._patterns(drawn, seen)[1] >= self.definition.margin
+            candidates = self._random(seen)
+            fits = self._patterns(candidates, seen)[1] >= self.definition.margin
             if not fits.any():
                 break
-            base = base.below(drawn.select([int(np.argmax(fits))]))
+            base = base.below(candidates.select([int(np.argmax(fits))]))
         return base
 
     def _layer(self, units: _Units) -> Layer:
@@ -164,7 +165,7 @@ class CascadeSearch:
         return Layer(np.zeros((k, d)), neuron, bias, np.zeros((k, k))).with_unit_weights(units.weights)
 
     def _seen(self, base: _Units) -> FloatArray:
-        """Return what a unit on top of others sees, but for its own spikes: (n, T, d'-1)."""
+        """Return the inputs of a unit on top of others, without its own spikes: (n, T, d'-1)."""
         if len(base):
             layer = self._layer(base)
             return layer.unit_inputs(self.samples, run_layer(layer, self.samples)[1])
@@ -177,17 +178,17 @@ class CascadeSearch:
         return _Trial(base, tops, self._worth(tops, seen, prices, group))
 
     def _refined(self, trial: _Trial, prices: FloatArray, group: bool) -> _Trial:
-        """Move the best candidates by shrinking random steps."""
+        """Change the weights of the best candidates by random steps of decreasing size."""
         seen = self._seen(trial.base)
         for spread in SPREADS:
             trial = trial.best(PARENTS)
-            moved = self._moved(trial.tops, spread)
-            worth = np.concatenate([trial.worth, self._worth(moved, seen, prices, group)])
-            trial = _Trial(trial.base, trial.tops.joined(moved), worth)
-        return trial.best(KEPT)
+            children = self._moved(trial.tops, spread)
+            worth = np.concatenate([trial.worth, self._worth(children, seen, prices, group)])
+            trial = _Trial(trial.base, trial.tops.joined(children), worth)
+        return trial.best(BEST)
 
     def _grown(self, trial: _Trial, prices: FloatArray, group: bool) -> list[tuple[float, Patterns]]:
-        """Simulate whole subnetworks: each with what its last unit is worth, if all keep the margin."""
+        """Simulate whole subnetworks; return those that keep the margin, with the worth of the last unit."""
         rated = []
         for k in np.flatnonzero(trial.worth):
             stack = Subnetwork((self._layer(trial.base.below(trial.tops.select([int(k)]))),))
@@ -207,12 +208,12 @@ class CascadeSearch:
         return _Units(near.grids, moved_weights(self.rng, near.weights, spread, self.definition.weight_box))
 
     def _worth(self, units: _Units, seen: FloatArray, prices: FloatArray, group: bool) -> FloatArray:
-        """Return what candidates are worth, 0 for those of too small a margin."""
+        """Return the worth of candidates; 0 if the margin is too small."""
         patterns, margins = self._patterns(units, seen)
         return np.where(margins >= self.definition.margin, dual_norm(patterns, prices, group), 0.0)
 
     def _patterns(self, units: _Units, seen: FloatArray) -> tuple[BoolArray, FloatArray]:
-        """Return patterns (k, R) and margins (k,) of candidates, each alone on top of what it sees."""
+        """Return patterns (k, R) and margins (k,) of candidates, each alone on top of its inputs."""
         patterns, margins = [], []
         for start in range(0, len(units), AT_A_TIME):
             some = units.select(slice(start, start + AT_A_TIME))
@@ -220,9 +221,9 @@ class CascadeSearch:
             layer = Layer(some.weights[:, :-1], neuron, None, np.diag(some.weights[:, -1]))
             membranes, spikes = run_layer(layer, seen)
             assert membranes is not None
-            shown = readout(layer, membranes, spikes, self.definition.readout)
-            shown = shown[:, -1] if self.definition.supervise == "last" else shown.reshape(-1, layer.units)
-            patterns.append(shown.T)
+            bits = readout(layer, membranes, spikes, self.definition.readout)
+            bits = bits[:, -1] if self.definition.supervise == "last" else bits.reshape(-1, layer.units)
+            patterns.append(bits.T)
             away = readout_margins(layer, membranes, spikes, self.definition)
             margins.append(np.minimum(spike_margins(layer, membranes), away))
         return np.concatenate(patterns), np.concatenate(margins)

@@ -1,8 +1,8 @@
-"""Heuristic pricing of subnetworks that no oracle takes: several layers, or coupled units.
+"""Heuristic pricing of subnetworks that no oracle accepts: several layers, or coupled units.
 
-Whole stacks are drawn. Given its hidden layers, a last unit is a unit like any other, so that from the stacks
-that the dual point prices highest the last layer's weights move on by shrinking random steps. In a coupled
-last layer all its units move together.
+The search draws whole stacks. With fixed hidden layers, a last unit is a single unit on given inputs. So in
+the stacks with the highest prices, the weights of the last layer change by random steps of decreasing size.
+In a coupled last layer, the weights of all units change together.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ STACKS = 20
 PARENTS = 5
 CHILDREN = 8
 SPREADS = (0.5, 0.2, 0.08)  # of steps, relative to a unit's largest weight
-KEPT = 20
-TRIES = 5  # new draws where nothing is found
+PROPOSED = 20  # subnetworks
+TRIES = 5  # draws before the search gives up
 
 Rated = list[tuple[float, Patterns]]
 
 
 class DeepSearch:
-    """Draws stacks, moves the last units that are priced highest, and keeps the best."""
+    """A search that draws stacks and changes the last units with the highest prices."""
 
     def __init__(
         self, network: NetworkSpec, definition: Definition, samples: FloatArray, seed: int = 0
@@ -40,7 +40,7 @@ class DeepSearch:
     def propose(self, prices: FloatArray, cutoff: float, group: bool) -> tuple[Patterns, ...]:
         """Return subnetworks with their patterns, the best worth more than `cutoff` at `prices` (R, C)."""
         for _ in range(TRIES):
-            rated = [one for worth, one in self._drawn_and_moved(prices, group)[:KEPT] if worth > cutoff]
+            rated = [one for worth, one in self._drawn_and_moved(prices, group)[:PROPOSED] if worth > cutoff]
             if rated:
                 break
         return tuple(rated)
@@ -48,7 +48,7 @@ class DeepSearch:
     def _drawn_and_moved(self, prices: FloatArray, group: bool) -> Rated:
         width = self.network.layers[-1].width
         self.seed += 1
-        drawn = draw_subnetworks(
+        stacks = draw_subnetworks(
             self.samples,
             np.zeros((len(self.samples), 1)),
             self.network,
@@ -58,18 +58,18 @@ class DeepSearch:
             seed=self.seed,
             scale=(0.3, 1.0, 3.0),
         )
-        rated = self._rated(drawn, prices, group)
+        rated = self._rated(stacks, prices, group)
         for spread in SPREADS:
-            moved = [
+            children = [
                 self._moved(one.subnetwork, spread) for _, one in rated[:PARENTS] for _ in range(CHILDREN)
             ]
-            rated = sorted(rated + self._rated(moved, prices, group), key=lambda pair: -pair[0])
+            rated = sorted(rated + self._rated(children, prices, group), key=lambda pair: -pair[0])
         return rated
 
     def _rated(
         self, stacks: list[Subnetwork] | tuple[Subnetwork, ...], prices: FloatArray, group: bool
     ) -> Rated:
-        """Return the patterns of stacks with what the best of each is worth, the best first."""
+        """Return the patterns of stacks, each with the worth of its best pattern, best first."""
         rated: Rated = []
         for stack in stacks:
             one = simulated(stack, self.samples, self.definition)
@@ -79,7 +79,7 @@ class DeepSearch:
         return sorted(rated, key=lambda pair: -pair[0])
 
     def _moved(self, stack: Subnetwork, spread: float) -> Subnetwork:
-        """Return a stack whose last units took a random step."""
+        """Return a stack with a random step in the weights of its last units."""
         last, box = stack.layers[-1], self.definition.weight_box
         weights = last.unit_weights()
         size = spread * np.abs(weights).max(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Heuristic pricing: random units, and steps from the best of them; fast, and proves nothing."""
+"""Heuristic pricing: random units, and random steps from the best of them; fast, but without a proof."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RANDOM = 400
 PARENTS = 20
 CHILDREN = 15
 ROUNDS = 5
-KEPT = 40
+BEST = 40  # units after the last round
 
 
 def random_weights(rng: np.random.Generator, shape: tuple[int, int], box: float) -> FloatArray:
@@ -27,7 +27,7 @@ def random_weights(rng: np.random.Generator, shape: tuple[int, int], box: float)
 
 
 def moved_weights(rng: np.random.Generator, near: FloatArray, spread: float, box: float) -> FloatArray:
-    """Return weights (k, d) after random steps of `spread` times each row's largest, of a few or of all."""
+    """Return weights (k, d) after random steps, `spread` times each row's largest, in few or all entries."""
     step = spread * np.abs(near).max(axis=1, keepdims=True) * rng.standard_normal(near.shape)
     few = rng.random(near.shape) < 2.0 / near.shape[1]
     step = np.where(few | (rng.random((len(near), 1)) < 0.5), step, 0.0)
@@ -35,12 +35,12 @@ def moved_weights(rng: np.random.Generator, near: FloatArray, spread: float, box
 
 
 class LocalSearch(Oracle):
-    """Draws weights at several scales, then moves the best by shrinking random steps.
+    """A search that draws weights at several scales, then changes the best by ever smaller random steps.
 
     Attributes
     ----------
     starts : Witnesses
-        Units to begin with besides the random ones, such as those in use; may be set between calls.
+        First units in addition to the random ones, such as those in use; may be set between calls.
     """
 
     name = "search"
@@ -51,19 +51,19 @@ class LocalSearch(Oracle):
         self.starts = Witnesses(np.zeros(0, np.int64), np.zeros((0, units[0].dimension)))
 
     def _first(self) -> Confirmed:
-        """Return the units to begin with, then random ones."""
+        """Return the first units: `starts`, then random ones."""
         unit = self.rng.integers(len(self.units), size=RANDOM)
         shape = RANDOM, self.units[0].dimension
-        drawn = random_weights(self.rng, shape, self.definition.weight_box)
+        weights = random_weights(self.rng, shape, self.definition.weight_box)
         return self.confirm(
-            np.concatenate([self.starts.unit, unit]), np.concatenate([self.starts.weights, drawn])
+            np.concatenate([self.starts.unit, unit]), np.concatenate([self.starts.weights, weights])
         )
 
     def _children(self, parents: Witnesses, spread: float) -> Confirmed:
         near = np.repeat(parents.weights, CHILDREN, axis=0)
-        moved = moved_weights(self.rng, near, spread, self.definition.weight_box)
-        fresh = (moved != near).any(axis=1)  # a step of few weights can be of none
-        return self.confirm(np.repeat(parents.unit, CHILDREN)[fresh], moved[fresh])
+        weights = moved_weights(self.rng, near, spread, self.definition.weight_box)
+        fresh = (weights != near).any(axis=1)  # a step in few entries can be in none
+        return self.confirm(np.repeat(parents.unit, CHILDREN)[fresh], weights[fresh])
 
     def price(  # noqa: D102
         self,
@@ -80,7 +80,7 @@ class LocalSearch(Oracle):
             )
             best = np.argsort(-worth, kind="stable")
             first = np.unique(worth[best], return_index=True)[1]  # equal worth: nearly always equal patterns
-            pool = pool.select(best[np.sort(first)][: PARENTS if r < ROUNDS - 1 else KEPT])
+            pool = pool.select(best[np.sort(first)][: PARENTS if r < ROUNDS - 1 else BEST])
             if r < ROUNDS - 1:
                 pool = pool.joined(self._children(pool.witnesses, 0.5 * 0.4**r))
         pool = pool.select(np.argsort(pool.witnesses.unit, kind="stable"))

@@ -1,14 +1,15 @@
-"""Which patterns a unit can be made to produce: weights for given patterns, where there are enough weights.
+"""Weights that produce given patterns, for units with enough weights.
 
 A unit on n samples decides g·w >= h at every event. If the rows g of all events are linearly independent,
-g·w = h + σ δ has a solution for all signs σ and any δ: every pattern exists. For a threshold unit that is
-rank(X) = n ([E23, Thm 2.3]), for a LIF unit rank nT of the stacked inputs, since leak and history only
-multiply the rows of a sample by a triangular matrix with ones on its diagonal. In time a weight box and a
-margin bound δ, so that independence alone proves nothing about *this* dictionary.
+g·w = h + σ δ has a solution for all signs σ and any δ, so every pattern exists. For a threshold unit the
+condition is rank(X) = n ([E23, Thm 2.3]). For a LIF unit it is rank nT of the stacked inputs, because leak
+and history only multiply the rows of a sample by a triangular matrix with ones on its diagonal. But the
+weight box and the margin limit δ, so independence alone proves nothing about *this* dictionary.
 
-It need not. The optimum over all 0/1 patterns is known (`programs.shattered`), its dual point is feasible
-for any columns whatever, so that it is the optimum of the dictionary as soon as the few patterns that it is
-made of are in it. These are looked for here, and only what the simulator confirms is returned.
+A smaller proof is enough. The optimum over all 0/1 patterns is known (`programs.shattered`), and its dual
+point is feasible for any columns. So it is the optimum of the dictionary as soon as the dictionary holds the
+few patterns in its solution. This module looks for these patterns, and returns only those that the simulator
+confirms.
 
 [E23] Ergen et al., Globally optimal training of neural networks with threshold activations, ICLR 2023.
 """
@@ -23,9 +24,13 @@ from convexsnn.arrays import BoolArray, FloatArray
 from convexsnn.pricing.decisions import Decisions
 from convexsnn.pricing.prices import Witnesses, confirmed
 
-LEAST_SINGULAR_VALUE = 1e-8  # of rows of length 1, relative to the largest: below it they count as dependent
-UNREAD = ("silent", "read", "fires")  # what spikes do that are not read out; "read": as what is read next
-MOST_WEIGHTS = 256  # of a linear program, whose basis is dense
+LEAST_SINGULAR_VALUE = 1e-8  # of rows of length 1, relative to the largest: below it rows count as dependent
+UNREAD = (
+    "silent",
+    "read",
+    "fires",
+)  # value of spikes that are not read out; "read": that of the next readout
+MOST_WEIGHTS = 256  # of a linear program, because its basis is dense
 SLACK = 1e-12  # of a row of that program, relative to the largest value that a row takes in the box
 
 Rows = tuple[FloatArray, FloatArray, FloatArray]  # g (r, d), h (r,) and σ = ±1 (r,): σ (g·w − h) >= margin
@@ -33,10 +38,10 @@ Solve = Callable[[Rows], FloatArray | None]
 
 
 def _leaves(decisions: Decisions, patterns: BoolArray, unread: str) -> np.ndarray:
-    """Return the leaves (k, n) where patterns (k, n·S) are read out and other spikes are as `unread` says.
+    """Return the leaves (k, n) with readout (k, n·S); `unread` sets the spikes that are not read out.
 
-    Where a membrane is read, its step's own spike takes the same bit: of the two rows, equal but for h,
-    one then implies the other.
+    With a membrane readout, the spike of the same step has the same bit. Then one of the two rows, which
+    differ only in h, implies the other.
     """
     bits = patterns.reshape(-1, decisions.samples, decisions.rows_per_sample)
     reads, membrane = decisions.reads, decisions.definition.reads.of_membrane
@@ -49,24 +54,24 @@ def _leaves(decisions: Decisions, patterns: BoolArray, unread: str) -> np.ndarra
 
 
 def _rows(decisions: Decisions, leaves: np.ndarray) -> Rows:
-    """Return the rows on the way to leaves (n,), without those that hold anyway or that the next implies."""
+    """Return the rows on the paths to leaves (n,), except those that always hold or that the next implies."""
     g, h, fires = decisions.path(leaves)
     h, sign = h.copy(), np.where(fires, 1.0, -1.0)
-    kept = np.isfinite(h)
+    needed = np.isfinite(h)
     for event in range(1, decisions.events):
-        twice = kept[:, event] & kept[:, event - 1] & (fires[:, event] == fires[:, event - 1])
+        twice = needed[:, event] & needed[:, event - 1] & (fires[:, event] == fires[:, event - 1])
         twice &= (g[:, event] == g[:, event - 1]).all(axis=1)
         harder = sign[:, event] * np.maximum(sign[:, event] * h[:, event], sign[:, event] * h[:, event - 1])
         h[:, event] = np.where(twice, harder, h[:, event])
-        kept[:, event - 1] &= ~twice
-    return g[kept], h[kept], sign[kept]
+        needed[:, event - 1] &= ~twice
+    return g[needed], h[needed], sign[needed]
 
 
 def shatters(decisions: Decisions) -> bool:
     """Return whether all rows are clearly independent, so that without a weight box every pattern exists.
 
-    Looked at where nothing spikes: another history multiplies the rows by a triangular matrix of full rank,
-    or adds to them in a column of zeros, so that they stay independent. False proves nothing.
+    The rows are those of the history without spikes. Another history multiplies them by a triangular matrix
+    of full rank, or adds to them in a column of zeros, so they stay independent. False proves nothing.
     """
     silent = np.zeros((1, decisions.samples * decisions.rows_per_sample), bool)
     g = _rows(decisions, _leaves(decisions, silent, "silent")[0])[0]
@@ -78,7 +83,7 @@ def shatters(decisions: Decisions) -> bool:
 
 
 class _LeastNorm:
-    """Least-norm weights with every membrane at h + σ δ, δ as large as the box allows."""
+    """Least-norm weights with every membrane at h + σ δ, for the largest δ that the box allows."""
 
     def __init__(self, box: float, margin: float) -> None:
         self.box, self.margin = box, margin
@@ -87,19 +92,19 @@ class _LeastNorm:
 
     def __call__(self, rows: Rows) -> FloatArray | None:
         g, h, sign = rows
-        if not np.array_equal(g, self.g):  # the rows of a unit without memory are those of every pattern
+        if not np.array_equal(g, self.g):  # a unit without memory has the same rows for every pattern
             self.g, self.inverse = g, np.linalg.pinv(g, rcond=LEAST_SINGULAR_VALUE)
-        start, way = self.inverse @ h, self.inverse @ sign
-        with np.errstate(divide="ignore", invalid="ignore"):  # 0/0 where a weight is on the box for all δ
-            most = np.nanmin((np.copysign(self.box, way) - start) / way, initial=np.inf)
-            least = np.nanmax((np.copysign(self.box, -way) - start) / way, initial=-np.inf)
+        start, direction = self.inverse @ h, self.inverse @ sign
+        with np.errstate(divide="ignore", invalid="ignore"):  # 0/0 if a weight is on the box for all δ
+            most = np.nanmin((np.copysign(self.box, direction) - start) / direction, initial=np.inf)
+            least = np.nanmax((np.copysign(self.box, -direction) - start) / direction, initial=-np.inf)
         if not (least <= most < np.inf and most > 0 and most >= self.margin):
             return None
-        return np.clip(start + most * way, -self.box, self.box)
+        return np.clip(start + most * direction, -self.box, self.box)
 
 
 class _LargestMargin:
-    """Weights of the largest margin in the box: a linear program, for what least-norm weights miss."""
+    """Weights of the largest margin in the box, by a linear program, if least-norm weights fail."""
 
     def __init__(self, box: float, margin: float) -> None:
         self.box, self.margin = box, margin
@@ -115,8 +120,8 @@ class _LargestMargin:
         basis, inverse = np.zeros(d + 1, np.int64), np.zeros((d + 1, d + 1))
         y, point = np.zeros(d + 1), np.zeros(d + 1)
         start_basis(d, basis, inverse, y, point, self.box, size)
-        given = (len(g), np.ascontiguousarray(sign[:, None] * g), np.ones(len(g)), sign * h)
-        state = maximise(*given, self.box, size, basis, inverse, y, point, self.margin, SLACK * size)
+        program = (len(g), np.ascontiguousarray(sign[:, None] * g), np.ones(len(g)), sign * h)
+        state = maximise(*program, self.box, size, basis, inverse, y, point, self.margin, SLACK * size)
         return np.clip(point[:d], -self.box, self.box) if state == 1 else None
 
 
@@ -125,38 +130,38 @@ def _tried(
 ) -> tuple[FloatArray, BoolArray]:
     """Return weights (k, d) for patterns (k, n·S) and which of them the simulator confirms."""
     weights = np.zeros((len(patterns), decisions.dimension))
-    found = np.zeros(len(patterns), bool)
+    realised = np.zeros(len(patterns), bool)
     for k, leaves in enumerate(_leaves(decisions, patterns, unread)):
         rows = _rows(decisions, leaves)
-        solved = solve(rows) if len(rows[0]) else weights[k]
-        if solved is not None:
-            weights[k], found[k] = solved, True
-    tried = np.flatnonzero(found)
+        solution = solve(rows) if len(rows[0]) else weights[k]
+        if solution is not None:
+            weights[k], realised[k] = solution, True
+    tried = np.flatnonzero(realised)
     seen, margins = confirmed([decisions], samples, Witnesses(np.zeros(len(tried), int), weights[tried]))
     good = (seen == patterns[tried]).all(axis=1) & (margins >= decisions.definition.margin)
-    found[tried] = good
-    return weights, found
+    realised[tried] = good
+    return weights, realised
 
 
 def realise(
     decisions: Decisions, samples: FloatArray, patterns: BoolArray, programs: bool = True
 ) -> tuple[FloatArray, BoolArray]:
-    """Look for weights in the box that produce patterns with the definition's margin.
+    """Look for weights in the box that produce patterns with the margin of the definition.
 
     Parameters
     ----------
     samples : (n, T, d') array
-        The distinct samples that `decisions` is of.
+        The distinct samples of `decisions`.
     patterns : (k, n·S) bool array
     programs : bool
-        Also solve a linear program for each pattern that has no least-norm weights.
+        Whether to solve a linear program for each pattern without least-norm weights.
 
     Returns
     -------
     weights : (k, d) array
     realised : (k,) bool array
-        Whether the simulator makes just this pattern of them. If not, it may exist all the same: few of the
-        possible histories are tried.
+        Whether the simulator produces exactly this pattern. If not, the pattern may still exist, because only
+        few of the possible histories are tried.
     """
     box, margin = decisions.definition.weight_box, decisions.definition.margin
     weights = np.zeros((len(patterns), decisions.dimension))
@@ -164,10 +169,10 @@ def realise(
     histories = UNREAD if decisions.events > decisions.rows_per_sample else UNREAD[:1]
     for solve in (_LeastNorm(box, margin), _LargestMargin(box, margin))[: 1 + programs]:
         for unread in histories:
-            left = np.flatnonzero(~realised)
-            if not len(left):
+            missing = np.flatnonzero(~realised)
+            if not len(missing):
                 return weights, realised
-            weights[left], realised[left] = _tried(decisions, samples, patterns[left], unread, solve)
+            weights[missing], realised[missing] = _tried(decisions, samples, patterns[missing], unread, solve)
     return weights, realised
 
 
@@ -176,14 +181,14 @@ def realise_all(units: Sequence[Decisions], samples: FloatArray, patterns: BoolA
     unit = np.full(len(patterns), -1)
     weights = np.zeros((len(patterns), units[0].dimension))
     for k, decisions in enumerate(units):
-        left = np.flatnonzero(unit < 0)
-        if len(left):
-            weights[left], found = realise(decisions, samples, patterns[left], programs=False)
-            unit[left[found]] = k
-    for row in np.flatnonzero(unit < 0):  # one by one: a single failure is the end
+        missing = np.flatnonzero(unit < 0)
+        if len(missing):
+            weights[missing], realised = realise(decisions, samples, patterns[missing], programs=False)
+            unit[missing[realised]] = k
+    for row in np.flatnonzero(unit < 0):  # one by one, because a single failure is enough
         for k, decisions in enumerate(units):
-            weights[[row]], found = realise(decisions, samples, patterns[[row]])
-            if found[0]:
+            weights[[row]], realised = realise(decisions, samples, patterns[[row]])
+            if realised[0]:
                 unit[row] = k
                 break
         else:

@@ -1,16 +1,17 @@
-"""A linear program with few variables and many rows, as every cell of weight space poses it.
+"""A linear program with few variables and many rows, the form of every cell of weight space.
 
     max m   subject to   a_r·w − κ_r m >= b_r for all rows r,   |w_j| <= box,   m <= cap      (κ >= 0)
 
-Dual simplex: the basis is d + 1 rows that are tight at the present point; the most violated row enters, and
-of the rows in the basis the one leaves whose multiplier reaches 0 first. m falls with every pivot, so each
-point on the way bounds the optimum from above; adding a row leaves the basis dual feasible, which makes a
-cell's program a few pivots away from its parent's. Rows are numbered: r for those given, −1 for the cap,
-−2 − 2j and −3 − 2j for w_j >= −box and w_j <= box.
+The method is the dual simplex. The basis is d + 1 rows that are tight at the present point. The most violated
+row enters the basis. The row whose multiplier reaches 0 first leaves it. m falls with every pivot, so each
+point on the way is an upper bound on the optimum. The basis stays dual feasible when a row is added, so the
+program of a cell needs only a few pivots from the basis of its parent. Rows have numbers: r for the rows of
+the program, −1 for the cap, −2 − 2j and −3 − 2j for w_j >= −box and w_j <= box.
 
-What proves the result are multipliers y >= 0 of the basis with Σ y_i (row i) = (0, −1): all points that
-satisfy the rows have m <= −Σ y_i b_i. If no point satisfies them, a ray with Σ y_i (row i) = 0 and
-Σ y_i b_i > 0 says so. Rows of about the same size make the tolerances mean the same in all of them.
+The proof of the result is a set of multipliers y >= 0 of the basis with Σ y_i (row i) = (0, −1): all points
+that satisfy the rows have m <= −Σ y_i b_i. If no point satisfies the rows, the proof is a ray with Σ y_i (row
+i) = 0 and Σ y_i b_i > 0. Rows should have similar sizes, so that the tolerances have the same meaning in all
+of them.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def row_of(index, a, kappa, b, box, cap, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def start_basis(d, basis, inverse, y, point, box, cap):  # type: ignore[no-untyped-def]
-    """Fill in the basis of a program without rows: m at its cap, w in the corner nearest to `point`."""
+    """Write the basis of a program without rows: m at its cap, w in the corner nearest to `point`."""
     for i in range(d + 1):
         for j in range(d + 1):
             inverse[i, j] = 0.0
@@ -100,7 +101,7 @@ def _invert(rows, inverse):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def refresh(basis, inverse, y, point, a, kappa, b, box, cap):  # type: ignore[no-untyped-def]
-    """Compute inverse, multipliers and point anew from the basis; return whether that was possible."""
+    """Recompute inverse, multipliers and point from the basis; return whether the basis is regular."""
     k = len(basis)
     rows, right = np.empty((k, k)), np.empty(k)
     for i in range(k):
@@ -117,7 +118,7 @@ def refresh(basis, inverse, y, point, a, kappa, b, box, cap):  # type: ignore[no
 
 @njit(cache=True, nogil=True)
 def _off(basis, point, a, kappa, b, box, cap, row):  # type: ignore[no-untyped-def]
-    """Return the largest distance of `point` from a row of its basis: 0 but for rounding."""
+    """Return the largest distance of `point` from a row of its basis: 0 up to rounding."""
     worst = 0.0
     for index in basis:
         slack = -row_of(index, a, kappa, b, box, cap, row)
@@ -152,15 +153,15 @@ def _violated(point, count, a, kappa, b, box, tolerance, bland):  # type: ignore
 
 @njit(cache=True, nogil=True)
 def _first(one, other):  # type: ignore[no-untyped-def]
-    """Return whether `_violated` looks at a row before another."""
+    """Return whether `_violated` checks row `one` before row `other`."""
     return one < other if one >= 0 and other >= 0 else one > other if one < 0 and other < 0 else one < 0
 
 
 @njit(cache=True, nogil=True)
 def leaving_row(basis, y, share, bland):  # type: ignore[no-untyped-def]
-    """Return the place in the basis that a row with these shares of it replaces, −1 if none.
+    """Return the index in the basis of the leaving row, for an entering row with these shares; −1 if none.
 
-    Of nearly equal ratios the largest share is the most accurate; the first row never cycles (Bland 1977).
+    Of nearly equal ratios, the largest share is the most accurate; the first row never cycles (Bland 1977).
     """
     largest, least, leaving = 0.0, np.inf, -1
     for i in range(len(y)):
@@ -177,7 +178,7 @@ def leaving_row(basis, y, share, bland):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _pivot(leaving, slack, share, inverse, y, point):  # type: ignore[no-untyped-def]
-    """Put the entering row, with its slack and shares, in the place of the leaving one."""
+    """Replace the leaving row by the entering one, which has this slack and these shares."""
     k, step = len(y), y[leaving] / share[leaving]
     for i in range(k):
         y[i] = max(y[i] - step * share[i], 0.0)
@@ -192,11 +193,11 @@ def _pivot(leaving, slack, share, inverse, y, point):  # type: ignore[no-untyped
 
 @njit(cache=True, nogil=True)
 def maximise(count, a, kappa, b, box, cap, basis, inverse, y, point, least, tolerance):  # type: ignore[no-untyped-def]
-    """Go from a dual feasible basis to the optimum, or until m falls below `least`.
+    """Pivot from a dual feasible basis to the optimum, or until m falls below `least`.
 
     Returns OPTIMAL if `point` is the optimum (within `tolerance` in every row), BELOW if m < least, RAY + r
-    if no point satisfies row r and the basis, FAILED after too many pivots or from a singular basis. The
-    multipliers y of the rows in `basis`, on a ray with the multiplier 1 of row r, prove it.
+    if no point satisfies row r and the basis, FAILED after too many pivots or at a singular basis. The proof
+    is the multipliers y of the rows in `basis`; on a ray, row r also has the multiplier 1.
     """
     k = len(basis)
     row, share = np.empty(k), np.empty(k)
@@ -224,7 +225,7 @@ def maximise(count, a, kappa, b, box, cap, basis, inverse, y, point, least, tole
                 _pivot(leaving, slack, share, inverse, y, point)
                 basis[leaving] = entering
                 continue
-        # the end, unless the updates of the inverse have added up too much rounding
+        # the end, unless the updates of the inverse have accumulated too much rounding
         if fresh != pivot and _off(basis, point, a, kappa, b, box, cap, row) > 0.5 * tolerance:
             fresh = pivot + 1
             if not refresh(basis, inverse, y, point, a, kappa, b, box, cap):
@@ -239,7 +240,7 @@ def maximise(count, a, kappa, b, box, cap, basis, inverse, y, point, least, tole
 
 
 class Solved(NamedTuple):
-    """How a program ended: `maximise`'s state, w (d,) and m, the basis (d + 1,) and its multipliers."""
+    """The result of a program: `maximise`'s state, w (d,) and m, the basis (d + 1,) and its multipliers."""
 
     state: int
     weights: FloatArray
@@ -256,7 +257,7 @@ def solved(
     start: FloatArray | None = None,
     cap: float | None = None,
 ) -> Solved:
-    """Solve one program; parameters as of `largest_margin`, multipliers those of its rows as given."""
+    """Solve one program; parameters as in `largest_margin`, multipliers of its rows without scaling."""
     count, d = rows.shape
     size = box * np.abs(rows).sum(axis=1) + np.abs(bounds)
     size[size == 0] = 1.0
@@ -283,7 +284,7 @@ def largest_margin(
     start: FloatArray | None = None,
     cap: float | None = None,
 ) -> tuple[FloatArray, float]:
-    """Return w (d,) and m of the program at the top; m = −inf, w the last point tried, if none is feasible.
+    """Return w (d,) and m of the program above; if it is infeasible, m = −inf and w is the last point.
 
     Parameters
     ----------
@@ -291,9 +292,9 @@ def largest_margin(
         a, b and κ.
     box : float
     start : (d,) array, optional
-        A point thought to be near the optimum: the search starts in its corner of the box.
+        A guess of the optimum: the search starts in its corner of the box.
     cap : float, optional
-        Of m; if not given, more than any point of the box reaches, 1 where no κ is positive.
+        Upper limit of m; by default more than m of any point of the box, or 1 if no κ is positive.
     """
-    found = solved(rows, bounds, kappa, box, start, cap)
-    return found.weights, found.margin if found.state == OPTIMAL else -np.inf
+    solution = solved(rows, bounds, kappa, box, start, cap)
+    return solution.weights, solution.margin if solution.state == OPTIMAL else -np.inf

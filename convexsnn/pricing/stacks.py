@@ -1,10 +1,10 @@
-"""Networks of several layers, exactly where they are small: all that hidden layers can pass on.
+"""Exact enumeration of small networks of several layers: all possible outputs of the hidden layers.
 
 Each unit of a hidden layer produces one of the finitely many spike trains that a single unit can produce on
-its inputs, and no unit knows of its neighbours. So a layer of m units passes on a multiset of m of these
-trains, and the next layer's unit is a unit like any other on spikes as inputs ([E23, §3]: the union over
-subsets). Two units may have the same train, which is worth twice the weight box. A silent one is worth no
-more than any other, because a weight of 0 does the same: it counts only where there is no other.
+its inputs. No unit sees its neighbours. So the output of a layer of m units is a multiset of m of these
+trains, and a unit of the next layer is a single unit on these spikes ([E23, §3]: the union over subsets). Two
+units may have the same train, which doubles the weight box for it. A silent train has the same effect as a
+weight of 0, so it counts only if there is no other train.
 
 [E23] Ergen et al., Globally optimal training of neural networks with threshold activations, ICLR 2023.
 """
@@ -32,19 +32,19 @@ MOST_NUMBERS = 1 << 20  # of a hidden unit's decision trees
 
 @dataclass(frozen=True, eq=False)
 class Trains:
-    """All spike trains (k, n·T) that a hidden unit can produce, with weights; a silent one only alone."""
+    """All spike trains (k, n·T) of a hidden unit, with weights; a silent train only if there is no other."""
 
     spikes: BoolArray
     witnesses: Witnesses
 
 
-# of units, distinct samples of the data and a limit: raises UnsupportedError where there are more
+# takes units, distinct samples of the data and a limit; raises UnsupportedError if there are more trains
 AllTrains = Callable[[Sequence[Decisions], FloatArray, int], Trains]
 
 
 @dataclass(frozen=True, eq=False)
 class _Stack:
-    """Hidden layers and what they pass on, (n, T, m)."""
+    """Hidden layers and their output, (n, T, m)."""
 
     layers: tuple[Layer, ...]
     signal: FloatArray
@@ -53,12 +53,12 @@ class _Stack:
 def exact_units(
     inputs: FloatArray | DistinctSamples, network: NetworkSpec, definition: Definition, all_trains: AllTrains
 ) -> list[Decisions]:
-    """Return the decision trees of a last unit, for each of its leaks on each stack of hidden layers.
+    """Return the decision trees of a last unit, for each point of its grids on each stack of hidden layers.
 
     Raises
     ------
     LoweringError
-        Some hidden layer can have no unit at all.
+        Some hidden layer has no possible unit.
     UnsupportedError
         Units of a layer see each other's spikes, or there are too many hidden spike trains.
     """
@@ -84,7 +84,7 @@ def _check_size(signal: FloatArray, definition: Definition, k: int) -> None:
     if events > 20 or n * d * 2**events > MOST_NUMBERS:
         raise UnsupportedError(
             f"dictionary.source: layer {k} of several: spikes of {n} samples × {signal.shape[1]} steps are "
-            "too many to go through for every choice of hidden units"
+            "too many to enumerate for every choice of hidden units"
         )
 
 
@@ -96,13 +96,13 @@ def _one_deeper(
     samples: FloatArray,
     all_trains: AllTrains,
 ) -> list[_Stack]:
-    """Return the stacks with one more layer that differ in what they pass on."""
+    """Return the stacks with one more layer, one for each different output."""
     _check_size(stacks[0].signal, definition, k)
-    found: dict[tuple[bytes, ...], _Stack] = {}
+    deeper: dict[tuple[bytes, ...], _Stack] = {}
     for stack in stacks:
         units = decisions_on(stack.signal, spec, definition, stack.layers)
         limit = 1
-        while comb(limit + spec.width, spec.width) + len(found) <= MOST_STACKS:
+        while comb(limit + spec.width, spec.width) + len(deeper) <= MOST_STACKS:
             limit += 1
         try:
             trains = all_trains(units, samples, limit)
@@ -112,13 +112,13 @@ def _one_deeper(
         signals = trains.spikes.reshape(len(keys), *samples.shape[:2]).astype(np.float64)
         for choice in combinations_with_replacement(range(len(keys)), spec.width):
             key = tuple(sorted(keys[j] for j in choice))
-            if key not in found:
+            if key not in deeper:
                 rows = list(choice)
-                own = Witnesses(trains.witnesses.unit[rows], trains.witnesses.weights[rows])
+                witnesses = Witnesses(trains.witnesses.unit[rows], trains.witnesses.weights[rows])
                 signal = np.moveaxis(signals[rows], 0, 2).copy()
-                found[key] = _Stack((*stack.layers, layer_of(units, own)), signal)
-    if not found:
+                deeper[key] = _Stack((*stack.layers, layer_of(units, witnesses)), signal)
+    if not deeper:
         raise LoweringError(
             f"dictionary: no unit of hidden layer {k} stays {definition.margin:g} away from its threshold"
         )
-    return list(found.values())
+    return list(deeper.values())

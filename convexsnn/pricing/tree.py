@@ -1,7 +1,8 @@
-"""The oracle `tree`: branch and bound over the decision trees, for any number of weights a unit.
+"""The oracle `tree`: branch and bound over the decision trees, for any number of weights per unit.
 
-It shares no search with the oracle `cells`: linear programs (`branching`) stand where that keeps vertices.
-What floats leave open, and in an exact search every empty cell, is decided in rational arithmetic.
+It shares no search with the oracle `cells`: it bounds cells by linear programs (`branching`), not by
+vertices. Rational arithmetic decides the cells that floats leave open, and in an exact search every empty
+cell.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import numpy as np
 
 from convexsnn.arrays import FloatArray, IntArray
 from convexsnn.pricing.branching import (
-    BRANCHES,
+    BRANCHING,
+    DECIDING,
     DONE,
     LEAF,
-    LOOKS,
     SURE,
     Forest,
     Levels,
@@ -37,38 +38,38 @@ from convexsnn.threads import stopping
 
 
 def inside(unit: Decisions, leaves: IntArray, sure: float) -> FloatArray:
-    """Return candidates (k, d) for weights whose path leads to `leaves` (n,), the first far from all rows.
+    """Return candidate weights (k, d) whose path leads to `leaves` (n,), the first one far from all rows.
 
-    On faces of closed cells, where some rows cannot be kept away from, weights with few digits are more
-    likely to lie exactly on them.
+    On faces of closed cells, some rows hold with equality. Weights with few digits are more likely to lie
+    exactly on them.
     """
     a, b, fires, _ = unit.rows(leaves)
     closed, kappa = unit.definition.margin == 0, np.ones(len(b))
     for _ in range(unit.dimension + 1):
-        found = solved(a, b, kappa, unit.definition.weight_box)
-        rows = found.basis[(found.basis >= 0) & (found.multipliers > 0)]
-        touched = rows[fires[rows] & (kappa[rows] > 0)]
-        if found.state != OPTIMAL or not closed or found.margin > sure or not len(touched):
+        solution = solved(a, b, kappa, unit.definition.weight_box)
+        rows = solution.basis[(solution.basis >= 0) & (solution.multipliers > 0)]
+        tight = rows[fires[rows] & (kappa[rows] > 0)]
+        if solution.state != OPTIMAL or not closed or solution.margin > sure or not len(tight):
             break
-        kappa[touched] = 0.0
+        kappa[tight] = 0.0
     digits = (2.0**20, 2.0**6) if (kappa == 0).any() else ()
-    return np.array([found.weights, *(np.round(found.weights * q) / q for q in digits)])
+    return np.array([solution.weights, *(np.round(solution.weights * q) / q for q in digits)])
 
 
 @dataclass(eq=False)
 class _Search:
-    """One search: a unit, one side of one output (or all at once for groups)."""
+    """One search: a unit, and one sign of one output (or all outputs for groups)."""
 
     unit: int
     prices: FloatArray
     forest: Forest
     levels: Levels
-    doubt: float = 0.0  # most that a leaf is worth which no weights were found for
+    doubt: float = 0.0  # largest worth of a leaf without known weights
     candidates: list[Confirmed] = field(default_factory=list)
 
     @property
     def bound(self) -> float:
-        """What no pattern exceeds."""
+        """Upper bound on the worth of every pattern."""
         levels, top = self.levels, int(self.levels.state[0])
         open_ = [k for k in range(top + 1) if levels.stage[k] < 3]
         worth = [float(norm(levels.high[k], levels.low[k], self.forest.group)) for k in open_]
@@ -81,7 +82,7 @@ class TreeOracle(BranchAndBound):
     Parameters
     ----------
     exact : bool
-        Whether to prove every empty cell in rational arithmetic: then no rounding touches the bound.
+        Whether to prove every empty cell in rational arithmetic: then the bound is free of rounding.
     """
 
     name = "tree"
@@ -107,18 +108,18 @@ class TreeOracle(BranchAndBound):
             level = int(levels.state[0])
             if state == LEAF:
                 self._leaf(search, levels.node[level])
-            elif state in (LOOKS, BRANCHES):
+            elif state in (DECIDING, BRANCHING):
                 sample, node, fires = (int(v) for v in levels.event[level])
                 empty = self._empty(search)
-                if state == LOOKS and empty:
+                if state == DECIDING and empty:
                     decide(forest, levels, level, sample, not fires)
-                elif state == LOOKS:
-                    levels.kept[level, sample] = node
+                elif state == DECIDING:
+                    levels.possible[level, sample] = node
                 elif not empty:
                     enter(forest, levels, level)
             if state == DONE or stopping() or time.perf_counter() > deadline:
-                none = self.confirm(unit, np.zeros((0, decisions.dimension)))
-                candidates = none.joined(*search.candidates)
+                nothing = self.confirm(unit, np.zeros((0, decisions.dimension)))
+                candidates = nothing.joined(*search.candidates)
                 return Searched(candidates, search.bound, state == DONE, int(levels.state[2]))
 
     def _empty(self, search: _Search) -> bool:
@@ -136,7 +137,7 @@ class TreeOracle(BranchAndBound):
         return cells.point(rows, basis) is None
 
     def _leaf(self, search: _Search, leaves: IntArray) -> None:
-        """Look for weights that lead to a leaf, and raise the cutoff to what they are worth."""
+        """Look for weights that lead to a leaf, and raise the cutoff to their worth."""
         unit, levels, level = self.units[search.unit], search.levels, int(search.levels.state[0])
         value = float(norm(levels.high[level], levels.low[level], search.forest.group))
         least = value - 1e-9 * abs(value)
@@ -149,17 +150,17 @@ class TreeOracle(BranchAndBound):
             search.doubt = max(search.doubt, value)
 
     def _confirm(self, search: _Search, weights: FloatArray) -> float:
-        """Keep those weights (k, d) that the simulator confirms; return the most that they are worth."""
+        """Add the confirmed ones of weights (k, d) to the candidates; return their largest worth."""
         every = self.confirm(search.unit, weights)
         good = every.select(every.margins >= self.definition.margin)
         best = float(dual_norm(good.patterns, search.prices, search.forest.group).max(initial=0.0))
         search.candidates.append(good)
         if best > search.levels.cutoff[0]:
-            # by as much as rounding prices can change a sum, so that the same pattern is not looked for
+            # higher by the possible rounding of a sum of prices, so that the search skips this pattern
             search.levels.cutoff[0] = best + (search.prices.size + 4) * unit_of(search.prices)
         return best
 
 
 def _way(leaf: int) -> list[int]:
-    """Return the nodes that a path to a leaf comes to, the root apart."""
+    """Return the nodes on the path to a leaf, without the root."""
     return [] if leaf == 0 else [*_way((leaf - 1) // 2), leaf]

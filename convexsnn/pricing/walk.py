@@ -1,10 +1,11 @@
-"""The walk over the cells of weight space: depth first, one polytope a level, samples decided in order.
+"""The walk over the cells of weight space: depth first, one polytope per level, samples in a fixed order.
 
-A level holds a polytope of weights and, for each sample, how far down its decision tree (`decisions`) all
-these weights agree. Events that the polytope already decides cost one look at its vertices; the first that
-it does not cuts it in two. With prices U a level also knows between what bounds Uᵀ(pattern) lies, and goes
-no further where that cannot exceed the cutoff: this is branch and bound; without prices, enumeration.
-A walk prices one side of one output, or the Euclidean norm over all outputs (group).
+A level holds a polytope of weights and, for each sample, the node of its decision tree (`decisions`) up to
+which all these weights agree. For an event with one outcome in the polytope, only the vertices are evaluated.
+The first event with two outcomes cuts the polytope in two. With prices U, a level also stores bounds on
+Uᵀ(pattern), and the walk goes back if they cannot exceed the cutoff. With prices this is branch and bound;
+without prices it is enumeration. A walk prices one sign of one output, or the Euclidean norm over all outputs
+(group).
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from convexsnn.pricing.decisions import Decisions
 from convexsnn.pricing.polytope import ONE, ball, box_polytope, cut, free_row, touches_all, values
 
 DONE, PAUSED, NO_ROOM = 0, 1, 2
-ROOM = 4  # vertices a level has room for at first, times 2^d
+ROOM = 4  # initial capacity of a level for vertices, times 2^d
 RELATIVE = 1e-12  # of the largest |g·w| + |h| over the box: far above rounding, far below any margin
 
 
 class Trees(NamedTuple):
-    """Decision trees, prices and order of samples, as the kernel takes them."""
+    """Decision trees, prices and order of samples, in the kernel's form."""
 
     g: Any  # (n, N, d)
     h: Any  # (n, N)
     length: Any  # (n, N) Euclidean norm of g
     slack: Any  # (n, N) tolerance of every row
-    reads: Any  # (N,) which supervised row of its sample a node is, −1 for none
+    reads: Any  # (N,) supervised row of its sample that a node decides, −1 for none
     prices: Any  # (n, S, C)
     order: Any  # (n,)
     margin: float
@@ -46,18 +47,18 @@ class Stack(NamedTuple):
     tight: Any  # (L, room, words)
     count: Any  # (L,)
     strict: Any  # (L, words): rows that must not be tight everywhere
-    node: Any  # (L, n): where every sample is in its tree
-    high: Any  # (L, C): no pattern below this level is worth more
-    low: Any  # (L, C): or less
-    place: Any  # (L,): where in the order the sample stands that the level branches on; n if there is none
-    stage: Any  # (L,): children made so far
+    node: Any  # (L, n): node of every sample in its tree
+    high: Any  # (L, C): upper bound on the worth of patterns below this level
+    low: Any  # (L, C): lower bound
+    place: Any  # (L,): position in the order of the sample that the level branches on; n if none
+    stage: Any  # (L,): 0 before the level is examined, then 1 + the number of its children so far
     top: Any  # (1,)
     cutoff: Any  # (1,)
-    nodes: Any  # (1,): levels looked at
+    nodes: Any  # (1,): number of examined levels
 
 
 class Leaves(NamedTuple):
-    """What a walk found: leaves of all samples' trees, and weights inside the cell."""
+    """The result of a walk: for each cell, the leaves of all samples' trees, and weights inside the cell."""
 
     node: Any  # (M, n)
     weights: Any  # (M, d)
@@ -65,7 +66,7 @@ class Leaves(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def _norm(high, low, group):  # type: ignore[no-untyped-def]
-    """Return the most that a vector between low and high is worth: its norm, or its only entry."""
+    """Return the largest worth of a vector between low and high: its norm, or its only entry."""
     if not group:
         return high[0]
     squares = 0.0
@@ -77,28 +78,29 @@ def _norm(high, low, group):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _decide(nodes, reads, prices, high, low, sample, fires):  # type: ignore[no-untyped-def]
-    """Move a sample one event down its tree and tighten the bounds."""
+    """Move a sample one event down its tree, and tighten the bounds."""
     node = nodes[sample]
     nodes[sample] = 2 * node + (2 if fires else 1)
     read = reads[node]
     if read >= 0:
         for c in range(len(high)):
             price = prices[sample, read, c]
-            if (price > 0) != fires:  # what was hoped for at one end of the bounds does not happen
+            if (price > 0) != fires:  # the outcome rules out this price in the upper bound
                 high[c] -= abs(price)
             else:
                 low[c] += abs(price)
 
 
 @njit(cache=True, nogil=True)
-def _look(trees, stack, level, room, walk_only):  # type: ignore[no-untyped-def]
-    """Decide what the level's polytope decides. Return whether a pattern worth more can be in it.
+def _decide_events(trees, stack, level, room, walk_only):  # type: ignore[no-untyped-def]
+    """Decide all events that have one outcome in the level's polytope.
 
-    Moves `stack.place` on to the first sample in order that is not decided.
+    Returns whether it can hold a pattern worth more than the cutoff. Moves `stack.place` on to the first
+    sample in order with an open event.
     """
     margin, closed, group = trees.margin, trees.closed, trees.group
     V, count, cutoff = stack.V[level], stack.count[level], stack.cutoff[0]
-    # plain arrays from here on: an attribute of a tuple costs two atomic operations every time
+    # plain arrays from here on: each access to an attribute of a tuple costs two atomic operations
     g, h_of, length, slack_of, order = trees.g, trees.h, trees.length, trees.slack, trees.order
     reads, prices = trees.reads, trees.prices
     nodes, top, bottom = stack.node[level], stack.high[level], stack.low[level]
@@ -136,7 +138,10 @@ def _look(trees, stack, level, room, walk_only):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _child(trees, stack, level, fires, slacks):  # type: ignore[no-untyped-def]
-    """Make the child of a level where the event it branches on has this outcome. Return 1, 0 empty, −1."""
+    """Make the child of a level for one outcome of its branching event.
+
+    Returns 1, 0 if the child is empty, −1 if there is no room.
+    """
     margin, closed = trees.margin, trees.closed
     sample = trees.order[stack.place[level]]
     node = stack.node[level, sample]
@@ -150,17 +155,17 @@ def _child(trees, stack, level, fires, slacks):  # type: ignore[no-untyped-def]
     row = free_row(stack.tight[level], count, 2 * V.shape[0])
     if row < 0:
         return -1
-    found = cut(V, stack.tight[level], count, slacks, slack, row, stack.V[below], stack.tight[below])
-    if found <= 0:
-        return found
+    vertices = cut(V, stack.tight[level], count, slacks, slack, row, stack.V[below], stack.tight[below])
+    if vertices <= 0:
+        return vertices
     place, bit = row // 64, ONE << np.uint64(row % 64)
     stack.strict[below] = stack.strict[level]
     stack.strict[below, place] &= ~bit
     if closed and not fires:
         stack.strict[below, place] |= bit
-    if closed and touches_all(stack.tight[below], found, stack.strict[below]):
+    if closed and touches_all(stack.tight[below], vertices, stack.strict[below]):
         return 0
-    stack.count[below] = found
+    stack.count[below] = vertices
     stack.node[below] = stack.node[level]
     stack.high[below], stack.low[below] = stack.high[level], stack.low[level]
     stack.stage[below], stack.place[below] = 0, stack.place[level]
@@ -171,9 +176,10 @@ def _child(trees, stack, level, fires, slacks):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _settled(trees, stack, level, slacks):  # type: ignore[no-untyped-def]
-    """Cut off what of a robust leaf is too near to a threshold that did not cut it on the way.
+    """Cut off the points of a robust leaf that are too near to a threshold.
 
-    Returns the level where the rest is, or −1 if nothing is left, −2 if there is no room.
+    Only events that were decided without a cut need this. Returns the level that holds the result, −1 if it
+    is empty, −2 if there is no room.
     """
     margin, d = trees.margin, stack.V.shape[1]
     spare = len(stack.count) - 2
@@ -196,10 +202,10 @@ def _settled(trees, stack, level, slacks):  # type: ignore[no-untyped-def]
             row = free_row(tight, count, 2 * d)
             if row < 0:
                 return -2
-            found = cut(V, tight, count, slacks, slack, row, stack.V[other], stack.tight[other])
-            if found <= 0:
-                return -1 if found == 0 else -2
-            stack.count[other] = found
+            vertices = cut(V, tight, count, slacks, slack, row, stack.V[other], stack.tight[other])
+            if vertices <= 0:
+                return -1 if vertices == 0 else -2
+            stack.count[other] = vertices
             stack.node[other] = stack.node[level]
             level = other
     return level
@@ -207,35 +213,36 @@ def _settled(trees, stack, level, slacks):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def walk(trees, stack, leaves, budget, walk_only, best_only):  # type: ignore[no-untyped-def]
-    """Go on with a walk until it ends, `leaves` is full or `budget` levels were looked at.
+    """Continue a walk until it ends, `leaves` is full, or it has examined `budget` more levels.
 
-    With `best_only` the cutoff rises to the best value found. Returns (DONE | PAUSED | NO_ROOM, leaves).
+    With `best_only` the cutoff rises to the best value so far. Returns the state (DONE, PAUSED or NO_ROOM)
+    and the number of leaves.
     """
     group = trees.group
     slacks = np.empty(stack.V.shape[2])
-    found, stop = 0, stack.nodes[0] + budget
+    cells, stop = 0, stack.nodes[0] + budget
     while stack.top[0] >= 0:
         level = stack.top[0]
         if stack.stage[level] == 0:
-            if stack.nodes[0] >= stop or found == len(leaves.node):
-                return PAUSED, found
+            if stack.nodes[0] >= stop or cells == len(leaves.node):
+                return PAUSED, cells
             stack.nodes[0] += 1
-            if not _look(trees, stack, level, slacks, walk_only):
+            if not _decide_events(trees, stack, level, slacks, walk_only):
                 stack.top[0] -= 1
                 continue
             if stack.place[level] == len(trees.order):
                 cell = level if trees.closed else _settled(trees, stack, level, slacks)
                 if cell == -2:
                     stack.nodes[0] -= 1
-                    return NO_ROOM, found
+                    return NO_ROOM, cells
                 stack.top[0] -= 1
                 if cell == -1:
                     continue
                 value = _norm(stack.high[level], stack.low[level], group)
-                leaves.node[found] = stack.node[level]
+                leaves.node[cells] = stack.node[level]
                 for j in range(stack.V.shape[1]):
-                    leaves.weights[found, j] = stack.V[cell, j, : stack.count[cell]].mean()
-                found += 1
+                    leaves.weights[cells, j] = stack.V[cell, j, : stack.count[cell]].mean()
+                cells += 1
                 if best_only:
                     stack.cutoff[0] = max(stack.cutoff[0], value)
                 continue
@@ -243,12 +250,12 @@ def walk(trees, stack, leaves, budget, walk_only, best_only):  # type: ignore[no
         if stack.stage[level] == 3:
             stack.top[0] -= 1
             continue
-        made = _child(trees, stack, level, stack.stage[level] == 1, slacks)
-        if made < 0:
-            return NO_ROOM, found
+        child = _child(trees, stack, level, stack.stage[level] == 1, slacks)
+        if child < 0:
+            return NO_ROOM, cells
         stack.stage[level] += 1
-        stack.top[0] += made
-    return DONE, found
+        stack.top[0] += child
+    return DONE, cells
 
 
 def trees_of(decisions: Decisions, prices: FloatArray, order: IntArray, group: bool = False) -> Trees:
@@ -298,7 +305,7 @@ def new_stack(trees: Trees, cutoff: float) -> Stack:
 
 
 def grown(stack: Stack) -> Stack:
-    """Return a stack with room for twice as many vertices and rows, on which the walk goes on."""
+    """Return a copy of the stack with room for twice as many vertices and rows."""
     levels, d, room = stack.V.shape
     V = np.empty((levels, d, 2 * room))
     V[:, :, :room] = stack.V
@@ -310,7 +317,7 @@ def grown(stack: Stack) -> Stack:
 
 
 def open_bound(stack: Stack, group: bool) -> float:
-    """Return what no cell exceeds that an unfinished walk has still to look at."""
+    """Return an upper bound on the worth of the cells that an unfinished walk has not examined."""
     levels = range(int(stack.top[0]) + 1)
     open_ = [level for level in levels if stack.stage[level] < 3]
     return max((float(_norm(stack.high[k], stack.low[k], group)) for k in open_), default=0.0)

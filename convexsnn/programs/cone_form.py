@@ -2,8 +2,8 @@
 
     min ½ x'Px + q'x    A x + s = b,  s in a product of cones      (the convention of SCS and Clarabel)
 
-Variables are W, the penalty's epigraph t and those of the loss; entries are numbered output by output.
-Written without the QP form, so that each checks the other.
+The variables are W, those of the penalty and those of the loss. Entries are numbered output by output.
+This form and the QP form are built independently, so that each checks the other.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ CONES = ("zero", "nonnegative", "second_order", "exponential")
 class ConeForm:
     """A conic program; `cones` lists (kind, size) in the order of the rows.
 
-    Kinds: "zero", "nonnegative", "second_order" (first entry bounds the norm of the rest) and
-    "exponential" {(x, y, z): y exp(x / y) <= z, y > 0}, closed, size 3.
+    The kinds are "zero", "nonnegative", "second_order" (the first entry bounds the norm of the others) and
+    "exponential", the closure of {(x, y, z): y exp(x / y) <= z, y > 0}, of size 3.
     """
 
     P: Matrix
@@ -52,12 +52,12 @@ class ConeForm:
 
 
 def by_cone(blocks: list[ConeRows]) -> list[ConeRows]:
-    """Return rows in the order of their cones that solvers ask for."""
+    """Return the rows, sorted by cone in the order that solvers require."""
     return sorted(blocks, key=lambda rows: CONES.index(rows.cone))
 
 
 def cones_of(blocks: list[ConeRows]) -> tuple[tuple[str, int], ...]:
-    """Return the kind and size of every cone of rows."""
+    """Return the kind and size of every cone of the rows."""
     cones: list[tuple[str, int]] = []
     for rows in blocks:
         size = len(rows.b) if rows.cone in ("zero", "nonnegative") else rows.size
@@ -77,9 +77,10 @@ def cone_form(
     columns, outputs = dictionary.shape[1], targets.shape[1]
     blocks, loss_costs = loss.cone_rows(targets, by_output(np.broadcast_to(row_scale, targets.shape)))
     bounds, penalty_costs = penalty.cone_rows(columns, outputs)
-    if twice := {"z", "W"} & {*loss_costs, *penalty_costs} | loss_costs.keys() & penalty_costs.keys():
+    if duplicates := {"z", "W"} & {*loss_costs, *penalty_costs} | loss_costs.keys() & penalty_costs.keys():
         raise ShapeError(
-            f"loss {loss.name}, penalty {penalty.name}: two variables of the conic form named {min(twice)!r}"
+            f"loss {loss.name}, penalty {penalty.name}: two variables named "
+            f"{min(duplicates)!r} in the conic form"
         )
     blocks = by_cone(blocks + bounds)
     costs = {
@@ -92,12 +93,12 @@ def cone_form(
     of_z, others = table[:, : targets.size], table[:, targets.size :]
     stops = np.cumsum([0] + [len(linear) for linear, _ in costs.values()])
     variables = {name: slice(int(a), int(b)) for name, a, b in zip(costs, stops, stops[1:], strict=False)}
-    own, rest = others[:, variables["W"]], others[:, columns * outputs :]
+    of_weights, rest = others[:, variables["W"]], others[:, columns * outputs :]
     starts = np.cumsum([0] + [len(rows.b) for rows in blocks])
     return ConeForm(
         P=sparse.diags_array(np.concatenate([linear * q for linear, q in costs.values()]), format="csc"),
         q=np.concatenate([linear * (q == 0.0) for linear, q in costs.values()]),
-        A=sparse.hstack([own + of_z @ stacked_dictionary(dictionary, outputs), rest], format="csc"),
+        A=sparse.hstack([of_weights + of_z @ stacked_dictionary(dictionary, outputs), rest], format="csc"),
         b=np.concatenate([rows.b for rows in blocks]),
         cones=cones_of(blocks),
         variables=variables,

@@ -1,4 +1,4 @@
-"""The program in cvxpy's own terms, written without the QP and conic forms."""
+"""The program as a cvxpy problem, built independently of the QP and conic forms."""
 
 from __future__ import annotations
 

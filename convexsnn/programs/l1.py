@@ -3,8 +3,8 @@
     primal   min_W   c Σ_i a_i ℓ(D_i W, y_i) + λ ‖W‖          D ∈ {0,1}^{R×P}, W ∈ ℝ^{P×C}, c = 1/R
     dual     max_u   −c Σ_i a_i ℓ*(−u_i / (c a_i))            subject to ‖Dᵀu‖_dual <= λ
 
-The dual domain of every loss is star-shaped about 0, so t u is feasible with t = min(1, λ/‖Dᵀu‖_dual)
-whatever u in the domain: any point of any solver has a certified gap.
+The dual domain of every loss is star-shaped about 0. So for every u in the domain, t u is feasible with
+t = min(1, λ/‖Dᵀu‖_dual), and every point of every solver has a certified gap.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class L1Program(Program):
     ----------
     dictionary : PackedBits or (R, P) array of 0 and 1
     targets : (R, C) or (R,) array
-        As the loss takes them: numbers, ±1, or one-hot rows for softmax.
+        In the form that the loss expects: numbers, ±1, or one-hot rows for softmax.
     loss : Loss or its name
     regularization : float
         λ > 0.
@@ -55,7 +55,7 @@ class L1Program(Program):
     Raises
     ------
     ShapeError
-        Shapes that do not fit, targets that the loss does not take, λ or a weight not positive.
+        Shapes do not match, the loss does not accept the targets, or λ or a weight is not positive.
     """
 
     dictionary: PackedBits
@@ -97,17 +97,17 @@ class L1Program(Program):
 
     @property
     def kind(self) -> str:
-        """What a solver must be able to do: a kind of `Capabilities.programs`."""
+        """The kind of program, one of those in `Capabilities.programs`."""
         return self.loss.kind if self.penalty.entrywise else self.loss.cone_kind
 
     @property
     def details(self) -> str:
-        """What a program of its kind it is, as refusals say it."""
+        """Loss and penalty, as error messages name them."""
         return f"loss {self.loss.name}, penalty {self.penalty.name}"
 
     @property
     def forms(self) -> tuple[str, ...]:
-        """Which of the forms "qp", "cone" and "cvxpy" both loss and penalty have."""
+        """The forms, of "qp", "cone" and "cvxpy", that both the loss and the penalty have."""
         parts = (("qp", "quadratic_rows", "entry_costs"), ("cone", "cone_rows", "cone_rows"))
         return tuple(
             form
@@ -117,20 +117,20 @@ class L1Program(Program):
 
     @cached_property
     def row_scale(self) -> FloatArray:
-        """C a, (R, 1): what multiplies each row's loss."""
+        """C a, (R, 1): the factor of each row's loss."""
         return (self.scale * self.sample_weights)[:, None]
 
     @cached_property
     def dual_at_zero(self) -> FloatArray:
-        """The residual dual point at W = 0, (R, C): ‖Dᵀu‖_dual of it is λ_max."""
+        """The dual point u of the residual at W = 0, (R, C); its ‖Dᵀu‖_dual is λ_max."""
         return self.row_scale * self.loss.residual(np.zeros_like(self.targets), self.targets)
 
     def outputs(self, weights: npt.ArrayLike) -> FloatArray:
         """Return D W, (R, C)."""
         table = np.asarray(weights, dtype=np.float64)
         if table.shape != self.shape or not np.isfinite(table).all():
-            what = "values that are not finite" if table.shape == self.shape else str(table.shape)
-            raise ShapeError(f"weights: expected finite (P, C) = {self.shape}, got {what}")
+            received = "values that are not finite" if table.shape == self.shape else str(table.shape)
+            raise ShapeError(f"weights: expected finite (P, C) = {self.shape}, got {received}")
         return self.dictionary @ table
 
     def primal_objective(self, point: Point) -> float:
@@ -139,7 +139,7 @@ class L1Program(Program):
         return float(self.row_scale[:, 0] @ losses + self.regularization * self.penalty.value(point.weights))
 
     def dual_objective(self, point: Point) -> float:
-        """Return −c Σ a ℓ*(−u / (c a)) at u (R, C); says nothing of ‖Dᵀu‖."""
+        """Return −c Σ a ℓ*(−u / (c a)) at u (R, C); ‖Dᵀu‖ is not checked."""
         if point.dual is None:
             raise ShapeError("dual: the point has none; feasible_dual makes one from its weights")
         self._check_dual(point.dual)
@@ -150,7 +150,7 @@ class L1Program(Program):
             raise ShapeError(f"dual: expected (R, C) = {self.targets.shape}, got {dual.shape}")
 
     def dual_norm(self, dual: FloatArray) -> float:
-        """Return ‖Dᵀu‖_dual, to be compared with λ."""
+        """Return ‖Dᵀu‖_dual; u is feasible if it is at most λ."""
         return self.penalty.dual_norm(self.dictionary.transpose_times(dual))
 
     @cached_property
@@ -159,24 +159,24 @@ class L1Program(Program):
         return self.dual_norm(self.dual_at_zero)
 
     def feasible_dual(self, point: Point) -> Point:
-        """Return the point with u = −c a ℓ'(D W), scaled into ‖Dᵀu‖_dual <= λ.
+        """Return the point with u = −c a ℓ'(D W), scaled so that ‖Dᵀu‖_dual <= λ.
 
-        Where the loss has a kink its slope is free: there a linear program picks the best one.
+        At a kink of the loss the slope is free; a linear program chooses the best slopes there.
         """
         z = self.outputs(point.weights)
         v = self.loss.residual(z, self.targets)
         kinks = self.loss.kinks(z, self.targets)
         if kinks is not None and self.penalty.entrywise:
             v = self._slopes_at_kinks(z, v, kinks)
-        return Point(point.weights, self._scaled(self.row_scale * v))
+        return Point(point.weights, self._scale_to_feasible(self.row_scale * v))
 
-    def _scaled(self, dual: FloatArray) -> FloatArray:
+    def _scale_to_feasible(self, dual: FloatArray) -> FloatArray:
         norm = self.dual_norm(dual)
-        # strictly inside, so that no rounding of a later check finds it outside
+        # strictly inside, so that rounding in a later check cannot put it outside
         return dual if norm <= self.regularization else dual * (self.regularization / norm * (1.0 - 1e-13))
 
     def _slopes_at_kinks(self, z: FloatArray, v: FloatArray, kinks: Kinks) -> FloatArray:
-        """Return v with the best slopes at kinks: between two slopes of one kink, −ℓ*(−v) is ℓ(z) + v z."""
+        """Return v with the best slopes at kinks; between the two slopes of a kink −ℓ*(−v) = ℓ(z) + v z."""
         v = v.copy()
         limits = self.regularization * (1.0 + 1e-9) * self.penalty.entry_costs(*self.shape)
         for c in range(self.shape[1]):
@@ -189,21 +189,24 @@ class L1Program(Program):
             rest = self.dictionary.transpose_times(self.row_scale[:, 0] * fixed)
             slope = self.row_scale[kink, 0] * width
             columns = self.dictionary.take_rows(kink).toarray().T * slope
-            best = linprog(
+            solution = linprog(
                 -slope * z[kink, c],
                 np.vstack([columns, -columns]),
                 np.concatenate([limit - rest, limit + rest]),
                 bounds=(0.0, 1.0),
             )
-            if best.success:
-                v[kink, c] = first + width * np.clip(best.x, 0.0, 1.0)
+            if solution.success:
+                v[kink, c] = first + width * np.clip(solution.x, 0.0, 1.0)
         return v
 
     def certify(self, point: Point, norm: float | None = None) -> Certificate:
-        """Return objective, best lower bound of the residual's and the point's own dual, and gap.
+        """Return the objective, the lower bound and the gap of a point.
 
-        With `norm`, a proved bound of ‖dᵀu‖ for the point's own dual over more patterns d than the columns
-        at hand, the lower bound is that dual's and holds over all of these patterns.
+        The lower bound is the better of two: that of the residual's dual and that of the point's dual.
+
+        `norm` is a proved bound of ‖dᵀu‖ for the point's dual over a set of patterns d that contains the
+        columns of the program. If it is given, the lower bound is that of the point's dual, and it holds over
+        all of these patterns.
         """
         objective = self.primal_objective(point)
         duals: list[FloatArray] = []
@@ -214,9 +217,9 @@ class L1Program(Program):
         if point.dual is not None:
             self._check_dual(point.dual)
         if point.dual is not None and np.isfinite(point.dual).all():
-            own = self.loss.project(point.dual / self.row_scale, self.targets)
-            duals.append(self._scaled(self.row_scale * own))
-        if not (duals and self.loss.kinked):  # a solver's own dual beats any guess at kinks
+            v = self.loss.project(point.dual / self.row_scale, self.targets)
+            duals.append(self._scale_to_feasible(self.row_scale * v))
+        if not (duals and self.loss.kinked):  # at kinks a solver's dual is better than a guess
             duals.append(np.asarray(self.feasible_dual(point).dual))
         bounds = [self.dual_objective(replace(point, dual=dual)) for dual in duals]
         best = int(np.argmax(bounds))
@@ -224,11 +227,11 @@ class L1Program(Program):
 
     def take_columns(self, columns: Any) -> L1Program:
         """Return the program on some of the columns."""
-        kept = np.arange(self.shape[0])[columns]
-        return replace(self, dictionary=self.dictionary.select(kept), penalty=self.penalty.take(kept))
+        numbers = np.arange(self.shape[0])[columns]
+        return replace(self, dictionary=self.dictionary.select(numbers), penalty=self.penalty.take(numbers))
 
     def outputs_apart(self) -> list[L1Program]:
-        """Return one program an output if nothing couples the outputs, else the program itself."""
+        """Return one program for each output if the outputs are not coupled, else the program itself."""
         if not (self.loss.separable and self.penalty.separable):
             return [self]
         return [replace(self, targets=self.targets[:, [c]]) for c in range(self.shape[1])]
@@ -253,12 +256,12 @@ class L1Program(Program):
         )
 
     def layout(self, form: str = "qp") -> Layout:
-        """Return which rows and columns of a form are which; `form` is one of qp, cone, cvxpy, dual.
+        """Return the meaning of the rows and columns of a form; `form` is one of qp, cone, cvxpy, dual.
 
         Raises
         ------
         ShapeError
-            Another form.
+            `form` is not one of these.
         UnsupportedError
             The program has no such form.
         """
@@ -279,11 +282,11 @@ class L1Program(Program):
         return make_layout(form, columns, rows, sizes, self.loss, self.penalty)
 
     def explain(self, index: int, kind: str = "column", form: str = "qp") -> Place:
-        """Return what a row or column of a form stands for; errors as `layout` and `Layout.place`."""
+        """Return the meaning of a row or column of a form; errors as in `layout` and `Layout.place`."""
         return self.layout(form).place(index, kind)
 
     def to_cvxpy(self) -> Any:
-        """Return a cvxpy.Problem whose variable is named ``W`` and whose constraint Z == D W gives u."""
+        """Return a cvxpy.Problem in the variable ``W``; u is the dual of its constraint Z == D W."""
         return cvxpy_problem(
             self.dictionary, self.targets, self.loss, self.row_scale, self.regularization, self.penalty
         )
@@ -301,7 +304,7 @@ class L1Program(Program):
         )
 
     def to_mps(self, path: str | os.PathLike[str]) -> None:
-        """Write the QP form to `path`, .mps or .lp; UnsupportedError as `to_qp`."""
+        """Write the QP form to `path`, .mps or .lp; UnsupportedError as in `to_qp`."""
         write_model(self.to_qp(), path)
 
 

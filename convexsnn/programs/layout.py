@@ -1,8 +1,8 @@
-"""Where the rows and columns of a compiled form come from.
+"""The meaning of the rows and columns of a compiled form.
 
-A form stacks blocks. Each is numbered over entries of W (p, c), over outputs (i, c), over rows i of D, or
-over groups of patterns; tables are numbered output by output, so that (i, c) is c R + i. `Layout.place` leads
-from a number back to these indices.
+A form consists of blocks. A block is numbered over entries of W (p, c), outputs (i, c), rows i of D, or
+groups of patterns. Tables are numbered output by output, so that (i, c) is c R + i. `Layout.place`
+returns these indices for a number.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from convexsnn.programs.rows import ENTRIES, GROUPS, MEMBERS, OUTPUTS, ROWS
 FORMS = ("qp", "cone", "cvxpy", "dual")
 KINDS = ("row", "column")
 
-# (kind, block) -> what it is numbered over, and what it says: of the blocks that are no term's own
+# (kind, block) -> what the block is numbered over, and its meaning; for blocks that belong to no term
 MEANINGS: dict[tuple[str, str], tuple[str, str]] = {
     ("column", "w+"): (ENTRIES, "positive part of W[p,c], the weight of pattern p in output c"),
     ("column", "w-"): (ENTRIES, "negative part of W[p,c], the weight of pattern p in output c"),
@@ -34,7 +34,7 @@ MEANINGS: dict[tuple[str, str], tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Span:
-    """Consecutive rows or columns of one kind, `each` of them for one index."""
+    """Consecutive rows or columns with one meaning; `each` of them belong to one index."""
 
     name: str
     start: int
@@ -46,7 +46,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Place:
-    """What one row or column of a form stands for; indices that it has none of are None.
+    """The meaning of one row or column of a form; indices that do not apply are None.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Place:
     row, output, pattern, group : int or None
         i, c, p and g: row of D, output, column of D, group of columns.
     part : int or None
-        Which of the rows that one cone takes.
+        Number of the row within its cone.
     """
 
     form: str
@@ -88,7 +88,7 @@ class Layout:
     group_of: IntArray | None = None
 
     def place(self, index: int, kind: str = "column") -> Place:
-        """Return what row or column `index` stands for.
+        """Return the meaning of row or column `index`.
 
         Raises
         ------
@@ -101,26 +101,26 @@ class Layout:
         index = whole(kind, index, 0, blocks[-1].stop - 1)
         block = next(block for block in blocks if block.start <= index < block.stop)
         position = index - block.start
-        found = self._indices(block, position)
-        return Place(self.form, kind, index, block.name, position, block.meaning, **found)
+        indices = self._indices(block, position)
+        return Place(self.form, kind, index, block.name, position, block.meaning, **indices)
 
     def _indices(self, block: Span, position: int) -> dict[str, int]:
         rows, patterns, _ = self.shape
-        if block.over == MEMBERS:  # of one second-order cone: its bound, then its entries of W
+        if block.over == MEMBERS:  # one second-order cone: its bound, then its entries of W
             assert self.group_of is not None
             group = int(block.name.split()[1])
-            found = {"group": group, "part": position}
+            indices = {"group": group, "part": position}
             if position:
                 entry = np.flatnonzero(np.tile(self.group_of, self.shape[2]) == group)[position - 1]
-                found |= {"pattern": int(entry) % patterns, "output": int(entry) // patterns}
-            return found
+                indices |= {"pattern": int(entry) % patterns, "output": int(entry) // patterns}
+            return indices
         item, part = divmod(position, block.each)
-        found = {"part": part} if block.each > 1 else {}
+        indices = {"part": part} if block.each > 1 else {}
         if block.over == ENTRIES:
-            return found | {"pattern": item % patterns, "output": item // patterns}
+            return indices | {"pattern": item % patterns, "output": item // patterns}
         if block.over == OUTPUTS:
-            return found | {"row": item % rows, "output": item // rows}
-        return found | {"row" if block.over == ROWS else "group": item}
+            return indices | {"row": item % rows, "output": item // rows}
+        return indices | {"row" if block.over == ROWS else "group": item}
 
 
 def make_layout(
@@ -136,7 +136,7 @@ def make_layout(
     Raises
     ------
     UnsupportedError
-        A block of which neither loss nor penalty says what it means.
+        Neither the loss nor the penalty states the meaning of a block.
     """
     group_of = penalty.groups(shape[1])
     sizes = {ENTRIES: shape[1] * shape[2], OUTPUTS: shape[0] * shape[2], ROWS: shape[0]}
@@ -146,12 +146,12 @@ def make_layout(
         meaning = loss.meaning(kind, name) or penalty.meaning(kind, name) or MEANINGS.get((kind, name))
         if meaning is None:
             raise UnsupportedError(
-                f"loss {loss.name}, penalty {penalty.name}: neither has a meaning of {kind} {name!r} of the "
-                f"{form} form"
+                f"loss {loss.name}, penalty {penalty.name}: neither states the meaning of {kind} {name!r} in "
+                f"the {form} form"
             )
-        over, words = meaning
+        over, text = meaning
         each = 1 if over == MEMBERS else (part.stop - part.start) // max(sizes[over], 1)
-        return Span(name, part.start, part.stop, over, words, each)
+        return Span(name, part.start, part.stop, over, text, each)
 
     return Layout(
         form,

@@ -1,13 +1,14 @@
-"""What every loss says of itself: value, slope, what the dual needs, and how each form states it.
+"""The interface of a loss: its value, its slope, its dual, and its part of each form.
 
 A loss is written ℓ(z, y) for one row, z and y in ℝ^C. With row weights a and scale c (1/n), the primal
-has c Σ a_i ℓ(z_i, y_i) and the dual −c Σ a_i ℓ*(−u_i / (c a_i)). A loss speaks of v_i = u_i / (c a_i), the
-dual variable free of scales. Its domain must be star-shaped about 0, so that a scaled-down dual point stays
-in it.
+has c Σ a_i ℓ(z_i, y_i) and the dual −c Σ a_i ℓ*(−u_i / (c a_i)). The methods of a loss use the scale-free
+dual variable v_i = u_i / (c a_i). Its domain must be star-shaped about 0, so that a dual point stays in it
+when it is scaled down.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,33 +17,33 @@ from convexsnn.arrays import FloatArray
 from convexsnn.programs.rows import ConeRows, ConeStart, Costs, Kinks, QuadraticRows
 from convexsnn.programs.term import Term
 
-KINDS = ("lp", "qp", "logistic", "cone", "exponential")  # of programs, as solvers state what they take
+KINDS = ("lp", "qp", "logistic", "cone", "exponential")  # of programs; solvers list those that they take
 
 
 class Loss(Term):
     """One loss; arrays are (R, C): outputs z, targets y, scale-free dual v.
 
-    `needed` is what every loss has. A loss without `quadratic_rows`, `cone_rows` or `cvxpy` has no QP, conic
-    or cvxpy form; one without `prox` cannot be trained by ADMM.
+    `needed` lists what every loss must define. A loss without `quadratic_rows`, `cone_rows` or
+    `cvxpy` has no QP, conic or cvxpy form; one without `prox` cannot be trained by ADMM.
 
     Attributes
     ----------
     kind : str
-        Kind of its programs with a penalty on entries: "lp", "qp", "logistic", "cone" or "exponential".
+        Kind of its programs with an entrywise penalty: "lp", "qp", "logistic", "cone" or "exponential".
     cone_kind : str
-        Kind with a penalty that takes second-order cones: "cone" or "exponential".
+        Kind of its programs with a penalty that needs second-order cones: "cone" or "exponential".
     separable : bool
         Whether it is a sum over outputs.
     kinked : bool
-        Whether it has kinks, and so no curvature.
+        Whether it has kinks; then it has no curvature.
     quadratic : bool
         Whether its curvature is the same everywhere.
     homogeneous : bool
-        Whether ℓ(σ z, σ y) = σ² ℓ(z, y), so that targets may be given in any unit.
+        Whether ℓ(σ z, σ y) = σ² ℓ(z, y), so that the targets can be rescaled.
     tasks : tuple of str
-        Among "regression" and "classification", the task that is meant if none is given first.
+        Among "regression" and "classification"; the first is the default task.
     low_target : float
-        In classification, y at the outputs of the classes that a row is not of; it is 1 at the row's own.
+        In classification, y at the outputs of the other classes; at the output of the row's class y is 1.
     """
 
     term = "loss"
@@ -57,8 +58,9 @@ class Loss(Term):
     needed = (*Term.needed, "kind", "value", "residual", "dual_value")
 
     @classmethod
+    @cache  # once a class: every program asks
     def check_complete(cls) -> None:
-        """Raise an UnsupportedError that names the first part that the class leaves out or has wrong."""
+        """Raise an UnsupportedError that names the first part that is missing or wrong."""
         super().check_complete()
         if cls.kind not in KINDS:
             cls.refuse(f"kind {cls.kind!r}; expected one of {', '.join(KINDS)}")
@@ -72,7 +74,7 @@ class Loss(Term):
         self.refuse("has no value")
 
     def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:
-        """Return v = −ℓ'(z), the dual variable that the outputs themselves give, (R, C)."""
+        """Return v = −ℓ'(z), the dual variable at outputs z, (R, C)."""
         self.refuse("has no residual")
 
     def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:
@@ -90,7 +92,7 @@ class Loss(Term):
         return None
 
     def kinks(self, z: FloatArray, y: FloatArray) -> Kinks | None:
-        """Return where outputs are on kinks, to rounding, and the slopes v there; None for a smooth loss."""
+        """Return which outputs are at kinks, up to rounding, and the slopes v there; None if smooth."""
         return None
 
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:
@@ -98,11 +100,11 @@ class Loss(Term):
         self.refuse("has no dual value")
 
     def project(self, v: FloatArray, y: FloatArray) -> FloatArray:
-        """Return a point of the dual domain near v: what a solver's own dual becomes before use."""
+        """Return a point of the dual domain near v; it is applied to the dual of a solver before use."""
         return v
 
     def check(self, y: FloatArray) -> None:
-        """Raise a ShapeError where targets are not of the kind this loss takes."""
+        """Raise a ShapeError if the loss does not accept the targets."""
 
     def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
         """Return the minimiser of ℓ(z, y) + ½ τ ‖z − v‖² of every row, (R, C); `weight` τ > 0 is (R, 1)."""
@@ -116,26 +118,26 @@ class Loss(Term):
         """Return the cheapest slacks of the QP form at outputs z, each (R, C), by name."""
         rows = self.quadratic_rows(y)
         if len(rows.slacks) > 1:
-            self.refuse(f"{len(rows.slacks)} slacks an output and no slack_values, which a start needs")
+            self.refuse(f"{len(rows.slacks)} slacks for each output, but no slack_values for a start")
         ((name, slack),) = rows.slacks.items()
         least = (rows.lower - rows.sign * z) / slack.side
         return {name: least if slack.free else np.maximum(least, 0.0)}
 
     def cone_rows(self, y: FloatArray, cost: FloatArray) -> tuple[list[ConeRows], Costs]:
-        """Return the loss as rows of a conic program, and what its variables cost; `cost` (R C,) is c a."""
+        """Return the loss as rows of a conic program, and its variables' costs; `cost` (R C,) is c a."""
         self.refuse("has no conic form")
 
     def cone_start(self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray) -> ConeStart:
-        """Return its variables and duals in the conic form at outputs z and dual u; `cost` is (R, C)."""
+        """Return its variables and duals in the conic form at outputs z and dual u; `cost` (R, C) is c a."""
         self.refuse("has no conic form")
 
     def cvxpy(self, Z: Any, y: FloatArray, row_scale: FloatArray) -> Any:
-        """Return Σ row_scale ℓ(Z, y) as a cvxpy expression; Z (R, C) is one, `row_scale` is (R, 1)."""
+        """Return Σ row_scale ℓ(Z, y) for a cvxpy expression Z (R, C); `row_scale` is (R, 1)."""
         self.refuse("has no cvxpy form")
 
     def shattered_side(self, y: FloatArray, scale: FloatArray, limit: float) -> tuple[FloatArray, FloatArray]:
         """Return outputs and prices of rows with y > 0 where every 0/1 pattern is a column (`shattered`).
 
-        A loss that has it is separable and even: ℓ(−z, −y) = ℓ(z, y), and rows with y = 0 stay at z = 0.
+        A loss with this method is separable and even: ℓ(−z, −y) = ℓ(z, y), and rows with y = 0 stay at z = 0.
         """
         self.refuse("has no closed form over all 0/1 patterns")

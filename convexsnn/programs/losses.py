@@ -1,6 +1,6 @@
-"""The losses by name; squared and softmax here, those of the margin in `margin_losses`.
+"""The losses by name. Squared and softmax are defined here, the losses of the margin in `margin_losses`.
 
-With v the dual variable free of scales (`loss`):
+Here v is the scale-free dual variable (`loss`):
 
 | loss          | ℓ(z, y)              | −ℓ*(−v)                            | domain of v   | v at z         |
 |---------------|----------------------|------------------------------------|---------------|----------------|
@@ -39,7 +39,7 @@ from convexsnn.programs.rows import (
     picked,
 )
 
-ROUGH = 1e-8  # of a number: what a Newton step must exceed to be followed by another
+ROUGH = 1e-8  # relative size of a Newton step below which the iteration stops
 
 
 class Squared(Loss):
@@ -91,10 +91,10 @@ class Squared(Loss):
         return cp.sum_squares(cp.multiply(np.sqrt(row_scale / 2), Z - y))
 
     def shattered_side(self, y: FloatArray, scale: FloatArray, limit: float) -> tuple[FloatArray, FloatArray]:
-        """Return outputs and prices of the rows y > 0: the cap at which the prices sum to λ.
+        """Return outputs and prices of the rows with y > 0, at the cap where the prices sum to λ.
 
-        With drops δ_i = max(y) − y_i the cap is max(y) − t, Σ s_i (t − δ_i)₊ = λ. The k smallest drops give
-        t <= t_k = (λ + Σ s δ) / Σ s, with equality for the right k: all terms are positive, nothing cancels.
+        With δ_i = max(y) − y_i the cap is max(y) − t, where Σ s_i (t − δ_i)₊ = λ. The k smallest δ give
+        t <= t_k = (λ + Σ s δ) / Σ s, with equality for one k. All terms are positive, so nothing cancels.
         """
         top = y.max()
         drop = top - y
@@ -135,25 +135,26 @@ class Softmax(Loss):
         return np.asarray(softmax(z, axis=1))
 
     def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
-        """Solve z + q / τ = v + y / τ with q = softmax(z): one number a row, then two Newton steps on z.
+        """Solve z + q / τ = v + y / τ with q = softmax(z): one unknown a row, then two Newton steps on z.
 
         For s = logsumexp(z) the probabilities are q = τ ω(v + y / τ − s − log τ), with Wright's function
-        ω + log ω = (.); Σ q falls and bends upwards in s, so that Newton's method climbs to Σ q = 1.
-        That leaves an error as of numbers of size 1 / τ; the last steps, free of cancellation, one of size z.
+        ω + log ω = (.). Σ q is decreasing and convex in s, so that Newton's method increases s until Σ q = 1.
+        The rounding error is then that of numbers of size 1 / τ. The last two steps have no cancellation and
+        reduce it to that of numbers of size z.
         """
         aim, count = v + y / weight, y.shape[1]
         s = np.maximum(
             aim.max(axis=1, keepdims=True) - 1.0 / weight,
             aim.mean(axis=1, keepdims=True) + np.log(count) - 1.0 / (count * weight),
         )
-        going = np.ones_like(s, dtype=bool)
+        active = np.ones_like(s, dtype=bool)
         for _ in range(NEWTON_STEPS):
             omega = wrightomega(aim - s - np.log(weight))
             excess = weight * omega.sum(axis=1, keepdims=True) - 1.0
             step = excess / (weight * np.sum(omega / (1.0 + omega), axis=1, keepdims=True))
-            s = np.where(going, s + step, s)
-            going &= abs(step) > ROUGH * (1.0 + abs(s))
-            if not going.any():
+            s = np.where(active, s + step, s)
+            active &= abs(step) > ROUGH * (1.0 + abs(s))
+            if not active.any():
                 break
         others = np.where(y == 1.0, 0.0, wrightomega(aim - s - np.log(weight)))
         z = v - others + y * others.sum(axis=1, keepdims=True)
@@ -164,14 +165,14 @@ class Softmax(Loss):
     def _newton_step(self, z: FloatArray, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
         """Return (diag(q) + τ − q q')⁻¹ times the slope τ (z − v) + q − y, for z of the same mean as v.
 
-        The slopes then sum to 0, which takes the cancellation out of the formula of Sherman and Morrison; the
-        label's 1 − q is the sum of the other probabilities.
+        The slopes then sum to 0, and the Sherman-Morrison formula has no cancellation. The 1 − q of the label
+        is the sum of the other probabilities.
         """
         q = np.asarray(softmax(z, axis=1))
         others = np.where(y == 1.0, 0.0, q)
         slope = weight * (z - v) + others - y * others.sum(axis=1, keepdims=True)
-        share, own = q / (q + weight), slope / (q + weight)
-        return own - share * (own.sum(axis=1, keepdims=True) / share.sum(axis=1, keepdims=True))
+        share, step = q / (q + weight), slope / (q + weight)
+        return step - share * (step.sum(axis=1, keepdims=True) / share.sum(axis=1, keepdims=True))
 
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         q = y - v
@@ -220,14 +221,14 @@ LOSSES: dict[str, Loss] = {}
 
 
 def register_loss(loss: Loss) -> None:
-    """Make a loss known by its name, to programs and problem files.
+    """Register a loss by its name, for programs and problem files.
 
     Raises
     ------
     ShapeError
         Not a Loss, or another one has its name.
     UnsupportedError
-        Its class leaves out what every loss needs; the message names it.
+        Its class lacks a part that every loss needs; the message names the part.
     """
     if not isinstance(loss, Loss):
         raise ShapeError(f"loss: expected an instance of a subclass of Loss, got {loss!r}")
@@ -245,7 +246,7 @@ def get_loss(loss: str | Loss) -> Loss:
     ShapeError
         Neither a registered name nor a Loss.
     UnsupportedError
-        A class that leaves out what every loss needs.
+        The class of the loss lacks a part that every loss needs.
     """
     if isinstance(loss, Loss):
         loss.check_complete()

@@ -1,8 +1,9 @@
-"""The point of a cell that is farthest from its walls.
+"""The point of a cell that is farthest from its boundaries.
 
     max over w, m of  m    subject to  σ_r (g_r·w − h_r) >= m for all rows r,  |w_j| <= B
 
-A linear program with few variables and many rows, nearly all slack: rows are added as they are violated.
+The linear program has few variables and many rows, and nearly all rows are slack. So a row is added only when
+it is violated.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from convexsnn.arrays import BoolArray, FloatArray
 
 ROWS_AT_A_TIME = 48
 ROUNDS = 200
-LEAST = 1e-9  # nearer to a wall than this, rounding decides on which side a point is
+LEAST = 1e-9  # at a smaller distance from a boundary, rounding decides the side of a point
 
 
 def _model(d: int, box: float) -> Any:
@@ -25,7 +26,7 @@ def _model(d: int, box: float) -> Any:
     model = highspy.Highs()
     model.setOptionValue("output_flag", False)
     model.setOptionValue("threads", 1)
-    model.setOptionValue("presolve", "off")  # a few rows at a time: the last basis is worth more
+    model.setOptionValue("presolve", "off")  # for a few new rows the last basis is the better start
     bound = np.r_[np.full(d, box), highspy.kHighsInf]
     model.addVars(d + 1, -bound, bound)
     model.changeColCost(d, -1.0)
@@ -49,12 +50,12 @@ def max_margin(
     Parameters
     ----------
     g, h : (r, d), (r,) arrays
-        Rows g·w >= h (fires) or g·w < h; a row with h = ±inf holds for all weights and is left out.
+        Rows g·w >= h (fires) or g·w < h; a row with h = ±inf holds for all weights and is ignored.
     fires : (r,) bool array
     box : float
         B.
     start : (d,) array
-        Weights inside the cell; returned unchanged if no better ones are found.
+        Weights inside the cell; returned unchanged if the method has no better ones.
     """
     real = np.isfinite(h)
     sign = np.where(fires[real], 1.0, -1.0)

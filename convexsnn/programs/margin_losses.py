@@ -24,9 +24,9 @@ from convexsnn.programs.rows import (
 )
 
 NEWTON_STEPS = 100
-STILL = 1e-15  # of a number: what a Newton step must exceed to be followed by another
-ON_KINK = 1e-7  # a margin so near to 1 is at the kink
-LEAST = 1e-12  # probability of a class: its logarithm stays finite
+STILL = 1e-15  # relative size of a Newton step below which the iteration stops
+ON_KINK = 1e-7  # distance of a margin from 1 up to which it is at the kink
+LEAST = 1e-12  # smallest probability of a class, so that its logarithm is finite
 SHORT = "how far y[i,c] z[i,c] is short of 1"
 HINGE_MEANINGS = {
     ("column", "slack"): (OUTPUTS, SHORT),
@@ -52,9 +52,9 @@ class MarginLoss(Loss):
 def _at_one_level(
     scale: FloatArray, limit: float, steepest: float, level: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Return outputs and prices of rows of one sign on all patterns: all at one level, all of one slope.
+    """Return outputs and prices of rows of one sign over all patterns; all have the same output and slope.
 
-    `steepest` is |ℓ'(0)|; λ / Σ s beyond it leaves them at 0.
+    `steepest` is |ℓ'(0)|. If λ / Σ s is larger, the outputs are 0.
     """
     share = limit / float(scale.sum())
     if share >= steepest:
@@ -73,7 +73,7 @@ def _hinge_rows(y: FloatArray) -> list[ConeRows]:
 
 
 def _hinge_start(xi: FloatArray, share: FloatArray, slope: FloatArray) -> ConeStart:
-    """Return the start with slacks xi: their rows share the slope of their cost."""
+    """Return the start with slacks xi; the duals of their two rows add up to the slope of their cost."""
     duals = {"margin": by_output(share), "slack": by_output(np.maximum(slope - share, 0.0))}
     return ConeStart({"xi": by_output(xi)}, duals)
 
@@ -98,7 +98,7 @@ class Hinge(MarginLoss):
         return Kinks(np.abs(1.0 - y * z) < ON_KINK, np.zeros_like(y), y)
 
     def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:  # noqa: D102
-        margin = y * v  # on the flat part it stays, on the slope it moves by 1/τ, between them it ends at 1
+        margin = y * v  # the flat part: unchanged; the slope: plus 1/τ; between them: 1
         return y * np.where(margin >= 1.0, margin, np.minimum(margin + 1.0 / weight, 1.0))
 
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
@@ -212,18 +212,18 @@ class Logistic(MarginLoss):
     def prox(self, v: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
         """Solve τ (m − c) = σ(−m) for the margin m = y z, c = y v, entry by entry, by Newton's method.
 
-        The difference of the two sides bends upwards where m < 0 and downwards where m > 0. So from that end
-        of the solution's own half which lies towards 0, every step goes towards it and none beyond.
+        The difference of the two sides is convex for m < 0 and concave for m > 0. The iteration starts in the
+        half-line of the solution, at the end nearer to 0, so that no step goes beyond the solution.
         """
         c = y * v
-        above = weight * c + 0.5 > 0.0  # the solution is
+        above = weight * c + 0.5 > 0.0  # whether the solution is positive
         m = np.where(above, np.maximum(c, 0.0), np.minimum(c + 1.0 / weight, 0.0))
         for _ in range(NEWTON_STEPS):
             p = expit(-m)
             step = (p - weight * (m - c)) / (weight + p * (1.0 - p))
-            going = abs(step) > STILL * (1.0 + abs(m))
-            m = np.where(going, m + step, m)
-            if not going.any():
+            active = abs(step) > STILL * (1.0 + abs(m))
+            m = np.where(active, m + step, m)
+            if not active.any():
                 break
         return y * m
 
@@ -274,6 +274,6 @@ class Logistic(MarginLoss):
 
 
 def exponential_dual(cost: FloatArray, mass: FloatArray) -> FloatArray:
-    """Return (−m, m (log(m / c) − 1), c) of every entry, m being c times its probability."""
+    """Return (−m, m (log(m / c) − 1), c) of every entry, where m is c times its probability."""
     m = np.clip(mass, LEAST * cost, cost)
     return np.stack([by_output(v) for v in (-m, m * (np.log(m / cost) - 1.0), cost)], axis=1).ravel()

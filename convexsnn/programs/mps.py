@@ -1,4 +1,4 @@
-"""The QP form as a HiGHS model: solved by it, or written as MPS or LP."""
+"""The QP form as a HiGHS model, to be solved by HiGHS or written as an MPS or LP file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def highs_model(form: QPForm, constant: float = 0.0) -> Any:
     """Return `form` plus a constant as a highspy.HighsModel with names for columns and rows."""
     import highspy
 
-    if not form.A.shape[0]:  # a quadratic program without a row sends HiGHS astray: 0 = 0 is one
+    if not form.A.shape[0]:  # HiGHS fails on a quadratic program without rows, so one row 0 = 0 is added
         nothing = np.zeros(1)
         A = sparse.csc_array((1, len(form.q)))
         form = replace(form, A=A, row_lower=nothing, row_upper=nothing, rows={"none": slice(0, 1)})
@@ -57,12 +57,12 @@ def highs_model(form: QPForm, constant: float = 0.0) -> Any:
 
 
 def write_model(form: QPForm, path: str | os.PathLike[str], constant: float = 0.0) -> None:
-    """Write `form` plus a constant to `path`, in the format of its ending, whole or not at all.
+    """Write `form` plus a constant to `path`, in the format of its suffix; no partial file is left behind.
 
     Raises
     ------
     ProblemFileError
-        An ending other than .mps and .lp, or a path that cannot be written.
+        The suffix is not .mps or .lp, or the path cannot be written.
     SolverFailed
         HiGHS could not write the model.
     """
@@ -78,8 +78,8 @@ def write_model(form: QPForm, path: str | os.PathLike[str], constant: float = 0.
     if solver.passModel(highs_model(form, constant)) == highspy.HighsStatus.kError:
         raise SolverFailed(f"{path}: HiGHS does not take the model; are its numbers out of scale?")
     try:
-        with appearing(path) as made:
-            if solver.writeModel(str(made)) == highspy.HighsStatus.kError or not made.exists():
+        with appearing(path) as draft:
+            if solver.writeModel(str(draft)) == highspy.HighsStatus.kError or not draft.exists():
                 raise SolverFailed(f"{path}: HiGHS could not write the model")
     except OSError as error:
         raise ProblemFileError(f"{path}: {error.strerror or error}") from error

@@ -1,9 +1,10 @@
-"""Penalties on the output weights W (P, C): norm, dual norm, which entries belong together, and the forms."""
+"""Penalties on the output weights W (P, C): norm, dual norm, groups of entries, and the forms."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,19 +19,19 @@ from convexsnn.programs.term import Term
 class Penalty(Term):
     """A norm ‖W‖ and its dual; the dual constraint of a program is ‖Dᵀu‖_dual <= λ.
 
-    `needed` is what every penalty has. A penalty without `entry_costs`, `cone_rows` or `cvxpy` has no QP,
-    conic or cvxpy form.
+    `needed` lists what every penalty must define. A penalty without `entry_costs`, `cone_rows` or
+    `cvxpy` has no QP, conic or cvxpy form.
 
     Attributes
     ----------
     entrywise : bool
-        Whether it is Σ cost_pc |W_pc|, which linear rows state; any other takes second-order cones.
+        Whether it is Σ cost_pc |W_pc|, which needs linear rows alone; any other needs second-order cones.
     separable : bool
-        Whether it is a sum over outputs, the same on each.
+        Whether it is a sum over outputs of the same penalty.
     uniform : bool
-        Whether it is the ℓ1 norm itself, every entry at the cost 1.
+        Whether it is the ℓ1 norm, where every entry has the cost 1.
     euclidean : bool
-        Whether it is the sum of the ℓ2 norms of its `groups`, each at the cost 1.
+        Whether it is the sum of the ℓ2 norms of its `groups`, each with the cost 1.
     """
 
     term = "penalty"
@@ -41,8 +42,9 @@ class Penalty(Term):
     needed = (*Term.needed, "value", "dual_norm", "take")
 
     @classmethod
+    @cache  # once a class: every program asks
     def check_complete(cls) -> None:
-        """Raise an UnsupportedError that names the first part that the class leaves out."""
+        """Raise an UnsupportedError that names the first part that the class lacks."""
         super().check_complete()
         for flag, part in (("entrywise", "entry_costs"), ("euclidean", "groups")):
             if getattr(cls, flag) and not cls.offers(part):
@@ -52,12 +54,12 @@ class Penalty(Term):
 
     @classmethod
     def for_columns(cls, columns: int) -> Penalty:
-        """Return the penalty that a problem file means by this name, for a dictionary of P = `columns`."""
+        """Return the penalty of this name in a problem file, for a dictionary of P = `columns`."""
         cls.refuse(f"class {cls.__name__} does not define for_columns, which a problem file needs")
 
     def on_units(self, units: int) -> Penalty:
-        """Return the penalty on the output weights of a network whose units are no columns of the program."""
-        self.refuse("says nothing of a network whose units are no columns of the dictionary (on_units)")
+        """Return the penalty on a network's output weights where its units are not columns of the program."""
+        self.refuse("is not defined for a network whose units are not columns of the dictionary (on_units)")
 
     def value(self, weights: FloatArray) -> float:
         """Return ‖W‖."""
@@ -69,13 +71,13 @@ class Penalty(Term):
 
     def take(self, columns: IntArray) -> Penalty:
         """Return the penalty on some of the rows of W."""
-        self.refuse("does not say what it is on some of the columns")
+        self.refuse("is not defined on a subset of the columns")
 
     def check(self, columns: int) -> None:
-        """Raise a ShapeError if the penalty does not fit W with this many rows."""
+        """Raise a ShapeError if the penalty does not match a W with this number of rows."""
 
     def groups(self, columns: int) -> IntArray | None:
-        """Return the group of every row of W, 0..G-1; None where rows do not belong together."""
+        """Return the group of every row of W, 0..G-1; None if there are no groups."""
         return None
 
     @property
@@ -85,30 +87,30 @@ class Penalty(Term):
 
     @classmethod
     def prices_jointly(cls) -> bool:
-        """Return whether a new pattern's price is the ℓ2 norm over its outputs; else it is their largest.
+        """Return whether a new pattern's price is the ℓ2 norm over its outputs; else it is their maximum.
 
         Raises
         ------
         UnsupportedError
-            It is neither, so that no oracle bounds it.
+            The price is neither of these, so that no oracle can bound it.
         """
         if not (cls.uniform or cls.euclidean):
             cls.refuse("no oracle prices new patterns under it; only the l1 and group norms have that")
         return cls.euclidean
 
     def entry_costs(self, columns: int, outputs: int) -> FloatArray:
-        """Return the cost of |W_pc|, (P, C), of an entrywise penalty."""
-        self.refuse("no sum of costs of entries, has no QP form; use to_cone or to_cvxpy")
+        """Return the costs of |W_pc|, (P, C), for an entrywise penalty."""
+        self.refuse("is not a sum over entries and has no QP form; use to_cone or to_cvxpy")
 
     def cone_rows(self, columns: int, outputs: int) -> tuple[list[ConeRows], dict[str, FloatArray]]:
-        """Return rows that hold ‖W‖ down to the costs of variables of its own, and these costs by name.
+        """Return rows that bound ‖W‖ by the cost of the penalty's variables, and these costs by name.
 
-        λ multiplies the costs; a program has no other variables named as them.
+        The costs are multiplied by λ. No other variable of a program may have one of these names.
         """
         self.refuse("has no conic form")
 
     def cone_start(self, weights: FloatArray, price: FloatArray, regularization: float) -> ConeStart:
-        """Return its variables and duals in the conic form at W; `price` is Dᵀu."""
+        """Return the penalty's variables and duals in the conic form at W; `price` is Dᵀu."""
         self.refuse("has no conic form")
 
     def cvxpy(self, W: Any) -> Any:
@@ -177,7 +179,7 @@ class L1(Penalty):
 
 @dataclass(frozen=True, eq=False)
 class Group(Penalty):
-    """Σ_g ‖W_g‖₂, a group being all entries of the rows of W that carry its index.
+    """Σ_g ‖W_g‖₂; group g consists of all entries of the rows of W with index g.
 
     Attributes
     ----------
@@ -227,7 +229,7 @@ class Group(Penalty):
 
     @property
     def merges_columns(self) -> bool:
-        """Two equal columns of one larger group are worth more than one: (c/2, c/2) has a smaller norm."""
+        """Whether every group has one column: in a larger one (c/2, c/2) has a smaller norm than (c, 0)."""
         return len(np.unique(self.index)) == len(self.index)
 
     def meaning(self, kind: str, block: str) -> tuple[str, str] | None:  # noqa: D102
@@ -236,7 +238,7 @@ class Group(Penalty):
         return super().meaning(kind, block)
 
     def cone_rows(self, columns: int, outputs: int) -> tuple[list[ConeRows], dict[str, FloatArray]]:
-        """Return one second-order cone a group: its bound, then its entries of W."""
+        """Return one second-order cone for each group: its bound, then its entries of W."""
         groups, rows = np.tile(self.index, outputs), []
         count, entries = int(self.index.max()) + 1, columns * outputs
         for g in range(count):
@@ -271,14 +273,14 @@ PENALTIES: dict[str, type[Penalty]] = {}
 
 
 def register_penalty(penalty: type[Penalty]) -> None:
-    """Make a penalty known by its name, to problem files.
+    """Register a penalty by its name, for problem files.
 
     Raises
     ------
     ShapeError
         Not a subclass of Penalty, or another one has its name.
     UnsupportedError
-        It leaves out what every penalty of a problem file needs; the message names it.
+        It lacks a part that every penalty of a problem file needs; the message names the part.
     """
     if not (isinstance(penalty, type) and issubclass(penalty, Penalty)):
         raise ShapeError(f"penalty: expected a subclass of Penalty, got {penalty!r}")

@@ -1,4 +1,4 @@
-"""Points of a program and what is proved about them."""
+"""Points of a program, and the bounds that are proved for them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from convexsnn.arrays import FloatArray
 
 
 def relative_gap(objective: float, lower_bound: float) -> float:
-    """Return (objective − lower_bound) / |objective|, the plain difference where the objective is 0.
+    """Return (objective − lower_bound) / |objective|, or the absolute difference where the objective is 0.
 
-    Never negative: rounding can make two equal numbers cross.
+    A negative difference, which comes from rounding, counts as 0.
     """
     difference = max(0.0, objective - lower_bound)
     return difference / abs(objective) if objective else difference
@@ -18,7 +18,7 @@ def relative_gap(objective: float, lower_bound: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """A primal point and, where a solver gave one, a dual point.
+    """A primal point and, if a solver returned one, a dual point.
 
     Attributes
     ----------
@@ -40,9 +40,9 @@ class Certificate:
     objective, lower_bound : float
         objective >= optimum >= lower_bound.
     gap : float
-        (objective − lower_bound) / |objective|; the plain difference where the objective is 0.
+        (objective − lower_bound) / |objective|; the absolute difference where the objective is 0.
     dual : (R, C) array
-        Feasible for this program: its dual objective is the lower bound.
+        Feasible for this program; its dual objective is the lower bound.
     """
 
     objective: float

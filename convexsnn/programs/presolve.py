@@ -1,8 +1,8 @@
-"""Exact presolve: a smaller program with the same optimum, and the way back.
+"""Exact presolve: a smaller program with the same optimum, and the map back to the original.
 
 * equal rows of (D, y) become one row with the sum of their weights;
-* columns of zeros go;
-* equal columns become one (only where the penalty does not prefer several, see `Group`).
+* zero columns are removed;
+* equal columns become one, unless several of them have a smaller penalty (see `Group`).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from convexsnn.programs.point import Point
 
 @dataclass(frozen=True, eq=False)
 class Presolved:
-    """A reduced program and what `recover` needs.
+    """A reduced program and the data that `recover` needs.
 
     Attributes
     ----------
     program : L1Program
-        The reduced one.
+        The reduced program.
     columns : (P',) indices of its columns in the original dictionary
-    row_of : (R,) index of the reduced row that each original row became
+    row_of : (R,) index of the reduced row of each original row
     """
 
     original: L1Program
@@ -43,7 +43,7 @@ class Presolved:
         return Point(point.weights[self.columns], dual)
 
     def recover(self, point: Point) -> Point:
-        """Return the original program's point: the same objective, the dual shared out by weight."""
+        """Return the original program's point: the same objective, the dual divided by sample weight."""
         weights = np.zeros(self.original.shape)
         weights[self.columns] = point.weights
         dual: FloatArray | None = None

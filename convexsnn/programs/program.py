@@ -1,4 +1,4 @@
-"""What every program is: an object with a primal, a dual, and a gap computed from data and point."""
+"""The interface of a program: a primal, a dual, and a gap computed from its data and a point."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from convexsnn.programs.qp_form import QPForm
 
 
 class Program(ABC):
-    """An explicit convex program; immutable, and the only judge of its own points.
+    """An explicit convex program; immutable, and the only place where its points are certified.
 
     Attributes
     ----------
@@ -37,11 +37,11 @@ class Program(ABC):
 
     @abstractmethod
     def feasible_dual(self, point: Point) -> Point:
-        """Return the point with a feasible dual made from its own residual; needs no solver dual."""
+        """Return the point with a feasible dual from its residual; a dual of a solver is not needed."""
 
     @abstractmethod
     def certify(self, point: Point) -> Certificate:
-        """Return objective, lower bound and gap of a point. Gaps are computed here and nowhere else."""
+        """Return objective, lower bound and gap of a point. All gaps are computed here."""
 
     @abstractmethod
     def to_cvxpy(self) -> Any:
@@ -57,16 +57,16 @@ class Program(ABC):
 
     @abstractmethod
     def to_mps(self, path: str | os.PathLike[str]) -> None:
-        """Write the QP form as MPS or LP by the file's ending, or raise UnsupportedError."""
+        """Write the QP form as MPS or LP, by the suffix of the file, or raise UnsupportedError."""
 
 
 class Block(Program):
-    """A program whose unknowns are one table and whose minimum is known in closed form.
+    """A program with one table of unknowns and a `minimize` method that needs no solver.
 
     Attributes
     ----------
     name : str
-        What the block is, in one line.
+        Name of the block, in one line.
     """
 
     name: str
@@ -74,16 +74,16 @@ class Block(Program):
     @property
     @abstractmethod
     def kind(self) -> str:
-        """What a solver must be able to do: a kind of `Capabilities.programs`."""
+        """The kind of program, one of those in `Capabilities.programs`."""
 
     @property
     def details(self) -> str:
-        """What a program of its kind it is, as refusals say it."""
+        """The block's name, for error messages."""
         return self.name
 
     @property
     def forms(self) -> tuple[str, ...]:
-        """Which of the forms "qp", "cone" and "cvxpy" it has."""
+        """The forms, of "qp", "cone" and "cvxpy", that it has."""
         return "qp", "cone", "cvxpy"
 
     @property
@@ -92,7 +92,7 @@ class Block(Program):
         """The shape of the table."""
 
     def inside(self, rows: FloatArray) -> FloatArray:
-        """Return a table moved into what bounds the unknowns: solvers keep bounds to a tolerance."""
+        """Return a table moved into the bounds, which solvers satisfy only up to a tolerance."""
         return rows
 
     @abstractmethod
@@ -101,14 +101,14 @@ class Block(Program):
 
     @abstractmethod
     def minimize(self, start: FloatArray | None = None, tolerance: float = 1e-10) -> FloatArray:
-        """Return the minimiser without a solver; `start` and `tolerance` where it takes iterations."""
+        """Return the minimiser without a solver; an iterative method uses `start` and `tolerance`."""
 
 
 class TableQP(QPForm):
     """A QP whose first variables are a block's table, column by column."""
 
     def recover(self, x: FloatArray, row_dual: FloatArray | None = None) -> Point:
-        """Return the table as a point; a block's lower bound needs no dual of a solver."""
+        """Return the table as a point, without a dual; the block computes its lower bound from the table."""
         return _table(x, self.shape)
 
 
@@ -116,7 +116,7 @@ class TableCone(ConeForm):
     """A conic program whose first variables are a block's table, column by column."""
 
     def recover(self, x: FloatArray, cone_dual: FloatArray | None = None) -> Point:
-        """Return the table as a point; a block's lower bound needs no dual of a solver."""
+        """Return the table as a point, without a dual; the block computes its lower bound from the table."""
         return _table(x, self.shape)
 
 

@@ -1,4 +1,4 @@
-"""Drop the weights that an interior point leaves near zero, as far as the certified gap allows."""
+"""Set the small weights of an interior-point solution to zero, as far as the certified gap allows."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ FRACTIONS = 10.0 ** -np.arange(2.0, 12.0)
 
 
 def prune(program: L1Program, point: Point, tolerance: float) -> Point:
-    """Return the point with the most small weights at zero whose certified gap is still as claimed.
+    """Return the point with as many small weights at zero as the certified gap allows.
 
-    The gap stays within the larger of the given point's own and a half of `tolerance`.
+    Its gap is at most the larger of the gap of `point` and a half of `tolerance`.
     """
     largest = float(np.abs(point.weights).max(initial=0.0))
     if largest == 0.0:

@@ -1,10 +1,10 @@
-"""The quadratic program that LP and QP solvers are given.
+"""The quadratic program for LP and QP solvers.
 
     min ½ x'Px + q'x    row_lower <= A x <= row_upper,  lower <= x <= upper
 
 Entries of W, z and u are numbered output by output: entry (i, c) of an R × C table is c R + i. Residuals
-stay variables, so that P is diagonal. `outputs_to_rows` is the matrix of the rows with respect to z = D W;
-it leads from a solver's row duals back to u.
+are variables, so that P is diagonal. `outputs_to_rows` is the matrix of the rows with respect to z = D W; its
+transpose maps a solver's row duals to u.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class QPForm:
     ----------
     P, A : sparse arrays; q, row_lower, row_upper, lower, upper : vectors
     variables, rows : dict of slices
-        Which variables and rows are which, by name.
+        The blocks of variables and of rows, by name.
     """
 
     P: Matrix
@@ -62,14 +62,14 @@ class QPForm:
 
 
 def stacked_dictionary(dictionary: PackedBits, outputs: int) -> Matrix:
-    """Return the matrix of vec(W) -> vec(D W): D once an output, block-diagonal."""
+    """Return the matrix of vec(W) -> vec(D W): block-diagonal, with D once for each output."""
     dense = sparse.csc_array(dictionary.toarray().astype(np.float64))
     return sparse.block_diag([dense] * outputs, format="csc") if outputs > 1 else dense
 
 
 @dataclass(frozen=True, eq=False)
 class SlackColumns:
-    """The columns of a loss's slacks in a QP: coefficients in the rows, costs, lower bounds, places."""
+    """The columns of a loss's slacks in a QP: coefficients in the rows, costs, lower bounds, slices."""
 
     A: Matrix
     square: FloatArray

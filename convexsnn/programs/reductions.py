@@ -1,7 +1,7 @@
-"""Reductions: a program made smaller or given in other units, and the way there and back for points.
+"""Reductions: a smaller or rescaled program, and the maps of points to it and back.
 
-Each reduction leads from one program to another with the same optimum up to what `recover` undoes. A `Chain`
-is several of them, one after the other, and a reduction itself.
+A reduction maps one program to another; `recover` maps an optimum of the second back to one of the first. A
+`Chain` is a sequence of reductions, and itself a reduction.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from convexsnn.programs.scaling import scale
 
 
 class Reduction(Protocol):
-    """A program with the way to it and back."""
+    """A program with the maps of points to it and back."""
 
     @property
     def program(self) -> L1Program:
-        """The program that it leads to."""
+        """The reduced program."""
 
     def reduce(self, point: Point) -> Point:
-        """Return that program's point for a point of the one before."""
+        """Return the reduced program's point for a point of the original program."""
 
     def recover(self, point: Point) -> Point:
-        """Return the point of the program before for one of that program."""
+        """Return the original program's point for a point of the reduced program."""
 
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """Reductions in the order in which they are made; at least one."""
+    """Reductions in the order of their application; at least one."""
 
     reductions: tuple[Reduction, ...]
 
@@ -42,22 +42,22 @@ class Chain:
 
     def reduce(self, point: Point) -> Point:
         """Return the last program's point for a point of the first."""
-        for one in self.reductions:
-            point = one.reduce(point)
+        for reduction in self.reductions:
+            point = reduction.reduce(point)
         return point
 
     def recover(self, point: Point) -> Point:
         """Return the first program's point for a point of the last."""
-        for one in reversed(self.reductions):
-            point = one.recover(point)
+        for reduction in reversed(self.reductions):
+            point = reduction.recover(point)
         return point
 
     def then(self, following: Reduction) -> Chain:
-        """Return the chain with one more reduction, made of its last program."""
+        """Return the chain with one more reduction, which starts from the last program."""
         return Chain((*self.reductions, following))
 
 
 def chain(program: L1Program) -> Chain:
-    """Return the way of a program to a solver: presolved, then in solver units."""
-    small = presolve(program)
-    return Chain((small, scale(small.program)))
+    """Return the reductions of a program before it is solved: presolve, then scaling."""
+    presolved = presolve(program)
+    return Chain((presolved, scale(presolved.program)))

@@ -1,4 +1,4 @@
-"""What losses and penalties state their rows with, in the QP form and in the conic form.
+"""The rows of losses and penalties in the QP form and in the conic form.
 
 Tables are numbered output by output: entry (i, c) of an R × C table is c R + i.
 """
@@ -16,15 +16,16 @@ from convexsnn.arrays import BoolArray, FloatArray
 
 Matrix = Any  # scipy.sparse arrays carry no types
 
-# what rows and columns of a form are numbered over; MEMBERS: the rows of one second-order cone
+# what a block of rows or columns is numbered over; MEMBERS: the rows of one second-order cone
 ENTRIES, OUTPUTS, ROWS, GROUPS, MEMBERS = "entries", "outputs", "rows", "groups", "members"
 
-Costs = dict[str, tuple[FloatArray, float]]  # variable -> cost c of each, and q: c x if q = 0, else ½ c q x²
+# variable -> (c, q): the cost of an entry x is c x if q = 0, else ½ c q x²
+Costs = dict[str, tuple[FloatArray, float]]
 
 
 @dataclass(frozen=True)
 class Slack:
-    """One more variable an output: its coefficient in the row, its cost, and whether it may be negative.
+    """A further variable of every output: its coefficient in the row, its cost, whether it may be negative.
 
     The cost is c a (½ quadratic s² + linear s).
     """
@@ -37,7 +38,7 @@ class Slack:
 
 @dataclass(frozen=True)
 class QuadraticRows:
-    """A loss as the cost of slacks s_k, one of each an output, in one row an output.
+    """A loss as the cost of slacks s_k; every output has one row and one slack of each kind k.
 
     The rows are lower <= sign · (D w) + Σ_k side_k s_k <= upper.
     """
@@ -50,7 +51,7 @@ class QuadraticRows:
 
 @dataclass(frozen=True, eq=False)
 class ConeRows:
-    """Rows A x + s = b of one kind: `parts` holds A by variable, "z" standing for D W."""
+    """Rows A x + s = b of one kind of cone; `parts` holds A by variable, and "z" is D W."""
 
     name: str
     cone: str
@@ -61,7 +62,7 @@ class ConeRows:
 
 @dataclass(frozen=True, eq=False)
 class ConeStart:
-    """Values of a term's own variables, and the duals of its own rows, each flat as the form numbers them."""
+    """Values of a term's variables and duals of its rows, flat, in the order of the form."""
 
     variables: dict[str, FloatArray]
     duals: dict[str, FloatArray]
@@ -69,7 +70,7 @@ class ConeStart:
 
 @dataclass(frozen=True, eq=False)
 class Kinks:
-    """Where a loss has kinks, and between which slopes v is free there; all (R, C)."""
+    """Where outputs are at kinks of a loss, and the two slopes between which v is free there; all (R, C)."""
 
     where: BoolArray
     first: FloatArray

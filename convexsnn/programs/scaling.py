@@ -1,4 +1,4 @@
-"""Units in which a solver's tolerances mean something.
+"""Scaling of a program to the units of a solver's tolerances.
 
 Solvers stop on absolute residuals, so that their gap depends on the units of λ, c and the targets. The
 scaled program has row scales of mean 1 and, for a homogeneous loss, targets of largest size 1:
@@ -18,7 +18,7 @@ from convexsnn.programs.point import Point
 
 @dataclass(frozen=True, eq=False)
 class Scaled:
-    """A program in solver units and the factors that lead back."""
+    """A program in solver units and the factors that lead back to the original units."""
 
     program: L1Program
     rows: float

@@ -1,15 +1,15 @@
 """The convex program where every 0/1 pattern is a column: one-dimensional searches ([E23, Thm 2.3]).
 
-If D holds all of {0,1}^R, then min ‖w‖₁ subject to D w = z is max(z)₊ + max(−z)₊: no w does it with less,
-since entry i of D w lies between −Σ (w)₋ and Σ (w)₊, and the layers {i : z_i >= level} do it with as much.
-Nothing but z is left of the program, and outputs do not meet:
+If the columns of D are all of {0,1}^R, then min ‖w‖₁ subject to D w = z is max(z)₊ + max(−z)₊. A smaller
+value is impossible, because entry i of D w lies between −Σ (w)₋ and Σ (w)₊; the layers {i : z_i >= level}
+reach it. So z is the only variable, and the outputs are not coupled:
 
     primal   min_z   Σ_i s_i ℓ(z_i, y_i) + λ (max(z)₊ + max(−z)₊)                      s_i = c a_i
     dual     max_u   −Σ_i s_i ℓ*(−u_i / s_i)    subject to  Σ (u)₊ <= λ,  Σ (−u)₊ <= λ
 
-With the cap p = max(z)₊ and the floor −q = −max(−z)₊ given, each row takes the best response in [−q, p].
-A row with y > 0 never wants less than 0, so that it knows of p alone, and one with y < 0 of q alone. The two
-sides are one problem, stated here for y > 0, S = Σ s_i over its rows:
+For a fixed cap p = max(z)₊ and a fixed floor −q = −max(−z)₊, each row takes its best value in [−q, p]. A row
+with y > 0 takes no value below 0, so that it depends on p alone; a row with y < 0 depends on q alone. Both
+sides are the same problem. It is stated here for y > 0, with S = Σ s_i over these rows:
 
 | loss          | least over p >= 0 of      | solution                   | u_i               |
 |---------------|---------------------------|----------------------------|-------------------|
@@ -19,9 +19,9 @@ sides are one problem, stated here for y > 0, S = Σ s_i over its rows:
 | logistic      | λ p + S log(1 + exp(−p))  | log(S / λ − 1)₊            | s_i min(½, λ / S) |
 
 u_i = −s_i ℓ'(z_i) (at a kink of the hinge, a subgradient), and Σ u_i z_i = λ p: both objectives agree. So z
-is optimal, and u proves it, for *every* dictionary that holds the layers of z, of all 2^R patterns or fewer.
+is optimal, and u proves it, for *every* dictionary that contains the layers of z.
 
-The rows must be those of distinct samples: rows of equal inputs get equal bits from any unit.
+The rows must belong to distinct samples, because every unit has equal bits at equal inputs.
 
 [E23] Ergen et al., Globally optimal training of neural networks with threshold activations, ICLR 2023.
 """
@@ -37,7 +37,7 @@ from convexsnn.programs.loss import Loss
 from convexsnn.programs.losses import get_loss
 from convexsnn.programs.penalties import L1, Penalty
 
-INSIDE = 1.0 - 1e-13  # strictly inside the dual's constraint, so that no later sum rounds out of it
+INSIDE = 1.0 - 1e-13  # factor that keeps the dual strictly feasible when a later sum is rounded
 
 
 def shattered_optimum(
@@ -47,27 +47,27 @@ def shattered_optimum(
     regularization: float,
     penalty: Penalty = L1(),  # noqa: B008 (immutable)
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the optimal outputs of the program on all 0/1 patterns, and the dual point that proves them.
+    """Return the optimal outputs of the program over all 0/1 patterns, and a dual point that proves it.
 
     Parameters
     ----------
     targets : (R, C) array
     row_scale : (R, 1) or (R,) array
-        c a > 0, as `L1Program.row_scale`.
+        c a > 0, as in `L1Program.row_scale`.
     regularization : float
         λ > 0.
 
     Returns
     -------
     z, dual : (R, C) arrays
-        ``dual`` is feasible for any 0/1 columns whatever.
+        ``dual`` is feasible for every set of 0/1 columns.
 
     Raises
     ------
     UnsupportedError
-        A loss without such a closed form, as softmax; a penalty other than ℓ1.
+        The loss has no closed form (softmax), or the penalty is not ℓ1.
     ShapeError
-        Shapes that do not fit, targets that the loss does not take, a scale or λ not positive.
+        Shapes do not match, the loss does not accept the targets, or a scale or λ is not positive.
     """
     loss = get_loss(loss)
     if not loss.offers("shattered_side"):
@@ -87,11 +87,11 @@ def shattered_optimum(
             if not len(rows):
                 continue
             side, price = loss.shattered_side(sign * y[rows, c], scale[rows], limit)
-            z[rows, c], dual[rows, c] = sign * side, sign * _inside(price, limit)
+            z[rows, c], dual[rows, c] = sign * side, sign * _scale_to_limit(price, limit)
     return z, dual
 
 
-def _inside(price: FloatArray, limit: float) -> FloatArray:
+def _scale_to_limit(price: FloatArray, limit: float) -> FloatArray:
     total, most = float(price.sum()), limit * INSIDE
     return price if total <= most else price * (most / total)
 
@@ -114,9 +114,9 @@ def layer_cake(z: FloatArray) -> tuple[BoolArray, FloatArray]:
 def layer_cakes(z: FloatArray) -> tuple[BoolArray, FloatArray]:
     """Return the layers of all outputs of z (R, C): distinct patterns (k, R), W (k, C), z = patternsᵀ W."""
     cakes = [layer_cake(column) for column in z.T]
-    patterns = np.concatenate([found for found, _ in cakes])
-    output = np.repeat(np.arange(z.shape[1]), [len(found) for found, _ in cakes])
+    patterns = np.concatenate([layers for layers, _ in cakes])
+    output = np.repeat(np.arange(z.shape[1]), [len(layers) for layers, _ in cakes])
     first, which = unique_rows(np.packbits(patterns, axis=1))
     table = np.zeros((len(first), z.shape[1]))
-    table[which, output] = np.concatenate([weights for _, weights in cakes])  # layers of one output differ
+    table[which, output] = np.concatenate([weights for _, weights in cakes])  # an output has no layer twice
     return patterns[first], table

@@ -1,7 +1,7 @@
-"""A point in the variables of the standard forms: what a warm start is given.
+"""A starting point in the variables of the standard forms.
 
-The weights alone settle everything else: slacks and epigraphs at their best values, and multipliers from a
-feasible dual u, so that at an optimum the whole start satisfies the form's optimality conditions.
+The weights determine all other variables: slacks and bounds take their best values, and the multipliers come
+from a feasible dual u. So at an optimum the whole start satisfies the optimality conditions of the form.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from convexsnn.programs.qp_form import QPForm, by_output
 
 
 def qp_start(program: L1Program, form: QPForm, start: Point) -> tuple[FloatArray, FloatArray]:
-    """Return x and the rows' duals, the objective's slope in their bounds, as `form.recover` takes them."""
+    """Return x and the rows' duals, the objective's slope in their bounds, as `form.recover` expects them."""
     dual = program.certify(start).dual
     x = np.zeros(form.A.shape[1])
     x[form.variables["w+"]] = by_output(np.maximum(start.weights, 0.0))
     x[form.variables["w-"]] = by_output(np.maximum(-start.weights, 0.0))
     for name, value in program.loss.slack_values(program.outputs(start.weights), program.targets).items():
         x[form.variables[name]] = by_output(value)
-    return x, form.outputs_to_rows @ by_output(dual)  # its entries are ±1: inverse and transpose
+    return x, form.outputs_to_rows @ by_output(dual)  # entries ±1: the transpose is the inverse
 
 
 def cone_start(program: L1Program, form: ConeForm, start: Point) -> tuple[FloatArray, FloatArray, FloatArray]:

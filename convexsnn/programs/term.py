@@ -1,8 +1,8 @@
-"""What losses and penalties have in common: a name, formulas, and parts that a class may leave out.
+"""The common base of losses and penalties: a name, formulas, and optional parts.
 
-Some parts every class must have (`needed`); a class without one is refused when it is registered or put into
-a program. The others are forms and fast roads: a class may leave them out, and their use is then refused by
-name.
+Every class must define the parts in `needed`; a class without one of them is refused when it is registered or
+used in a program. The other parts, forms and faster methods, are optional. If a class does not define one,
+its use raises an error that names the term.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ class Term:
     Attributes
     ----------
     term : str
-        "loss" or "penalty", as errors say it.
+        "loss" or "penalty", for error messages.
     formula, dual_formula : str
-        How `describe` writes it, and its part of the dual program.
+        Its text in `describe`, and its part of the dual program.
     needed : tuple of str
         Attributes and methods that every class must define.
     meanings : mapping
-        (kind, block) -> (what it is numbered over, what it says), for its own rows and columns of the forms;
-        kind is "row" or "column", the numbering one of `programs.rows`.
+        (kind, block) -> (what the block is numbered over, its meaning), for the rows and columns that the
+        term adds to a form. The kind is "row" or "column"; the numbering is one of `programs.rows`.
     """
 
     term: ClassVar[str]
@@ -38,13 +38,13 @@ class Term:
 
     @classmethod
     def _defines(cls, part: str) -> bool:
-        # the first class of the term, Loss or Penalty, states what is asked for and defines none of it
+        # the base class of the term, Loss or Penalty, declares the parts but defines none of them
         owner = next((parent for parent in cls.__mro__ if part in vars(parent)), None)
         return owner is not None and "term" not in vars(owner)
 
     @classmethod
     def check_complete(cls) -> None:
-        """Raise an UnsupportedError that names the first part that the class leaves out."""
+        """Raise an UnsupportedError that names the first part that the class lacks."""
         for part in cls.needed:
             if not cls._defines(part):
                 who = f"{cls.term} {cls.name}" if cls._defines("name") else cls.term
@@ -52,11 +52,11 @@ class Term:
 
     @classmethod
     def offers(cls, part: str) -> bool:
-        """Return whether the class has a method that classes may leave out."""
+        """Return whether the class defines an optional method."""
         return cls._defines(part)
 
     def meaning(self, kind: str, block: str) -> tuple[str, str] | None:
-        """Return what a block is numbered over and what it says; None where it is not of this term."""
+        """Return what a block is numbered over, and its meaning; None if it does not belong to this term."""
         return self.meanings.get((kind, block))
 
     @classmethod

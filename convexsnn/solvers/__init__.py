@@ -1,4 +1,4 @@
-"""Hands for the programs; nothing here knows what a network is."""
+"""Solvers of the convex programs; they do not depend on networks."""
 
 from convexsnn.solvers.capabilities import Capabilities, kind_of
 from convexsnn.solvers.registry import AUTO, SOLVERS, get_solver, installed, register_solver

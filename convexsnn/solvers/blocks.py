@@ -1,4 +1,4 @@
-"""A block of a splitting through the solvers: as it is, by the first that reaches the tolerance."""
+"""The solution of a splitting's block, without reductions, by the first solver that reaches the tolerance."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ def solve_block(
     options: Mapping[str, Any] | None,
     progress: Progress | None,
 ) -> Solution:
-    """Return the best point of the solvers up to the first whose gap is within `tolerance`.
+    """Return the best point of the solvers, which run until one has a gap within `tolerance`.
 
-    The block certifies every point, and its gap alone decides between OPTIMAL and LIMIT.
+    The block certifies every point; the gap alone decides between OPTIMAL and LIMIT.
 
     Raises
     ------
     SolverFailed
-        None of them has a point.
+        No solver returned a point.
     """
     zero = Point(np.zeros(block.shape))
     nothing = Solution(zero, Status.LIMIT, block.certify(zero), solvers[0].name, "time limit")
     best: Solution | None = None
     failure: SolverFailed | None = None
     for solver in solvers:
-        left = None if deadline is None else deadline - time.perf_counter()
-        if left is not None and left <= 0:
+        seconds = None if deadline is None else deadline - time.perf_counter()
+        if seconds is not None and seconds <= 0:
             break
         if progress is not None and progress(f"{solver.name}: {block.name}", 0.0) is True:
             break
         try:
             solution = solver.solve(
-                block, tolerance=tolerance, time_limit=left, options=options, progress=progress
+                block, tolerance=tolerance, time_limit=seconds, options=options, progress=progress
             )
         except SolverFailed as error:
             failure = error

@@ -1,4 +1,4 @@
-"""What a solver says of itself: which programs it takes, what it reaches on them, what it can do besides."""
+"""The capabilities of a solver: the programs that it takes, the gap that it reaches, and its features."""
 
 from __future__ import annotations
 
@@ -18,35 +18,36 @@ MOST_COPIES = 100_000
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a solver takes and gives; refusals and the conformance suite are made from this.
+    """The capabilities of a solver; error messages and the conformance tests are derived from them.
 
     Attributes
     ----------
     programs : frozenset of str
-        Among "lp" (ℓ1 with hinge), "qp" (ℓ1 with squared losses), "logistic" (ℓ1 with it), "cone" (group
-        penalties) and "exponential" (softmax, and groups with the logistic loss).
+        Among "lp" (ℓ1 with hinge), "qp" (ℓ1 with squared losses), "logistic" (ℓ1 with logistic), "cone"
+        (group penalties) and "exponential" (softmax, and groups with the logistic loss).
     gap : dict
         Relative gap that it reaches on small programs, by kind of program.
     duals : bool
-        Whether its own dual point comes back with the weights.
+        Whether it returns a dual point together with the weights.
     losses : frozenset of str, optional
-        Of these kinds only programs with these losses; any if not given.
+        The losses that it takes; all if not given.
     whole_weights : frozenset of str
-        Losses of which it takes only sample weights that are `copies`.
-    standard_forms : bool
-        Whether it works from standard forms, and so takes any program of its kinds; else only an `L1Program`.
+        Losses for which it takes only sample weights in ratios of small whole numbers (`copies`).
+    form : str, optional
+        Form that it works from, "qp", "cone" or "cvxpy": it then takes every program of its kinds that has
+        this form. If not given it works from the dictionary, and takes only an `L1Program`.
     kinked : frozenset of str, optional
-        Of the losses with kinks only these; any if not given.
+        The losses with kinks that it takes; all if not given.
     penalties : frozenset of str, optional
-        Only penalties that have one of these properties, "uniform" or "euclidean"; any if not given.
+        Properties, "uniform" or "euclidean", of which a penalty must have one; no condition if not given.
     chooses_columns : bool
-        Whether it works on few columns by itself. The others are given a growing choice of columns where a
-        program has far more columns than rows.
+        Whether it chooses a subset of the columns itself. For other solvers, a program with far more columns
+        than rows is solved on a growing subset of its columns.
 
     Raises
     ------
     UnsupportedError
-        `programs` has something that is no kind of program.
+        `programs` contains an unknown kind.
     """
 
     programs: frozenset[str]
@@ -57,7 +58,7 @@ class Capabilities:
     extra: str | None = None
     losses: frozenset[str] | None = None
     whole_weights: frozenset[str] = frozenset()
-    standard_forms: bool = False
+    form: str | None = None
     kinked: frozenset[str] | None = None
     penalties: frozenset[str] | None = None
     chooses_columns: bool = False
@@ -68,12 +69,14 @@ class Capabilities:
             raise UnsupportedError(f"programs: expected kinds among {', '.join(KINDS)}, got {unknown[0]!r}")
 
     def refusal(self, program: AnyProgram) -> str | None:
-        """Return what stands between a solver and a program, or None if it takes it."""
+        """Return the reason why the solver does not take a program, or None if it takes it."""
         described = f"{program.kind} ({program.details})"
         if program.kind not in self.programs:
             return f"takes {', '.join(sorted(self.programs))} programs, not {described}"
+        if self.form is not None and self.form not in program.forms:
+            return f"works from the {self.form} form, which {described} does not have"
         if not program.over_dictionary:
-            return None if self.standard_forms else f"takes programs over a dictionary, not {described}"
+            return None if self.form else f"takes programs over a dictionary, not {described}"
         return self._refusal_of_terms(over_dictionary(program), described)
 
     def _refusal_of_terms(self, program: L1Program, described: str) -> str | None:
@@ -81,8 +84,9 @@ class Capabilities:
         if self.losses is not None and loss.name not in self.losses:
             return f"takes the losses {', '.join(sorted(self.losses))}, not {described}"
         if self.kinked is not None and loss.kinked and loss.name not in self.kinked:
-            return f"takes of the losses with kinks {', '.join(sorted(self.kinked))}, not {described}"
-        if self.penalties is not None and not any(getattr(penalty, wanted) for wanted in self.penalties):
+            only = f"of the losses with kinks {', '.join(sorted(self.kinked))}"
+            return f"takes {only if self.kinked else 'losses without kinks'}, not {described}"
+        if self.penalties is not None and not any(getattr(penalty, name) for name in self.penalties):
             return f"takes {' and '.join(sorted(self.penalties))} penalties, not {described}"
         if loss.name in self.whole_weights and copies(program.sample_weights) is None:
             return f"takes {described} only with sample weights in ratios of small whole numbers"
@@ -90,7 +94,7 @@ class Capabilities:
 
 
 def over_dictionary(program: AnyProgram) -> L1Program:
-    """Return a program that has a dictionary as what it is; UnsupportedError for any other."""
+    """Return a program over a dictionary, typed as such; UnsupportedError for any other program."""
     if not program.over_dictionary:
         raise UnsupportedError(
             f"expected a program over a dictionary, got {program.kind} ({program.details})"
@@ -99,12 +103,12 @@ def over_dictionary(program: AnyProgram) -> L1Program:
 
 
 def kind_of(program: AnyProgram) -> str:
-    """Return which of the kinds of `Capabilities.programs` a program is."""
+    """Return the kind of a program, one of those in `Capabilities.programs`."""
     return program.kind
 
 
 def copies(weights: FloatArray) -> IntArray | None:
-    """Return how many equal rows each weight (R,) stands for, up to one factor; None if too many."""
+    """Return the number of equal rows for each weight (R,), up to a common factor; None if too many."""
     for unit in range(1, 1001):
         times = weights * (unit / weights.min())
         if times.sum() > MOST_COPIES:

@@ -1,6 +1,6 @@
-"""Clarabel: an interior-point method for quadratic objectives over cones; every program here.
+"""Clarabel: an interior-point method for quadratic objectives over cones; takes every kind of program.
 
-Assumes nothing beyond convexity: homogeneous embedding, no starting point. Each iteration factors one sparse
+The only assumption is convexity: homogeneous embedding, no starting point. Each iteration factors one sparse
 system, so that its accuracy is high and its cost grows fast with the dictionary. Deterministic: the system is
 factored by one thread. Goulart & Chen, "Clarabel: an interior-point solver for conic programs with quadratic
 objectives" (2024).
@@ -17,7 +17,7 @@ from convexsnn.programs import AnyProgram
 from convexsnn.solvers.capabilities import Capabilities
 from convexsnn.solvers.solver import Answer, Request, Solver, finite
 
-GAP = {"lp": 1e-8, "qp": 1e-8, "cone": 1e-8, "logistic": 1e-7, "exponential": 1e-7}  # these stall near 1e-8
+GAP = {"lp": 1e-8, "qp": 1e-8, "cone": 1e-8, "logistic": 1e-7, "exponential": 1e-7}  # two stall near 1e-8
 
 
 class Clarabel(Solver):
@@ -25,7 +25,7 @@ class Clarabel(Solver):
 
     name = "clarabel"
     capabilities = Capabilities(
-        programs=frozenset(GAP), gap=GAP, duals=True, warm_start=False, time_limit=True, standard_forms=True
+        programs=frozenset(GAP), gap=GAP, duals=True, warm_start=False, time_limit=True, form="cone"
     )
 
     package = "clarabel"
@@ -63,7 +63,7 @@ class Clarabel(Solver):
             solver = clarabel.DefaultSolver(
                 sparse.triu(form.P, format="csc"), form.q, sparse.csc_matrix(form.A), form.b, cones, settings
             )
-        except Exception as error:  # its refusals have no class of their own
+        except Exception as error:  # clarabel has no exception class for refused settings
             raise self.failed(f"options {dict(request.options)}: {error}") from error
         built = time.perf_counter()
         result = solver.solve()

@@ -1,7 +1,7 @@
-"""cvxpy: any solver that it has installed, given the program in its natural form.
+"""cvxpy: every solver that cvxpy has installed, for the program in its natural form.
 
-"cvxpy" lets us pick (Clarabel, an interior-point method for every kind of program here); "cvxpy:scs",
-"cvxpy:osqp" and so on name one. Diamond & Boyd, "CVXPY" (2016); Goulart & Chen, "Clarabel" (2024).
+"cvxpy" uses Clarabel, an interior-point method for every kind of program; "cvxpy:scs", "cvxpy:osqp" and so on
+name another solver. Diamond & Boyd, "CVXPY" (2016); Goulart & Chen, "Clarabel" (2024).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from convexsnn.programs import AnyProgram, Point
 from convexsnn.solvers.capabilities import Capabilities
 from convexsnn.solvers.solver import Answer, Request, Solver, Status, finite
 
-# How each solver is told accuracy and time limit, and kept deterministic.
+# Settings of each solver for its accuracy and for deterministic results.
 ACCURACY = {
     "CLARABEL": lambda tol: {"tol_gap_abs": tol, "tol_gap_rel": tol, "tol_feas": tol},
     "SCS": lambda tol: {"eps_abs": tol, "eps_rel": tol, "max_iters": 50_000},
@@ -35,7 +35,7 @@ PACKAGES = {
     "GUROBI": "gurobipy", "GLPK": "cvxopt", "CVXOPT": "cvxopt", "PIQP": "piqp", "PROXQP": "proxsuite",
     "QPALM": "qpalm", "COPT": "coptpy", "XPRESS": "xpress",
 }  # fmt: skip
-# cvxpy's words -> status
+# cvxpy's status -> ours
 STATUS = {
     "optimal": Status.OPTIMAL,
     "optimal_inaccurate": Status.LIMIT,
@@ -57,7 +57,7 @@ class Cvxpy(Solver):
         duals=True,
         warm_start=False,
         time_limit=True,
-        standard_forms=True,
+        form="cvxpy",
     )
     package = "cvxpy"
     methods = None  # the solvers that cvxpy has
@@ -67,7 +67,7 @@ class Cvxpy(Solver):
         self.name = f"cvxpy:{backend.lower()}"
 
     def known_options(self) -> None:
-        """Leave it to the solver that cvxpy calls."""
+        """Return None; the solver that cvxpy calls checks its options."""
 
     def run(self, program: AnyProgram, request: Request) -> Answer:  # noqa: D102
         import cvxpy as cp
@@ -96,7 +96,7 @@ class Cvxpy(Solver):
         )
 
     def _call(self, problem: Any, program: AnyProgram, request: Request) -> None:
-        """Let cvxpy solve; without a point under a time limit, nothing is raised."""
+        """Solve by cvxpy; a time limit that leaves no point is not an error."""
         import cvxpy as cp
 
         settings: dict[str, Any] = {}
@@ -118,12 +118,12 @@ class Cvxpy(Solver):
             if left is None:
                 why = str(error).split(". ")[0].splitlines()[0]
                 raise self.failed(f"stopped without a point: {why}") from error
-        except (TypeError, ValueError, AttributeError, KeyError) as error:  # what backends raise on options
+        except (TypeError, ValueError, AttributeError, KeyError) as error:  # backends raise them on options
             raise self.failed(f"options {dict(request.options)}: {error}") from error
 
 
 def _multiplier(problem: Any) -> Any:
-    """Return the multiplier of a program's only equation, that of its outputs; None where it has none."""
+    """Return the multiplier of a program's only equation, Z = D W; None if it has no equation."""
     import cvxpy as cp
 
     equations = [c for c in problem.constraints if isinstance(c, cp.constraints.Equality)]
@@ -131,7 +131,7 @@ def _multiplier(problem: Any) -> Any:
 
 
 def _not_installed(backend: str, have: list[str]) -> str:
-    """Return what to do about a backend that cvxpy does not find, without guessing a package's name."""
+    """Return advice about a backend that cvxpy does not have; package names are not guessed."""
     known = sorted(name.lower() for name in have)
     if backend in PACKAGES:
         return f"not installed; pip install {PACKAGES[backend]} (installed are {', '.join(known)})"

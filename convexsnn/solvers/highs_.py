@@ -1,9 +1,9 @@
 """HiGHS: simplex and interior point for linear programs, active sets for quadratic ones.
 
 Assumes an LP or a convex QP. "highs" lets it choose; "highs:simplex", "highs:ipm" and
-"highs:pdlp" (first order) name the method for a linear program. A start becomes a basis by crossover, from
-which the simplex method goes on, or PDLP's first point; interior point and active sets take none.
-Deterministic. Its LP duals certify to rounding; its QP solver stops at about 1e-6. Huangfu & Hall,
+"highs:pdlp" (first order) name the method for a linear program. The simplex method turns a start into
+a basis by crossover, and PDLP uses it as its first point; interior point and active sets take no start.
+Deterministic. LP duals are exact up to rounding; the QP solver stops at about 1e-6. Huangfu & Hall,
 "Parallelizing the dual revised simplex method" (2018).
 """
 
@@ -26,7 +26,7 @@ COUNTED = ("simplex", "ipm", "pdlp", "qp")
 
 
 class Highs(Solver):
-    """Adapter to highspy; `options` are HiGHS's own, by their names."""
+    """Adapter to highspy; `options` are those of HiGHS, by their names."""
 
     name = "highs"
     capabilities = Capabilities(
@@ -35,7 +35,7 @@ class Highs(Solver):
         duals=True,
         warm_start=True,
         time_limit=True,
-        standard_forms=True,
+        form="qp",
     )
     package = "highspy"
     methods = ("simplex", "ipm", "pdlp")
@@ -50,7 +50,7 @@ class Highs(Solver):
             )
 
     def known_options(self) -> None:
-        """Leave it to HiGHS, which is asked option by option."""
+        """Return None; HiGHS checks every option itself."""
 
     def run(self, program: AnyProgram, request: Request) -> Answer:  # noqa: D102
         import highspy
@@ -58,7 +58,7 @@ class Highs(Solver):
         form = program.to_qp()
         solver = highspy.Highs()
         settings = _settings(form, self.method, request)
-        # somebody else in this process may have started HiGHS with another number of threads
+        # HiGHS may already run in this process with another number of threads
         highspy.Highs.resetGlobalScheduler(True)
         for key, value in {**settings, **request.options}.items():
             if _refused(solver, key, value):
@@ -78,7 +78,7 @@ class Highs(Solver):
         words, info = solver.modelStatusToString(status), solver.getInfo()
         stopped = (model.kTimeLimit, model.kIterationLimit, model.kInterrupt, model.kSolutionLimit)
         if status != model.kOptimal and status not in stopped:
-            # these programs are feasible and bounded, so that any other word is a failure of the solver
+            # these programs are feasible and bounded, so that every other status is a failure of the solver
             raise self.failed(f"stopped with {words!r}")
         point = _point(form, solver.getSolution())
         if point is None and status == model.kOptimal:
@@ -104,7 +104,7 @@ def _settings(form: QPForm, method: str | None, request: Request) -> dict[str, A
     if method:
         settings["solver"] = method
         settings["pdlp_optimality_tolerance"] = 0.1 * accuracy
-    if not form.linear:  # its active-set method can cycle for ever
+    if not form.linear:  # the active-set method can cycle without end
         settings["qp_iteration_limit"] = 100 * sum(form.A.shape)
     if left is not None:
         settings["time_limit"] = left
@@ -112,7 +112,7 @@ def _settings(form: QPForm, method: str | None, request: Request) -> dict[str, A
 
 
 def _point(form: QPForm, values: Any) -> Point | None:
-    """Return the point of a highspy.HighsSolution, None where it has none."""
+    """Return the point of a highspy.HighsSolution; None if it has none."""
     x, duals = np.array(values.col_value), np.array(values.row_dual)
     if not (values.value_valid and len(x) == form.A.shape[1] and np.isfinite(x).all()):
         return None

@@ -1,9 +1,9 @@
 """OSQP: operator splitting for quadratic programs, then one linear system on the active constraints.
 
-Assumes a quadratic or linear program. One factorization serves many iterations; where the guess of the active
-set is right, polishing makes a rough point exact, as a rule for squared losses. The step size adapts by
-iterations, never by the clock, and not at all for linear programs, on which it can go round in circles.
-Deterministic. Stellato, Banjac, Goulart, Bemporad & Boyd, "OSQP" (2020).
+Assumes a quadratic or linear program. One factorization serves many iterations. If the guess of the active
+set is right, which is usual for squared losses, polishing makes a rough point exact. The step size adapts
+after fixed numbers of iterations, not by the clock. For linear programs it is constant, because the method
+can cycle there if it adapts. Deterministic. Stellato, Banjac, Goulart, Bemporad & Boyd, "OSQP" (2020).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from convexsnn.programs.starts import qp_start
 from convexsnn.solvers.capabilities import Capabilities, over_dictionary
 from convexsnn.solvers.solver import Answer, Request, Solver, finite
 
-STAGES = (1.0, 1e-2, 1e-4)  # of the tolerance: the gap has no fixed relation to OSQP's own residuals
+# accuracies relative to the tolerance, tried in turn: the gap has no fixed relation to OSQP's residuals
+STAGES = (1.0, 1e-2, 1e-4)
 
 
 class Osqp(Solver):
@@ -34,7 +35,7 @@ class Osqp(Solver):
         duals=True,
         warm_start=True,
         time_limit=True,
-        standard_forms=True,
+        form="qp",
     )
 
     package = "osqp"
@@ -50,7 +51,7 @@ class Osqp(Solver):
         form, solver = program.to_qp(), osqp.OSQP(algebra="builtin")
         settings: dict[str, Any] = {
             "verbose": False,
-            "polishing": form.A.shape[0] > 0,  # else nothing may be active, which it would print
+            "polishing": form.A.shape[0] > 0,  # without rows OSQP prints that no constraint is active
             "max_iter": 200_000,
             **({"adaptive_rho": 0, "rho": 1.0} if form.linear else {"adaptive_rho_interval": 50}),
         }
@@ -68,9 +69,9 @@ class Osqp(Solver):
             if request.late:
                 break
             accuracy = max(request.tolerance * stage, 1e-11)
-            own = {key: accuracy for key in ("eps_abs", "eps_rel") if key not in request.options}
+            accuracies = {key: accuracy for key in ("eps_abs", "eps_rel") if key not in request.options}
             left = request.left
-            solver.update_settings(**own, **({} if left is None else {"time_limit": left}))
+            solver.update_settings(**accuracies, **({} if left is None else {"time_limit": left}))
             result = solver.solve(raise_error=False)
             words, iterations = str(result.info.status), iterations + int(result.info.iter)
             if result.info.status_val == osqp.SolverStatus.OSQP_SIGINT:
@@ -97,14 +98,14 @@ class Osqp(Solver):
 
 
 def _begin_at(solver: Any, program: L1Program, form: QPForm, start: Point) -> None:
-    """Give the solver a start."""
+    """Set the starting point of the solver."""
     x, rows = qp_start(program, form, start)
     slope = form.P @ x + form.q - form.A.T @ rows
     solver.warm_start(x=x, y=-np.concatenate([rows, slope[_bounded(form)]]))
 
 
 def _bounded(form: QPForm) -> BoolArray:
-    """Return which variables have a bound: what become further rows."""
+    """Return which variables have a bound; their bounds become further rows."""
     return np.isfinite(form.lower) | np.isfinite(form.upper)
 
 
@@ -119,7 +120,7 @@ def _data(form: QPForm) -> tuple[Any, ...]:
 
 
 def _point(form: QPForm, result: Any) -> Point | None:
-    """Return OSQP's point, None where it has none."""
+    """Return OSQP's point; None if it has none."""
     if result.x is None or not np.isfinite(result.x).all():
         return None
     return form.recover(np.array(result.x), finite(-np.array(result.y[: form.A.shape[0]])))

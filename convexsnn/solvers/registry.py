@@ -1,4 +1,4 @@
-"""All solvers by name, and which of them are asked: one that is named, or those that "auto" stands for."""
+"""All solvers by name, and the solvers for a program: the named one, or those of "auto"."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from convexsnn.solvers.working_set import WorkingSet
 
 SOLVERS: dict[str, type[Solver]] = {}
 
-# by kind of program, what "auto" tries, of those that take it, until the gap is within the tolerance
+# by kind of program: the solvers that "auto" tries in turn until the gap is within the tolerance
 AUTO = {
     "lp": ("working_set", "highs", "clarabel"),
     "qp": ("working_set", "clarabel", "scs"),
@@ -31,21 +31,23 @@ AUTO = {
 
 
 def register_solver(solver: type[Solver]) -> type[Solver]:
-    """Make a solver known by its name to `solve`, problem files and the command line; return it.
+    """Register a solver by its name, for `solve`, problem files and the command line; return it.
 
     Raises
     ------
     ShapeError
-        Not a subclass of Solver, or its name is taken or is none.
+        Not a subclass of Solver, or its name is in use or not allowed.
     UnsupportedError
-        It leaves out what every solver needs; the message names it.
+        It lacks a part that every solver needs; the message names the part.
     """
     if not (isinstance(solver, type) and issubclass(solver, Solver)):
         raise ShapeError(f"solver: expected a subclass of Solver, got {solver!r}")
     solver.check_complete()
+    for kind in sorted(set(solver.capabilities.programs) - set(solver.capabilities.gap)):
+        raise UnsupportedError(f"solver {solver.name}: its capabilities state no gap for {kind} programs")
     if solver.name == "auto" or ":" in solver.name:
         raise ShapeError(
-            f"solver: name {solver.name!r}; auto is taken, and a colon parts a name from a method"
+            f"solver: name {solver.name!r}; 'auto' is reserved, and a colon separates name and method"
         )
     if SOLVERS.get(solver.name, solver) is not solver:
         other = SOLVERS[solver.name].__name__
@@ -69,15 +71,15 @@ def get_solver(name: str) -> Solver:
     Raises
     ------
     UnsupportedError
-        Unknown name; the message has the nearest one.
+        Unknown name; the message suggests the nearest one.
     SolverNotInstalled
-        Known, but its package is missing; the message says what to install.
+        Known name, but its package is missing; the message names the package.
     """
     base, _, method = name.partition(":")
     methods = SOLVERS[base].methods if base in SOLVERS else ()
     if base not in SOLVERS or (method and methods is not None and method not in methods):
         known = [*SOLVERS, *(f"{name}:{m}" for name, cls in SOLVERS.items() for m in cls.methods or ())]
-        match = get_close_matches(name, known, n=1)
+        match = get_close_matches(name, known, n=1) or [base] * (base in SOLVERS)
         hint = f"did you mean {match[0]!r}?" if match else f"known: auto, {', '.join(known)}, cvxpy:NAME"
         raise UnsupportedError(f"solver: unknown {name!r}; {hint}")
     cls = SOLVERS[base]
@@ -87,7 +89,7 @@ def get_solver(name: str) -> Solver:
 
 
 def _to_install(cls: type[Solver]) -> str:
-    """Return what pip is told: this package with an extra, or the solver's own package."""
+    """Return the argument of pip: this package with an extra, or the package of the solver."""
     extra = cls.capabilities.extra
     if extra:
         return f"'convexsnn[{extra}]'"
@@ -95,7 +97,7 @@ def _to_install(cls: type[Solver]) -> str:
 
 
 def check(solver: Solver, program: AnyProgram) -> None:
-    """Raise an UnsupportedError if `solver` does not take `program`, naming those that do."""
+    """Raise an UnsupportedError that names other solvers if `solver` does not take `program`."""
     refusal = solver.capabilities.refusal(program)
     if refusal:
         raise UnsupportedError(f"solver {solver.name}: {refusal}; {_instead(program)}")
@@ -107,14 +109,14 @@ def _instead(program: AnyProgram) -> str:
 
 
 def chosen_solvers(program: AnyProgram, solver: str | Solver) -> list[Solver]:
-    """Return what is to be tried, in this order; errors as `get_solver` and `check`."""
+    """Return the solvers to try, in this order; errors as in `get_solver` and `check`."""
     if solver != "auto":
         one = get_solver(solver) if isinstance(solver, str) else solver
         check(one, program)
         return [one]
     if program.kind not in AUTO:
         raise UnsupportedError(
-            f"solver auto: knows no order for {program.kind} programs ({program.details}), only for "
+            f"solver auto: has no solvers for {program.kind} programs ({program.details}), only for "
             f"{', '.join(AUTO)}; {_instead(program)}"
         )
     every = [get_solver(name) for name in AUTO[program.kind]]

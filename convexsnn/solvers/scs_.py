@@ -1,9 +1,9 @@
-"""SCS: operator splitting on the homogeneous self-dual embedding; every program here.
+"""SCS: operator splitting on the homogeneous self-dual embedding; takes every kind of program.
 
-Assumes nothing beyond convexity. One factorization serves all iterations, which makes large programs cheap to
-begin and high accuracy slow to reach; a start saves iterations. Deterministic: scales adapt by iterations,
-not by the clock. O'Donoghue, Chu, Parikh & Boyd (2016); O'Donoghue, "Operator splitting for a homogeneous
-embedding of the linear complementarity problem" (2021).
+The only assumption is convexity. One factorization serves all iterations, so that an iteration is cheap on
+large programs, but high accuracy takes many of them; a start saves iterations. Deterministic: scales adapt
+after fixed numbers of iterations, not by the clock. O'Donoghue, Chu, Parikh & Boyd (2016); O'Donoghue,
+"Operator splitting for a homogeneous embedding of the linear complementarity problem" (2021).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from convexsnn.solvers.capabilities import Capabilities, over_dictionary
 from convexsnn.solvers.solver import Answer, Request, Solver, finite
 
 KINDS = frozenset({"lp", "qp", "cone", "logistic", "exponential"})
-# SCS's own numbers; failed are unbounded, infeasible, indeterminate; the guesses are these two at a limit
+# SCS's status numbers; FAILED: unbounded, infeasible, indeterminate; GUESSES: the first two at a limit
 FAILED, INTERRUPTED, GUESSES = (-1, -2, -3, -4), -5, (-6, -7)
 
 
@@ -36,13 +36,13 @@ class Scs(Solver):
         duals=True,
         warm_start=True,
         time_limit=True,
-        standard_forms=True,
+        form="cone",
     )
 
     package = "scs"
 
     def known_options(self) -> None:
-        """Leave it to SCS, which refuses unknown settings and has no list of them."""
+        """Return None; SCS refuses unknown settings and has no list of them."""
 
     def run(self, program: AnyProgram, request: Request) -> Answer:  # noqa: D102
         import scs
@@ -55,7 +55,7 @@ class Scs(Solver):
             "eps_rel": accuracy,
             "max_iters": 50_000,
         }
-        if hasattr(scs, "LinearSolver"):  # else there is no other to choose
+        if hasattr(scs, "LinearSolver"):  # older versions have no choice
             settings["linear_solver"] = "qdldl"
         left = request.left
         if left is not None:
@@ -86,7 +86,7 @@ class Scs(Solver):
 
 
 def _data(form: ConeForm) -> dict[str, Any]:
-    """Return P, A, b and q as SCS takes them; it wants a row, so that 0 = 0 is one where there is none."""
+    """Return P, A, b and q as SCS expects them; a program without rows gets one, 0 = 0."""
     A, b = form.A, form.b
     if not len(b):
         A, b = sparse.csc_array((1, len(form.q))), np.zeros(1)
@@ -94,7 +94,7 @@ def _data(form: ConeForm) -> dict[str, Any]:
 
 
 def _cones(form: ConeForm) -> dict[str, Any]:
-    """Return the cones as SCS takes them, in its order, which is that of the form."""
+    """Return the cones as SCS expects them; the order of the form is that of SCS."""
     sizes = {kind: [size for of, size in form.cones if of == kind] for kind, _ in form.cones}
     return {
         "z": sum(sizes.get("zero", [])) + (not form.cones),

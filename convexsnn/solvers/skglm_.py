@@ -1,9 +1,9 @@
 """skglm: coordinate descent on working sets with Anderson acceleration; smooth losses, ℓ1 and groups.
 
-Assumes a loss that is smooth and a sum over outputs. skglm minimises a datafit of the caller's own plus its
-penalty, so that sample weights need no trick: `Rows` below is that datafit, compiled by skglm. Several
-outputs under a group penalty make X block-diagonal, which costs their number squared in memory. The first
-call of a process compiles for some seconds. Deterministic. Bertrand, Klopfenstein, Bannier, Gidel & Massias,
+Assumes a loss that is smooth and a sum over outputs. skglm accepts a datafit of the caller: `Rows` below,
+which has sample weights and is compiled by skglm. With a group penalty and several outputs, X is
+block-diagonal and its memory grows with the square of their number. The first call of a process compiles for
+some seconds. Deterministic. Bertrand, Klopfenstein, Bannier, Gidel & Massias,
 "Beyond L1: faster and better sparse models with skglm" (2022).
 """
 
@@ -26,9 +26,9 @@ LOSSES = {"squared": (False, False), "squared_hinge": (False, True), "logistic":
 
 
 class Rows:
-    """Σ_i s_i ℓ(z_i, y_i) as skglm asks for it; groups of columns are its `grp_indices`, cut by `grp_ptr`.
+    """Σ_i s_i ℓ(z_i, y_i) as a datafit of skglm; group g is grp_indices[grp_ptr[g]:grp_ptr[g + 1]].
 
-    ℓ is logistic, or half the square of y − z, or with `one_sided` of what is left of it where y z < 1.
+    ℓ is logistic, or ½ (y − z)²; with `one_sided` the square counts only where y z < 1.
     """
 
     def __init__(
@@ -43,26 +43,26 @@ class Rows:
         return (("scale", float64[:]), *flags, *((name, int32[:]) for name in groups))
 
     def params_to_dict(self) -> dict[str, Any]:
-        """Return what makes another one of it."""
+        """Return the arguments of the constructor."""
         names = ("scale", "logistic", "one_sided", "grp_ptr", "grp_indices")
         return {name: getattr(self, name) for name in names}
 
-    # What follows is compiled as it stands, without types that Python checks.
+    # The following methods are compiled by skglm; they have no annotations.
 
     def initialize(self, X, y):  # type: ignore[no-untyped-def]
         """Nothing to prepare."""
 
     def get_lipschitz(self, X, y):  # type: ignore[no-untyped-def]
-        """Return the largest curvature of every group; 1 where it is 0, by which GroupBCD would divide."""
-        found = np.zeros(len(self.grp_ptr) - 1)
+        """Return the largest curvature of every group, or 1 where it is 0, because GroupBCD divides by it."""
+        largest = np.zeros(len(self.grp_ptr) - 1)
         bend = np.sqrt(self.scale * (0.25 if self.logistic else 1.0))
-        for g in range(len(found)):
-            own = self.grp_indices[self.grp_ptr[g] : self.grp_ptr[g + 1]]
-            columns = np.empty((len(y), len(own)))
-            for k in range(len(own)):
-                columns[:, k] = bend * X[:, own[k]]
-            found[g] = np.sum(columns**2) if len(own) == 1 else np.linalg.norm(columns, 2) ** 2
-        return np.where(found > 0.0, found, 1.0)
+        for g in range(len(largest)):
+            members = self.grp_indices[self.grp_ptr[g] : self.grp_ptr[g + 1]]
+            columns = np.empty((len(y), len(members)))
+            for k in range(len(members)):
+                columns[:, k] = bend * X[:, members[k]]
+            largest[g] = np.sum(columns**2) if len(members) == 1 else np.linalg.norm(columns, 2) ** 2
+        return np.where(largest > 0.0, largest, 1.0)
 
     def value(self, y, w, Xw):  # type: ignore[no-untyped-def]
         """Return the sum of the losses."""
@@ -93,15 +93,15 @@ class Rows:
 
     def gradient_g(self, X, y, w, Xw, g):  # type: ignore[no-untyped-def]
         """Return the slopes along a group's weights."""
-        own = self.grp_indices[self.grp_ptr[g] : self.grp_ptr[g + 1]]
-        found = np.empty(len(own))
-        for k in range(len(own)):
-            found[k] = self.gradient_scalar(X, y, w, Xw, own[k])
-        return found
+        members = self.grp_indices[self.grp_ptr[g] : self.grp_ptr[g + 1]]
+        slopes = np.empty(len(members))
+        for k in range(len(members)):
+            slopes[k] = self.gradient_scalar(X, y, w, Xw, members[k])
+        return slopes
 
 
 class Skglm(InRounds):
-    """Adapter to skglm; a round is one of its working sets."""
+    """Adapter to skglm; a round is one working set of skglm."""
 
     name = "skglm"
     known = {"max_iter": 1, "max_epochs": 1000, "p0": 10, "ws_strategy": "subdiff"}

@@ -1,11 +1,11 @@
-"""scikit-learn: a reference that many know; Lasso, and logistic regression with ℓ1 by LIBLINEAR.
+"""scikit-learn: a well-known reference; Lasso, and logistic regression with ℓ1 by LIBLINEAR.
 
-Lasso is coordinate descent on ‖y − X w‖² / 2n + α ‖w‖₁; sample weights go into the rows. LIBLINEAR takes them
-as they are, and no starting point; it wants both labels, so that every row is turned to label +1 (y x for x)
-and an empty row of label −1, which no weight touches, is added. No intercepts: the program has none.
-Deterministic: the order of LIBLINEAR's coordinates has a fixed seed. A fit is not interrupted. Friedman,
-Hastie & Tibshirani (2010); Yuan, Ho & Lin, "An improved GLMNET for ℓ1-regularized logistic regression"
-(2012); Pedregosa et al. (2011).
+Lasso is coordinate descent on ‖y − X w‖² / 2n + α ‖w‖₁; sample weights scale the rows. LIBLINEAR takes sample
+weights, but no starting point. It needs both labels: every row gets the label +1 (y x instead of x), and a
+row of zeros with the label −1, on which no weight has an effect, is added. No intercepts: the program has
+none. Deterministic: the order of LIBLINEAR's coordinates has a fixed seed. A fit cannot be interrupted.
+Friedman, Hastie & Tibshirani (2010); Yuan, Ho & Lin, "An improved GLMNET for ℓ1-regularized logistic
+regression" (2012); Pedregosa et al. (2011).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from convexsnn.solvers.rounds import InRounds, Step
 
 
 def _lasso(program: L1Program, passes: int) -> Step:
-    """Return a round for the squared loss: a Lasso with the sample weights in its rows."""
+    """Return a round for the squared loss: a Lasso whose rows are scaled by the sample weights."""
     from sklearn.linear_model import Lasso
 
     rows = np.sqrt(program.row_scale)
@@ -49,7 +49,7 @@ def _liblinear(program: L1Program, passes: int) -> Step:
     x = np.vstack([program.targets * program.dictionary.toarray(), np.zeros((1, program.shape[0]))])
     y = np.append(np.ones(len(x) - 1), -1.0)
     scale = np.append(program.row_scale[:, 0], program.row_scale.mean())
-    # the ℓ1 penalty was named `penalty` before 1.8, `l1_ratio` since
+    # ℓ1 is chosen by `penalty` before version 1.8, by `l1_ratio` since
     old = LogisticRegression().penalty == "l2"
 
     def step(weights: FloatArray, accuracy: float) -> tuple[FloatArray, None]:

@@ -1,7 +1,7 @@
-"""The frame around every solver: refuse, start the clock, run, judge the point by the program, wrap.
+"""The base class of solvers: check the program, start the clock, run, certify the point, return a Solution.
 
-A solver states its name and its `Capabilities` and has one method, `run`: convert the program, call the
-package, map its answer back. Everything else is the same for all of them and stands here.
+A solver defines its name, its `Capabilities` and one method, `run`. This method converts the program, calls
+the package and maps its answer back. Everything else is common to all solvers and is in this module.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from convexsnn.errors import ShapeError, SolverFailed, UnsupportedError
 from convexsnn.programs import AnyProgram, Certificate, Point
 from convexsnn.solvers.capabilities import Capabilities, over_dictionary
 
-SOON = 1e-9  # seconds: what is left when nothing is left, as solvers take only positive limits
+SOON = 1e-9  # seconds: the time limit when no time is left, because solvers take only positive limits
 
 
 class Status(Enum):
@@ -36,18 +36,18 @@ class Status(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """A solver's point, judged by the program.
+    """A solver's point, certified by the program.
 
     Attributes
     ----------
     certificate : Certificate
         Computed from the point by the program, never taken from the solver.
     solver_status : str
-        The solver's own words.
+        The status in the words of the solver.
     start_used : bool
-        Whether a starting point was really used.
+        Whether the solver used the starting point.
     seconds : dict
-        "build" (conversion, there and back) and "solve".
+        "build" (conversion of program and answer) and "solve".
     """
 
     point: Point
@@ -60,21 +60,21 @@ class Solution:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-Progress = Callable[[str, float], object]  # a line and the finished share; what returns True asks to stop
+Progress = Callable[[str, float], object]  # a line of text and the share that is done; True asks to stop
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What a solver is asked for, besides the program.
+    """The arguments of a solver besides the program.
 
     Attributes
     ----------
     tolerance : float
-        Relative duality gap to reach.
+        Relative duality gap that the solver should reach.
     deadline : float
-        Reading of `time.perf_counter` at which it must stop; inf without a time limit.
+        Value of `time.perf_counter` at which it must stop; inf without a time limit.
     start : Point, optional
-        Where to start; None for a solver or a program that takes none.
+        Starting point; None for a solver or a program that does not use one.
     options : mapping
         Options of this solver; all of them are among its `known_options`.
     """
@@ -87,35 +87,35 @@ class Request:
 
     @property
     def left(self) -> float | None:
-        """Seconds left, a positive number; None without a time limit."""
+        """Remaining seconds, a positive number; None without a time limit."""
         return None if np.isinf(self.deadline) else max(self.deadline - time.perf_counter(), SOON)
 
     @property
     def late(self) -> bool:
-        """Whether the time is over."""
+        """Whether the deadline has passed."""
         return time.perf_counter() > self.deadline
 
     def told_to_stop(self, line: str, share: float = 0.0) -> bool:
-        """Tell whoever watches a line and the finished share; return whether to stop."""
+        """Report a line and the share that is done; return whether the caller asks to stop."""
         return self.progress is not None and self.progress(line, share) is True
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a solver gives back, before the program has judged it.
+    """The result of a solver, before the program certifies it.
 
     Attributes
     ----------
     point : Point or None
-        None if it had no point yet when its time or its iterations ran out; W = 0 then stands for it.
+        None if the solver ran out of time or iterations before it had a point; then W = 0 is used.
     words : str
-        Why it stopped, in the solver's own words.
+        The reason why it stopped, in the words of the solver.
     status : Status, optional
-        INFEASIBLE, UNBOUNDED or FAILED if the solver says so. Between OPTIMAL and LIMIT the gap decides.
+        INFEASIBLE, UNBOUNDED or FAILED if the solver reports it. The gap decides between OPTIMAL and LIMIT.
     start_used : bool
-        Whether it went on from the start.
+        Whether the solver started from `Request.start`.
     seconds : float, optional
-        Time in the solver itself, without conversion; the time of the whole run if not given.
+        Time in the package, without conversion; the time of the whole `run` if not given.
     """
 
     point: Point | None
@@ -132,18 +132,18 @@ class Solver(ABC):
     Attributes
     ----------
     name : str
-        What it is called in problem files and on the command line.
+        The name of the solver in problem files and on the command line.
     capabilities : Capabilities
-        Which programs it takes; others never reach `run`.
+        The programs that it takes; others are refused before `run`.
     package : str
-        Module that must be installed; numpy, which always is, if not given.
+        Module that must be installed; "numpy" if it needs no further package.
     methods : collection of str, or None
-        What may follow its name after a colon and is handed to its constructor; None: anything.
+        Texts that may follow the name after a colon; the constructor gets them. None allows every text.
 
     Raises
     ------
     UnsupportedError
-        When a class is instantiated or registered that leaves out name, capabilities or a method.
+        An instantiated or registered class lacks its name, its capabilities or a method.
     """
 
     name: str
@@ -152,13 +152,13 @@ class Solver(ABC):
     methods: ClassVar[Collection[str] | None] = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Refuse a class that leaves something out, by the name of what is missing."""
+        """Refuse a class that lacks a part, by the name of that part."""
         cls.check_complete()
         return super().__new__(cls)
 
     @classmethod
     def check_complete(cls) -> None:
-        """Raise an UnsupportedError that names the first part that the class leaves out or has wrong."""
+        """Raise an UnsupportedError that names the first part that is missing or wrong."""
         name = getattr(cls, "name", None)
         if not isinstance(name, str) or not name:
             raise UnsupportedError(f"solver: class {cls.__name__} does not define name, a text")
@@ -173,8 +173,8 @@ class Solver(ABC):
     def run(self, program: AnyProgram, request: Request) -> Answer:
         """Convert the program, solve it, and map the answer back.
 
-        Only programs that `capabilities` take come here. A solver that cannot be watched does not call
-        `request.progress`.
+        It gets only programs that `capabilities` accepts. A solver that cannot report its progress does not
+        call `request.progress`.
 
         Raises
         ------
@@ -185,7 +185,7 @@ class Solver(ABC):
         """
 
     def known_options(self) -> Collection[str] | None:
-        """Return the names of the options that it takes; None if its package refuses others itself."""
+        """Return the names of its options; None if the package itself checks them."""
         return ()
 
     def solve(
@@ -198,9 +198,9 @@ class Solver(ABC):
         options: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> Solution:
-        """Solve `program` as it is until `tolerance` (relative gap) or `time_limit` seconds.
+        """Solve `program` without reductions, up to `tolerance` (relative gap) or `time_limit` seconds.
 
-        The program certifies the point, and its gap decides between OPTIMAL and LIMIT.
+        The program certifies the point; the gap decides between OPTIMAL and LIMIT.
 
         Raises
         ------
@@ -211,7 +211,7 @@ class Solver(ABC):
         SolverNotInstalled
             Its package is missing.
         SolverFailed
-            It stopped without a point, or with one that is none.
+            It stopped without a point, or with an invalid one.
         """
         refusal = self.capabilities.refusal(program)
         if refusal:
@@ -229,12 +229,12 @@ class Solver(ABC):
             progress,
         )
         answer = self.run(program, request)
-        whole = time.perf_counter() - begun
-        point = self._checked(program, answer)
+        total = time.perf_counter() - begun
+        point = self._valid_point(program, answer)
         certificate, status = program.certify(point), answer.status
         if status in (None, Status.OPTIMAL, Status.LIMIT):
             status = Status.OPTIMAL if certificate.gap <= tolerance else Status.LIMIT
-        inside = whole if answer.seconds is None else min(answer.seconds, whole)
+        inside = total if answer.seconds is None else min(answer.seconds, total)
         return Solution(
             point,
             status,
@@ -243,15 +243,15 @@ class Solver(ABC):
             answer.words,
             answer.iterations,
             answer.start_used and request.start is not None,
-            {"build": whole - inside, "solve": inside},
+            {"build": total - inside, "solve": inside},
         )
 
     def failed(self, why: str) -> SolverFailed:
-        """Return the error that says why this solver failed."""
+        """Return the error with the reason why this solver failed."""
         return SolverFailed(f"solver {self.name}: {why}")
 
     def no_point(self, words: str) -> SolverFailed:
-        """Return the error of a solver that stopped with these words and no point."""
+        """Return the error of a solver that stopped with this status and no point."""
         return self.failed(f"stopped with {words!r} and no point")
 
     def _check_options(self, options: Mapping[str, Any]) -> None:
@@ -266,8 +266,8 @@ class Solver(ABC):
         hint = f"did you mean {match[0]!r}?" if match else f"known: {', '.join(sorted(known))}"
         raise ShapeError(f"options: solver {self.name} has no option {unknown[0]!r}; {hint}")
 
-    def _checked(self, program: AnyProgram, answer: Answer) -> Point:
-        """Return the point of an answer, or raise a SolverFailed if it is none of this program."""
+    def _valid_point(self, program: AnyProgram, answer: Answer) -> Point:
+        """Return the point of an answer; SolverFailed if it does not fit the program."""
         if not isinstance(answer, Answer):
             raise self.failed(f"its method run returned {type(answer).__name__}, expected an Answer")
         if answer.point is None:
@@ -293,11 +293,11 @@ def check_limits(tolerance: float, time_limit: float | None) -> None:
 
 
 def check_start(program: AnyProgram, start: Point | None) -> None:
-    """Raise a ShapeError if the weights of a start have another shape than those of the program."""
+    """Raise a ShapeError if the weights of a start do not have the shape of the program."""
     if start is not None and np.shape(start.weights) != program.shape:
         raise ShapeError(f"start: expected weights {program.shape}, got {np.shape(start.weights)}")
 
 
 def finite(values: FloatArray) -> FloatArray | None:
-    """Return an array, or None if some of it is not a finite number."""
+    """Return the array, or None if one of its numbers is not finite."""
     return values if np.isfinite(values).all() else None

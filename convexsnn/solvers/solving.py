@@ -1,4 +1,4 @@
-"""The way of a program through solvers: outputs apart, reduced, solved by the first that does, certified."""
+"""The solution of a program: separate outputs, reductions, the first successful solver, a certificate."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def solve(
 ) -> Solution:
     """Solve a program and certify the point on the program itself.
 
-    Over a dictionary, exact presolve comes first; outputs that nothing couples are solved one by one.
-    λ >= λ_max is answered at once, by W = 0. A block of a splitting goes to the solver as it is.
+    A program over a dictionary is presolved without loss, and outputs that are not coupled are solved one by
+    one. For λ >= λ_max the solution is W = 0. A block of a splitting is solved without reductions.
 
     Parameters
     ----------
     solver : name or Solver
-        "auto" takes our own working-set solver, and where that does not reach the tolerance HiGHS, Clarabel
-        or SCS after it; for a block Clarabel, then SCS.
+        "auto" uses our working-set solver, and then HiGHS, Clarabel or SCS if the gap is above the tolerance;
+        for a block it uses Clarabel, then SCS.
     tolerance : float
-        Relative duality gap; above it the status is LIMIT, whatever the solver says.
+        Relative duality gap; if the gap is larger, the status is LIMIT.
     start : Point, optional
         Not used for a block.
     progress : callable, optional
-        Called with a line and the finished share. If it returns True, solvers that can be watched stop, and
-        the best point so far is the answer.
+        Called with a line of text and the share that is done. If it returns True, solvers that report their
+        progress stop, and the best point so far is returned.
 
     Raises
     ------
@@ -66,11 +66,11 @@ def solve(
         return Solution(zero, Status.OPTIMAL, program.certify(zero), "presolve", "W = 0: no pattern can help")
     parts = program.outputs_apart()
     call = _Call(solvers, tolerance, deadline, options, _Watch(progress, len(parts)))
-    return _joined(program, [call.part(k, part, start) for k, part in enumerate(parts)], tolerance)
+    return _join(program, [call.part(k, part, start) for k, part in enumerate(parts)], tolerance)
 
 
 class _Watch:
-    """Hands on what solvers say of one output after the other, and remembers being told to stop."""
+    """Reports the progress over all outputs, and remembers a request to stop."""
 
     def __init__(self, progress: Progress | None, parts: int) -> None:
         self.progress, self.parts = progress, parts
@@ -84,7 +84,7 @@ class _Watch:
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """One call of `solve`: what is the same for all outputs."""
+    """The arguments of one call of `solve`, the same for all outputs."""
 
     solvers: Sequence[Solver]
     tolerance: float
@@ -93,7 +93,7 @@ class _Call:
     watch: _Watch
 
     def part(self, k: int, part: L1Program, start: Point | None) -> Solution:
-        """Solve output k, or the coupled whole; on few columns where there are far too many."""
+        """Solve output k, or all coupled outputs; on a subset of the columns if there are too many."""
         small = presolve(part)
         self.watch.part, (rows, columns) = k, small.program.dictionary.shape
         self.watch(f"solving {rows} × {columns}", 0.0)
@@ -107,32 +107,32 @@ class _Call:
         return replace(inner, point=point, certificate=part.certify(point))
 
     def reduced(self, part: L1Program, start: Point | None, small: Presolved | None = None) -> Solution:
-        """Solve a program presolved and in solver units, by the first solver that reaches the tolerance."""
+        """Presolve and scale a program, and solve it by the first solver that reaches the tolerance."""
         small = small or presolve(part)
         zero = Point(np.zeros(part.shape))
         nothing = Solution(zero, Status.LIMIT, part.certify(zero), self.solvers[0].name, "time limit")
         if part.regularization >= part.regularization_max:
             return replace(nothing, status=Status.OPTIMAL, solver_status="W = 0: no pattern can help")
-        way, best, failure = Chain((small, scale(small.program))), nothing, None
+        reductions, best, failure = Chain((small, scale(small.program))), nothing, None
         for solver in self.solvers:
-            left = None if self.deadline is None else self.deadline - time.perf_counter()
-            if self.watch.stopped or (left is not None and left <= 0):
+            seconds = None if self.deadline is None else self.deadline - time.perf_counter()
+            if self.watch.stopped or (seconds is not None and seconds <= 0):
                 break
             try:
                 solution = solver.solve(
-                    way.program,
+                    reductions.program,
                     tolerance=self.tolerance,
-                    time_limit=left,
-                    start=None if start is None else way.reduce(start),
+                    time_limit=seconds,
+                    start=None if start is None else reductions.reduce(start),
                     options=self.options,
                     progress=self.watch,
                 )
             except SolverFailed as error:
                 failure = error
                 continue
-            point = way.recover(solution.point)
+            point = reductions.recover(solution.point)
             solution = replace(solution, point=point, certificate=part.certify(point))
-            # a stopped solver can be worse than no network at all
+            # the point of a stopped solver can be worse than W = 0
             if best is nothing or solution.certificate.gap < best.certificate.gap:
                 best = solution
                 if solution.certificate.objective > nothing.certificate.objective:
@@ -145,8 +145,8 @@ class _Call:
         return best
 
 
-def _joined(program: L1Program, solutions: list[Solution], tolerance: float) -> Solution:
-    """Put the outputs' solutions side by side and certify the whole."""
+def _join(program: L1Program, solutions: list[Solution], tolerance: float) -> Solution:
+    """Join the solutions of the outputs and certify the result."""
     point = Point(
         np.concatenate([s.point.weights for s in solutions], axis=1),
         np.concatenate([s.certificate.dual for s in solutions], axis=1),
@@ -154,7 +154,7 @@ def _joined(program: L1Program, solutions: list[Solution], tolerance: float) -> 
     certificate = program.certify(point)
     worst = max(solutions, key=lambda s: (list(Status).index(s.status), s.iterations or 0))
     status = worst.status
-    if status in (Status.OPTIMAL, Status.LIMIT):  # the gap decides, not the solver's word
+    if status in (Status.OPTIMAL, Status.LIMIT):  # the gap decides, not the status of the solver
         status = Status.OPTIMAL if certificate.gap <= tolerance else Status.LIMIT
     seconds = {k: sum(s.seconds.get(k, 0.0) for s in solutions) for k in ("build", "solve")}
     iterations = [s.iterations for s in solutions if s.iterations is not None]

@@ -1,10 +1,10 @@
-"""Our own solver: a working set of entries, Newton steps on it, an exact active set inside each.
+"""Our solver: a working set of entries, Newton steps on it, and an exact active-set method in each step.
 
-The dictionary stays packed: only columns of the working set are ever unpacked, a block of rows at a time, and
-all the others are looked at by one product Dᵀu a round. Each Newton model is a small penalised quadratic
-(`newton`, `active_set`), so that the support is found and not approached. From W = 0 λ comes down from λ_max
-by halves, because a support that grows with it is never much too large. Stops on the gap of the whole
-program. A hinge has no Newton model: its linear program grows by columns instead (`column_simplex`).
+The dictionary stays packed: only the columns of the working set are unpacked, a block of rows at a time. All
+other columns are priced by one product Dᵀu in each round. Each Newton model is a small penalised quadratic
+(`working_set_newton`, `working_set_active`), so that its support is exact. From W = 0, λ starts near λ_max
+and is halved in turn; the support grows with it and is never much too large. The method stops on the gap of
+the full program. A hinge has no Newton model; its linear program grows by columns (`working_set_simplex`).
 
 Johnson & Guestrin, "Blitz" (2015), for the working set; Friedman, Hastie & Tibshirani (2010) for Newton
 models under an ℓ1 penalty and the path in λ.
@@ -28,16 +28,16 @@ from convexsnn.solvers.working_set_groups import GroupModel, group_norms
 from convexsnn.solvers.working_set_newton import Entries, gram
 from convexsnn.solvers.working_set_simplex import ColumnSimplex
 
-FIRST = 200  # entries of the first working set, for each output up to five of them
+FIRST = 200  # entries of the first working set, for each of at most five outputs
 ROUNDS = 200
-ROUGH = 0.05  # gap at which the next smaller λ of the path comes
-CLOSE = 1e-3  # gap from which on one Newton step a round is enough
-EARLY = 8  # turns inside a model that is still far off
+ROUGH = 0.05  # gap at which the path goes on to the next λ
+CLOSE = 1e-3  # gap below which a round takes one Newton step
+EARLY = 8  # rounds of the active-set method while the gap is large
 ROUNDING = 1e-14
 
 
 class Look(NamedTuple):
-    """What one product Dᵀu shows of weights: objective, gap at this λ, and the prices (P, C)."""
+    """The result of one product Dᵀu at some weights: objective, gap at this λ, and the prices (P, C)."""
 
     objective: float
     gap: float
@@ -45,7 +45,7 @@ class Look(NamedTuple):
 
 
 class WorkingSet(Solver):
-    """Working set, Newton, active set; `options` takes none."""
+    """Working set, Newton steps, active set; it has no options."""
 
     name = "working_set"
     capabilities = Capabilities(
@@ -71,7 +71,7 @@ class WorkingSet(Solver):
 
 
 class _Run:
-    """One run: weights (P, C) and what they give, z = D W."""
+    """One run: weights (P, C) and their outputs z = D W."""
 
     def __init__(self, program: L1Program, request: Request) -> None:
         self.program, self.request, start = program, request, request.start
@@ -80,23 +80,24 @@ class _Run:
             np.zeros(program.shape) if start is None else np.array(start.weights, float)
         )
         self.z = program.outputs(self.weights)
-        self.dual: FloatArray | None = None  # only where the residual's is not good enough
+        self.dual: FloatArray | None = None  # only if the residual gives no good dual
         self.rounds = 0
 
     def go(self, tolerance: float) -> str:
-        """Go down the path of λ to the program's own; return why it ended."""
+        """Follow the path of λ down to that of the program; return the reason for the end."""
         limit = self.program.regularization
         regularization = limit
         if not self.weights.any():
             while regularization < self.program.regularization_max / 2:
                 regularization *= 2.0
         while True:
-            words = self._at(regularization, tolerance if regularization == limit else max(ROUGH, tolerance))
+            enough = tolerance if regularization == limit else max(ROUGH, tolerance)
+            words = self._improve(regularization, enough)
             if regularization == limit or words not in ("gap reached", "no further progress"):
                 return words
             regularization /= 2.0
 
-    def _at(self, regularization: float, tolerance: float) -> str:
+    def _improve(self, regularization: float, tolerance: float) -> str:
         """Improve the weights until the gap at this λ is within `tolerance`."""
         before, stuck = np.inf, 0
         while self.rounds < ROUNDS:
@@ -112,14 +113,14 @@ class _Run:
             if stuck > 3:
                 return "no further progress"
             self.rounds += 1
-            chosen = self._chosen(look, regularization)
-            improve = self._newton if self.groups is None else self._grouped
-            if not chosen.any() or not improve(chosen, look, regularization):
+            selected = self._working_set(look, regularization)
+            improve = self._newton if self.groups is None else self._group_newton
+            if not selected.any() or not improve(selected, look, regularization):
                 return "no further progress"
         return "rounds ran out"
 
     def _look(self, regularization: float) -> Look:
-        """Return what the residual dual point, scaled to be feasible, proves at this λ."""
+        """Return objective, gap and prices at this λ, by the residual dual point scaled to be feasible."""
         program = self.program
         v = program.loss.residual(self.z, program.targets)
         prices = program.dictionary.transpose_times(program.row_scale * v)
@@ -134,8 +135,8 @@ class _Run:
         penalty = self.program.penalty.value(weights)
         return float(self.program.row_scale[:, 0] @ losses + regularization * penalty)
 
-    def _chosen(self, look: Look, regularization: float) -> BoolArray:
-        """Return the working set (P, C): the support, and as much again of what violates λ most."""
+    def _working_set(self, look: Look, regularization: float) -> BoolArray:
+        """Return the working set (P, C): the support, and as many entries that violate λ most."""
         support, groups = self.weights != 0, self.groups
         least = FIRST * min(self.program.shape[1], 5)
         if groups is None:
@@ -143,52 +144,52 @@ class _Run:
             return support | _largest(excess, max(least, int(support.sum())))
         active = group_norms(groups, self.weights) > 0
         excess = np.where(active, 0.0, group_norms(groups, look.prices) - regularization)
-        chosen = active | _largest(excess, max(least // self.program.shape[1], int(active.sum())))
-        return np.broadcast_to(chosen[groups][:, None], self.program.shape)
+        selected = active | _largest(excess, max(least // self.program.shape[1], int(active.sum())))
+        return np.broadcast_to(selected[groups][:, None], self.program.shape)
 
-    def _grouped(self, chosen: BoolArray, look: Look, regularization: float) -> bool:
+    def _group_newton(self, selected: BoolArray, look: Look, regularization: float) -> bool:
         """Improve the weights of whole groups; return whether the objective fell."""
-        program, columns = self.program, np.flatnonzero(chosen[:, 0])
+        program, columns = self.program, np.flatnonzero(selected[:, 0])
         index, weights = np.asarray(self.groups)[columns], self.weights[columns]
         model = GroupModel(program, columns, index, regularization, weights, self.z)
         accuracy = float(np.clip(0.1 * look.gap, 1e-9, 0.1))
-        descended = model.descend(accuracy)
-        moved = model.newton(accuracy, look.gap <= CLOSE) or descended
+        fell = model.descend(accuracy)
+        fell = model.newton(accuracy, look.gap <= CLOSE) or fell
         self.weights[columns], self.z = model.weights, model.z
-        return moved
+        return fell
 
-    def _newton(self, chosen: BoolArray, look: Look, regularization: float) -> bool:
+    def _newton(self, selected: BoolArray, look: Look, regularization: float) -> bool:
         """Take Newton steps on some entries; return whether the objective fell."""
-        program, moved, entries = self.program, False, Entries.of(chosen)
-        quadratic = program.loss.quadratic  # then one step is the whole way
+        program, fell, entries = self.program, False, Entries.of(selected)
+        quadratic = program.loss.quadratic  # then one step is enough
         prices, value, accuracy = look.prices, look.objective, float(np.clip(0.1 * look.gap, 1e-9, 0.1))
         for last in (False, True)[quadratic or look.gap <= CLOSE :]:
             now, bend = entries.gather(self.weights), gram(program, self.z, entries)
             linear = bend @ now + entries.gather(prices)
             rounds = EARLY if look.gap > CLOSE and not quadratic else 1000
             target = quadratic_l1(bend, linear, regularization, now, accuracy, rounds)
-            new = self._searched(entries, now, target, value, regularization)
+            new = self._line_search(entries, now, target, value, regularization)
             if new is None:
-                return moved
-            moved, value = True, new
+                return fell
+            fell, value = True, new
             if not last:
                 v = program.loss.residual(self.z, program.targets)
                 columns = np.unique(entries.column)
                 prices = np.zeros(program.shape)
                 prices[columns] = program.dictionary.select(columns).transpose_times(program.row_scale * v)
-        return moved
+        return fell
 
-    def _searched(
+    def _line_search(
         self, entries: Entries, now: FloatArray, target: FloatArray, value: float, regularization: float
     ) -> float | None:
-        """Go towards the target as far as the objective falls; return it, or None if it does not."""
+        """Go towards the target until the objective falls; return it, or None if it does not fall."""
         ahead, step = entries.outputs_of(self.program, target - now), 1.0
         while step > 1e-10:
             weights, z = self.weights.copy(), self.z + step * ahead
             weights[entries.column, entries.output] = now + step * (target - now)
             new = self._objective(z, weights, regularization)
             if new < value or (step == 1.0 and new <= value + ROUNDING * abs(value)):
-                self.weights, self.z = weights, z  # near the optimum it is flat to rounding, its slope is not
+                self.weights, self.z = weights, z  # near the optimum it is flat up to rounding
                 return new
             step *= 0.5
         return None
@@ -198,7 +199,7 @@ class _ByColumns(_Run):
     """A hinge with the ℓ1 penalty: one output after the other, by the simplex method."""
 
     def go(self, tolerance: float) -> str:
-        """Solve every output; return why it ended."""
+        """Solve every output; return the reason for the end."""
         self.dual = self.duals = np.zeros(self.program.targets.shape)
         for c, part in enumerate(self.program.outputs_apart()):
             words = self._output(part, c, tolerance)
@@ -208,7 +209,7 @@ class _ByColumns(_Run):
 
     def _output(self, part: L1Program, c: int, tolerance: float) -> str:
         simplex, begin = ColumnSimplex(part), np.flatnonzero(self.weights[:, c])
-        self.duals[:, c] = part.dual_at_zero[:, 0]  # what holds if no weight is worth its penalty
+        self.duals[:, c] = part.dual_at_zero[:, 0]  # the dual at W = 0
         prices = part.dictionary.transpose_times(self.duals[:, c])
         if len(begin):
             simplex.add(begin, np.sign(self.weights[begin, c]))
@@ -233,22 +234,22 @@ class _ByColumns(_Run):
 
 
 class _ByCones(_Run):
-    """A hinge with groups: both have kinks, so that Clarabel solves it on a growing choice of columns."""
+    """A hinge with groups: both have kinks, so that Clarabel solves it on a growing subset of the columns."""
 
     def go(self, tolerance: float) -> str:
-        """Solve on more and more columns; return why it ended."""
-        solution = solve_restricted(self.program, self._solved, tolerance)
+        """Solve on a growing subset of the columns; return the reason for the end."""
+        solution = solve_restricted(self.program, self._solve, tolerance)
         self.weights, self.dual = solution.point.weights, solution.point.dual
         return solution.solver_status
 
-    def _solved(self, part: L1Program, start: Point | None) -> Solution:
+    def _solve(self, part: L1Program, start: Point | None) -> Solution:
         self.rounds += 1
-        left = self.request.left
-        limit = None if left is None else max(left, 0.1)
+        seconds = self.request.left
+        limit = None if seconds is None else max(seconds, 0.1)
         return Clarabel().solve(part, tolerance=1e-9, time_limit=limit, start=start)
 
 
-# by whether the loss has kinks and whether the penalty is the plain ℓ1 norm
+# (whether the loss has kinks, whether the penalty is the ℓ1 norm) -> method
 METHODS: dict[tuple[bool, bool], type[_Run]] = {
     (False, True): _Run,
     (False, False): _Run,
@@ -258,7 +259,7 @@ METHODS: dict[tuple[bool, bool], type[_Run]] = {
 
 
 def _largest(excess: FloatArray, count: int) -> BoolArray:
-    """Return where the `count` largest positive numbers of an array are."""
+    """Return a mask of the `count` largest positive numbers of an array."""
     flat = excess.ravel()
     order = np.argsort(-flat, kind="stable")[:count]
     mask = np.zeros(flat.shape, bool)

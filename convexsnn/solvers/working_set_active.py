@@ -1,9 +1,10 @@
-"""min over w of ½ w'G w − b'w + λ ‖w‖₁ by its active set.
+"""min over w of ½ w'G w − b'w + λ ‖w‖₁ by an active-set method.
 
-Coordinate descent finds which weights are not 0. With their signs known the optimum is a linear system,
-G_SS w_S = b_S − λ s. A step towards it that takes weights through 0 leaves them there, all at once where
-that makes the objective smaller, else at the first of them (Osborne, Presnell & Turlach, "A new approach to
-variable selection in least squares problems", 2000). The two take turns until every gradient fits.
+Coordinate descent determines the support, the weights that are not 0. For known signs s the optimum solves
+the linear system G_SS w_S = b_S − λ s. If a step towards it takes weights through 0, they stop at 0: all of
+them if that reduces the objective, else only the first one, where the step ends (Osborne, Presnell & Turlach,
+"A new approach to variable selection in least squares problems", 2000). Both methods alternate until all
+gradients satisfy the optimality conditions.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from scipy.linalg import lapack
 
 from convexsnn.arrays import FloatArray, IntArray
 
-SWEEPS = 10  # of coordinate descent before each step on the support; every fifth looks at all weights
-STEPS = 3  # on the support, in a turn
-RIDGE = 1e-13  # of the largest diagonal entry: dependent columns leave the factor positive definite
-PATIENCE = 4  # rounds without a better fit of the gradients
+SWEEPS = 10  # of coordinate descent before the steps on the support; every fifth sweep is over all weights
+STEPS = 3  # on the support in each round
+RIDGE = 1e-13  # relative to the largest diagonal entry: keeps the factor positive definite
+PATIENCE = 4  # rounds without a smaller violation of the optimality conditions
 
 
 @njit(cache=True, nogil=True)
 def _descend(gram, gradient, regularization, w, accuracy):  # type: ignore[no-untyped-def]
-    """Improve w by coordinate descent, and keep up gradient = b − G w; returns the last sweep's largest move.
+    """Improve w by coordinate descent, and update gradient = b − G w.
 
-    Ends when no gradient moves by more than `accuracy` times λ in a sweep over all.
+    Ends when no gradient changes by more than `accuracy` times λ in a sweep over all weights.
     """
-    moved = 0.0
+    change = 0.0
     for sweep in range(SWEEPS):
         every = sweep % 5 == 0
-        moved = 0.0 if every else moved
+        change = 0.0 if every else change
         for j in range(len(w)):
             curve = gram[j, j]
             if curve <= 0.0 or not (every or w[j] != 0.0):
@@ -39,15 +40,15 @@ def _descend(gram, gradient, regularization, w, accuracy):  # type: ignore[no-un
             step = new - w[j]
             if step != 0.0:
                 w[j] = new
-                moved = max(moved, abs(step) * curve)
+                change = max(change, abs(step) * curve)
                 for i in range(len(w)):
                     gradient[i] -= step * gram[j, i]
-        if moved <= accuracy * regularization:
+        if change <= accuracy * regularization:
             break
 
 
 def _towards(gram: FloatArray, right: FloatArray, now: FloatArray) -> FloatArray:
-    """Return the step from `now` to the solution of gram x = right, or as far as dependent columns allow."""
+    """Return the step from `now` to the solution of gram x = right, in least squares if gram is singular."""
     ridge = RIDGE * max(float(np.diag(gram).max()), 1e-300)
     for _ in range(8):
         factor, failed = lapack.dpotrf(gram + ridge * np.eye(len(right)), overwrite_a=1)
@@ -68,17 +69,17 @@ def quadratic_l1(
     tolerance: float = 1e-12,
     rounds: int = 1000,
 ) -> FloatArray:
-    """Return the minimiser over single weights; `gram` (k, k) positive semidefinite, others (k,).
+    """Return the minimiser w (k,); `gram` (k, k) is positive semidefinite, other arrays are (k,).
 
     Parameters
     ----------
     tolerance : float
-        How far, relative to λ, a gradient may be from where it belongs.
+        Allowed violation of an optimality condition, relative to λ.
     rounds : int
-        Most turns of coordinate descent and steps on the support.
+        Largest number of rounds of coordinate descent and steps on the support.
     """
     gram, w = np.ascontiguousarray(gram), start.copy()
-    gradient, best, waited = linear - gram @ w, np.inf, 0
+    gradient, best, stalled = linear - gram @ w, np.inf, 0
     for _ in range(rounds):
         _descend(gram, gradient, regularization, w, tolerance)
         for _ in range(STEPS):
@@ -86,13 +87,13 @@ def quadratic_l1(
             if not len(support) or not _step(gram, linear, regularization, w, support):
                 break
         gradient = linear - gram @ w
-        wrong = np.where(
+        violation = np.where(
             w != 0, gradient - regularization * np.sign(w), np.maximum(abs(gradient) - regularization, 0)
         )
-        worst = float(np.abs(wrong).max(initial=0.0))
-        waited = 0 if worst < 0.9 * best else waited + 1
+        worst = float(np.abs(violation).max(initial=0.0))
+        stalled = 0 if worst < 0.9 * best else stalled + 1
         best = min(best, worst)
-        if worst <= tolerance * regularization or waited > PATIENCE:
+        if worst <= tolerance * regularization or stalled > PATIENCE:
             break
     return w
 
@@ -100,7 +101,7 @@ def quadratic_l1(
 def _step(
     gram: FloatArray, linear: FloatArray, regularization: float, w: FloatArray, support: IntArray
 ) -> bool:
-    """Go to the optimum with this support and signs, or to where weights reach 0: then a step is due."""
+    """Go to the optimum for this support and signs; return True if weights reach 0 before it."""
     now, sign, inner = w[support], np.sign(w[support]), gram[np.ix_(support, support)]
     right = linear[support] - regularization * sign
     ahead = now + _towards(inner, right, now)
@@ -109,8 +110,8 @@ def _step(
         w[support] = ahead
         return False
     stopped = np.where(crossing, 0.0, ahead)
-    moved = stopped - now
-    if moved @ (0.5 * (inner @ moved) + inner @ now - right) < 0:
+    step = stopped - now
+    if step @ (0.5 * (inner @ step) + inner @ now - right) < 0:
         w[support] = stopped
         return True
     share = np.where(crossing, now / np.where(crossing, now - ahead, 1.0), np.inf)

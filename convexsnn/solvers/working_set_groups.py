@@ -1,11 +1,11 @@
-"""Group penalties on a working set of columns: block descent finds the groups, Newton's method the weights.
+"""Group penalties on a working set of columns: block descent for the groups, Newton's method for the weights.
 
-Where a group is not 0 its norm is smooth, and all of them together are left to Newton steps on
+The norm of a group is smooth where the group is not 0. For all such groups together, Newton steps minimise
 
     c Σ a ℓ(X W, y) + λ Σ_g ‖W_g‖ ,     X (R, m): the working set's columns,
 
-solved by conjugate gradients; a Gram matrix at the mean curvature of all outputs is the preconditioner. Which
-groups are 0 is found before, by proximal block descent on the same Newton model (Yuan & Lin 2006; Simon &
+by conjugate gradients. The preconditioner is a Gram matrix at the mean curvature of all outputs. Before that,
+proximal block descent on the same Newton model determines which groups are 0 (Yuan & Lin 2006; Simon &
 Tibshirani 2012).
 """
 
@@ -21,7 +21,7 @@ from convexsnn.programs import L1Program
 SWEEPS = 30
 STEPS, CLOSE_STEPS = 2, 10  # of Newton's method, far from the optimum and close to it
 INNER = 100  # conjugate gradient steps in each
-SHARES = (0.1, 1e-3)  # of its slope that a Newton step may leave, far from the optimum and close to it
+SHARES = (0.1, 1e-3)  # relative residual of a Newton step, far from the optimum and close to it
 FLAT = 1e-10  # least curvature, relative to the largest
 RIDGE = 1e-12
 ROUNDING = 1e-14
@@ -31,12 +31,12 @@ ROUNDING = 1e-14
 def _descend(rows, ends, slope, h, q, scale, regularization, w, order, starts, bound, accuracy):  # type: ignore[no-untyped-def]
     """Improve w (m, C) group by group on the Newton model, whose column j is 1 in rows[ends[j]:ends[j + 1]].
 
-    Group g has the columns order[starts[g]:starts[g + 1]]; its block of the model bends by at most bound[g].
+    Group g has the columns order[starts[g]:starts[g + 1]]; the curvature of its block is at most bound[g].
     """
     outputs = w.shape[1]
-    bent, free = np.zeros(h.shape), np.empty((len(w), outputs))  # bent: what the steps so far do to the slope
+    bent, free = np.zeros(h.shape), np.empty((len(w), outputs))  # bent: effect of the steps on the slope
     for _ in range(SWEEPS):
-        moved = 0.0
+        change = 0.0
         for g in range(len(bound)):
             norm = 0.0
             for k in range(starts[g], starts[g + 1]):
@@ -58,7 +58,7 @@ def _descend(rows, ends, slope, h, q, scale, regularization, w, order, starts, b
                     w[j, c] += step
                     free[j, c] = step
                     largest = max(largest, abs(step))
-                moved = max(moved, largest * bound[g])
+                change = max(change, largest * bound[g])
                 if largest == 0.0:
                     continue
                 for r in rows[ends[j] : ends[j + 1]]:
@@ -67,7 +67,7 @@ def _descend(rows, ends, slope, h, q, scale, regularization, w, order, starts, b
                         along += q[r, c] * free[j, c]
                     for c in range(outputs):
                         bent[r, c] += h[r, c] * free[j, c] - scale[r] * q[r, c] * along
-        if moved <= accuracy * regularization:
+        if change <= accuracy * regularization:
             break
 
 
@@ -77,7 +77,7 @@ def group_norms(index: IntArray, table: FloatArray) -> FloatArray:
 
 
 class GroupModel:
-    """The program on some columns, which hold whole groups, at weights W (m, C) and outputs z (R, C)."""
+    """The program on some columns, all those of some groups, at weights W (m, C) and outputs z (R, C)."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class GroupModel:
         return self.x.T @ (self.program.row_scale * residual)
 
     def _curvature(self) -> tuple[FloatArray, FloatArray | None]:
-        """Return h and q of the loss, (R, C), times the rows' scale where it belongs."""
+        """Return h, times the scale of the rows, and q of the loss, (R, C)."""
         loss, scale = self.program.loss, self.program.row_scale
         h, q = (
             scale * loss.curvature(self.z, self.program.targets),
@@ -120,11 +120,11 @@ class GroupModel:
         return np.maximum(h, FLAT * max(float(h.max()), float(scale.max()) * FLAT)), q
 
     def descend(self, accuracy: float) -> bool:
-        """Find which groups are 0 by block descent on the Newton model; return whether the objective fell."""
+        """Determine the zero groups by block descent on the model; return whether the objective fell."""
         h, q = self._curvature()
         order = np.argsort(self.group, kind="stable")
         starts = np.searchsorted(self.group[order], np.arange(self.group.max() + 2))
-        reach = (self.x.T @ h).max(axis=1)  # of each column; a group's bends by no more than their sum
+        reach = (self.x.T @ h).max(axis=1)  # curvature of each column; that of a group is at most their sum
         bound = np.bincount(self.group, reach)
         column, rows = np.nonzero(self.x.T)
         ends = np.searchsorted(column, np.arange(len(self.weights) + 1))
@@ -134,24 +134,23 @@ class GroupModel:
             rows, ends, self.slopes(), h, coupling, scale, self.regularization,
             target, order, starts, np.maximum(bound, 1e-300), accuracy,
         )  # fmt: skip
-        return self._searched(target - self.weights)
+        return self._line_search(target - self.weights)
 
-    def _stopped(self, direction: FloatArray) -> bool:
-        """Go the whole way, but stop groups at 0 that it takes through 0; return whether that helped."""
+    def _step_to_zero(self, direction: FloatArray) -> bool:
+        """Take a full step, with groups that pass through 0 set to 0; return whether the objective fell."""
         weights = self.weights + direction
         back = np.bincount(self.group, (weights * self.weights).sum(axis=1)) <= 0
         weights[back[self.group]] = 0.0
         z = self.z + self.x @ (weights - self.weights)
         value = self.objective(self.weights, self.z)
-        better = self.objective(weights, z) <= value + ROUNDING * abs(
-            value
-        )  # flat near the optimum, its slope is not
+        # near the optimum the objective is flat up to rounding
+        better = self.objective(weights, z) <= value + ROUNDING * abs(value)
         if better:
             self.weights, self.z = weights, z
         return better
 
-    def _searched(self, direction: FloatArray) -> bool:
-        """Go in a direction as far as the objective falls; return whether it does."""
+    def _line_search(self, direction: FloatArray) -> bool:
+        """Halve the step in a direction until the objective falls; return whether it does."""
         ahead, value, step = self.x @ direction, self.objective(self.weights, self.z), 1.0
         while step > 1e-8:
             weights, z = self.weights + step * direction, self.z + step * ahead
@@ -163,11 +162,11 @@ class GroupModel:
         return False
 
     def newton(self, accuracy: float, close: bool) -> bool:
-        """Take Newton steps on the groups that are not 0 until their slopes fit within `accuracy` times λ.
+        """Take Newton steps on the nonzero groups until their slopes are within `accuracy` times λ.
 
-        Returns whether there was one to take.
+        Returns whether it took a step.
         """
-        moved = False
+        stepped = False
         for _ in range(CLOSE_STEPS if close else STEPS):
             length = self.norms(self.weights)[self.group]
             on = np.flatnonzero(length > 0)
@@ -178,13 +177,13 @@ class GroupModel:
             if np.abs(slope).max() <= accuracy * self.regularization:
                 break
             direction = np.zeros_like(self.weights)
-            direction[on] = self._solved(on, unit, length[on], slope, SHARES[close])
-            if not self._stopped(direction) and not self._searched(direction):
+            direction[on] = self._newton_step(on, unit, length[on], slope, SHARES[close])
+            if not self._step_to_zero(direction) and not self._line_search(direction):
                 break
-            moved = True
-        return moved
+            stepped = True
+        return stepped
 
-    def _solved(
+    def _newton_step(
         self, on: IntArray, unit: FloatArray, length: FloatArray, slope: FloatArray, share: float
     ) -> FloatArray:
         """Solve the Newton system on some rows by preconditioned conjugate gradients."""
@@ -204,7 +203,7 @@ class GroupModel:
         def preconditioned(v: FloatArray) -> FloatArray:
             return np.asarray(cho_solve(factor, v, check_finite=False))
 
-        found, rest = np.zeros_like(slope), slope.copy()
+        solution, rest = np.zeros_like(slope), slope.copy()
         z = preconditioned(rest)
         p, rho = z, float((rest * z).sum())
         first = rho
@@ -214,10 +213,10 @@ class GroupModel:
             if curve <= 0:
                 break
             alpha = rho / curve
-            found, rest = found + alpha * p, rest - alpha * ahead
+            solution, rest = solution + alpha * p, rest - alpha * ahead
             z = preconditioned(rest)
             rho, before = float((rest * z).sum()), rho
             if rho <= share**2 * first:
                 break
             p = z + rho / before * p
-        return found
+        return solution

@@ -1,7 +1,7 @@
-"""Newton models of a smooth loss on some entries of W, every column unpacked only while it is used.
+"""Newton models of a smooth loss on some entries of W; a column is unpacked only while it is in use.
 
-At outputs z the loss of row i bends by c a_i (diag(h_i) − q_i q_i'), where q = 0 unless outputs are coupled
-(softmax: h = q = p). On entries (p, o) of W that makes the Gram matrix
+At outputs z the second derivative of the loss of row i is c a_i (diag(h_i) − q_i q_i'), where q = 0 unless
+outputs are coupled (softmax: h = q = p). On entries (p, o) of W the Gram matrix is
 
     G[(p, o), (p', o')] = Σ_i c a_i D_ip D_ip' (h_io [o = o'] − q_io q_io').
 """
@@ -15,13 +15,13 @@ import numpy as np
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.programs import L1Program
 
-BLOCK = 1 << 23  # numbers of unpacked columns at a time
+BLOCK = 1 << 23  # largest number of unpacked values at a time
 FLAT = 1e-10  # least curvature of a row, relative to the largest
 
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """Entries of W, output by output: ``column[k]`` and ``output[k]`` of entry k."""
+    """Entries of W, output by output; entry k is in ``column[k]`` and ``output[k]``."""
 
     column: IntArray
     output: IntArray
@@ -37,7 +37,7 @@ class Entries:
         return table[self.column, self.output]
 
     def outputs_of(self, program: L1Program, values: FloatArray) -> FloatArray:
-        """Return D W, (R, C), of the table that has these values (k,) at these entries and 0 elsewhere."""
+        """Return D W, (R, C), for the W with these values (k,) at these entries and 0 elsewhere."""
         used = values != 0
         columns, place = np.unique(self.column[used], return_inverse=True)
         table = np.zeros((len(columns), program.shape[1]))
@@ -53,7 +53,7 @@ def gram(program: L1Program, z: FloatArray, entries: Entries) -> FloatArray:
     columns, place = np.unique(entries.column, return_inverse=True)
     packed, rows = program.dictionary.packed[columns], program.dictionary.rows
     slices = np.searchsorted(entries.output, np.arange(program.shape[1] + 1))
-    found = np.zeros((len(place), len(place)))
+    matrix = np.zeros((len(place), len(place)))
     size = max(8, BLOCK // max(len(columns), 1) // 8 * 8)
     for start in range(0, rows, size):
         stop = min(start + size, rows)
@@ -61,12 +61,12 @@ def gram(program: L1Program, z: FloatArray, entries: Entries) -> FloatArray:
         x = bits.T.astype(np.float64)
         weighted = np.empty((stop - start, len(place)) if coupling is not None else (0, 0))
         for c in range(program.shape[1]):
-            own = slice(slices[c], slices[c + 1])
-            part = x if len(columns) == own.stop - own.start else x[:, place[own]]
+            of_output = slice(slices[c], slices[c + 1])
+            part = x if len(columns) == of_output.stop - of_output.start else x[:, place[of_output]]
             root = part * np.sqrt(bend[start:stop, [c]])
-            found[own, own] += root.T @ root  # of one matrix with itself BLAS makes half
+            matrix[of_output, of_output] += root.T @ root  # symmetric: BLAS computes one half
             if coupling is not None:
-                weighted[:, own] = part * (np.sqrt(program.row_scale) * coupling)[start:stop, [c]]
+                weighted[:, of_output] = part * (np.sqrt(program.row_scale) * coupling)[start:stop, [c]]
         if coupling is not None:
-            found -= weighted.T @ weighted
-    return found
+            matrix -= weighted.T @ weighted
+    return matrix

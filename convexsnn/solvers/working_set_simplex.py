@@ -1,9 +1,9 @@
-"""The hinge's linear program by its columns: the simplex method on those that price in, warm each round.
+"""The hinge's linear program by column generation: the simplex method with a warm start in each round.
 
     min  Σ c a_i ξ_i + λ Σ (w⁺ + w⁻)    subject to  y_i D_i (w⁺ − w⁻) + ξ_i >= 1,   all >= 0
 
-A basis of the columns at hand stays one when columns are added, so each round is a few primal pivots of HiGHS
-(Huangfu & Hall 2018). The row duals times y are u; patterns with |dᵀu| > λ come in, the worst first.
+A basis stays feasible when columns are added, so that a round takes only a few primal pivots of HiGHS
+(Huangfu & Hall 2018). The row duals times y are u; patterns with |dᵀu| > λ are added, the largest first.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from convexsnn.arrays import FloatArray, IntArray
 from convexsnn.errors import SolverFailed
 from convexsnn.programs import L1Program, Point
 
-FIRST = 200  # columns to begin with
-MORE = 100  # to add at least in a round
-ABOVE = 1e-10  # of λ
+FIRST = 200  # columns of the first round
+MORE = 100  # least number of new columns in a round
+ABOVE = 1e-10  # excess over λ, relative to λ, of a violated column
 
 
 class ColumnSimplex:
@@ -27,7 +27,7 @@ class ColumnSimplex:
     Attributes
     ----------
     columns, signs : arrays (k,)
-        The patterns of the weights at hand, w⁺ or w⁻.
+        Pattern and sign of each present weight, w⁺ or w⁻.
     """
 
     def __init__(self, program: L1Program) -> None:
@@ -42,7 +42,7 @@ class ColumnSimplex:
             "output_flag": False,
             "threads": 1,
             "random_seed": 0,
-            "presolve": "off",  # it would throw the basis away
+            "presolve": "off",  # it would discard the basis
             "simplex_strategy": 4,  # primal: new columns leave the basis feasible
             "primal_feasibility_tolerance": 1e-9,
             "dual_feasibility_tolerance": 1e-9,
@@ -60,7 +60,7 @@ class ColumnSimplex:
         self.solver.passModel(model)
 
     def add(self, columns: IntArray, signs: FloatArray) -> None:
-        """Take in weights of these patterns and signs."""
+        """Add weights with these patterns and signs."""
         bits = self.program.dictionary.toarray(columns)
         place, index = np.nonzero(bits.T)
         starts = np.searchsorted(place, np.arange(len(columns)))
@@ -81,7 +81,7 @@ class ColumnSimplex:
         self.signs = np.concatenate([self.signs, signs])
 
     def run(self, seconds: float | None = None) -> tuple[Point, bool]:
-        """Return the optimum over the columns at hand with its dual point, and whether it was reached.
+        """Return the optimum over the present columns with its dual point, and whether it was reached.
 
         Raises
         ------
@@ -106,9 +106,9 @@ class ColumnSimplex:
         return Point(weights, dual), status == model.kOptimal
 
     def missing(self, prices: FloatArray) -> tuple[IntArray, FloatArray]:
-        """Return the patterns priced (P,) above λ most, and their signs."""
+        """Return the patterns whose prices (P,) exceed λ most, and their signs."""
         excess = np.abs(prices) - self.program.regularization * (1.0 + ABOVE)
         count = FIRST if not len(self.columns) else max(MORE, len(self.columns) // 5)
         order = np.argsort(-excess, kind="stable")[:count]
-        chosen = order[excess[order] > 0]
-        return chosen, np.sign(prices[chosen])
+        violated = order[excess[order] > 0]
+        return violated, np.sign(prices[violated])

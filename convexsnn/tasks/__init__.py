@@ -1,7 +1,7 @@
-"""Seeded generators of data: a name and arguments in, arrays out.
+"""Seeded data generators, called by name with arguments.
 
-A generator returns a dict with ``inputs`` (n, T, d) and ``targets``, and optionally ``test_inputs``,
-``test_targets``. The same arguments give the same arrays on every machine.
+A generator returns a dict with ``inputs`` (n, T, d) and ``targets``, and optionally with ``test_inputs``
+and ``test_targets``. The same arguments give the same arrays on every machine.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def generate(name: str, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
     Raises
     ------
     ProblemFileError
-        Unknown generator or argument; the message has the nearest known one.
+        Unknown generator or argument; the message suggests the nearest known one.
     """
     if name not in GENERATORS:
         raise ProblemFileError(f"data.generator: unknown {name!r}{nearest(name, GENERATORS)}")
@@ -66,6 +66,6 @@ def generate(name: str, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def nearest(name: str, known: Mapping[str, Any]) -> str:
-    """Return ``; did you mean …?`` or the list of what is known."""
+    """Return ``; did you mean …?`` with the nearest known name, else the list of known names."""
     match = get_close_matches(str(name), list(known), n=1)
     return f"; did you mean {match[0]!r}?" if match else f"; known: {', '.join(sorted(known))}"

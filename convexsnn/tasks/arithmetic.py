@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from convexsnn.arrays import whole
-from convexsnn.tasks.split import train_and_test
+from convexsnn.tasks.train_test import train_and_test
 
 
 def addition_rows(base: int) -> dict[str, np.ndarray]:
-    """Every row that `addition` can show, once: (a, b, carry in) / (base - 1), in one step.
+    """Every possible input row of `addition`, once: (a, b, carry in) / (base - 1), with a single step.
 
     Returns
     -------
@@ -31,9 +31,9 @@ def addition_rows(base: int) -> dict[str, np.ndarray]:
 def addition(
     base: int, digits: int = 5, train: int = 1000, test: int = 1000, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Two random numbers, least significant digit first; two labels at every step.
+    """Two random numbers, the least significant digit first; two labels at every step.
 
-    Step t sees (a_t, b_t, carry_in) / (base - 1); T = digits + 1, the last step being (0, 0, carry).
+    The input of step t is (a_t, b_t, carry_in) / (base - 1). T = digits + 1; the last step is (0, 0, carry).
 
     Returns
     -------
@@ -44,7 +44,7 @@ def addition(
     Raises
     ------
     ShapeError
-        base < 2, or digits, train or test not positive.
+        base < 2, or `digits`, `train` or `test` is not positive.
     """
     whole("base", base, least=2)
     whole("digits", digits)

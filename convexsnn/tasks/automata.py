@@ -1,4 +1,4 @@
-"""Regular languages: strings in, one label out, or one at every step."""
+"""Regular languages: strings with one label, or with one label at every step."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from convexsnn.arrays import whole
 from convexsnn.errors import ShapeError
-from convexsnn.tasks.split import train_and_test
+from convexsnn.tasks.train_test import train_and_test
 
 
 def first_last_xor(length: int, train: int = 2000, test: int = 4000, seed: int = 0) -> dict[str, np.ndarray]:
-    """Binary strings labelled by first bit XOR last bit ([U26]), classes balanced.
+    """Binary strings labelled by first bit XOR last bit ([U26]); the classes are balanced.
 
     Returns
     -------
@@ -20,7 +20,7 @@ def first_last_xor(length: int, train: int = 2000, test: int = 4000, seed: int =
     Raises
     ------
     ShapeError
-        length < 2, or train or test not positive.
+        length < 2, or `train` or `test` is not positive.
     """
     whole("length", length, least=2)
     whole("seed", seed, least=0)
@@ -37,7 +37,7 @@ def first_last_xor(length: int, train: int = 2000, test: int = 4000, seed: int =
 
 
 def parity(length: int, train: int, test: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Binary strings, no two the same; at every step the parity of the bits so far.
+    """Distinct binary strings; the label of every step is the parity of the bits so far.
 
     Returns
     -------
@@ -48,14 +48,14 @@ def parity(length: int, train: int, test: int, seed: int = 0) -> dict[str, np.nd
     Raises
     ------
     ShapeError
-        length not in 1..20, train or test not positive, or more strings than there are.
+        `length` is not in 1..20, `train` or `test` is not positive, or there are too few strings.
     """
     whole("length", length, most=20)
     whole("train", train)
     whole("test", test)
     whole("seed", seed, least=0)
     if train + test > 2**length:
-        raise ShapeError(f"train: {train} strings and {test} for test, length {length} has {2**length}")
+        raise ShapeError(f"train: {train} training and {test} test strings, length {length} has {2**length}")
     words = np.random.default_rng(seed).permutation(2**length)[: train + test]
     bits = words[:, None] >> np.arange(length) & 1
     inputs, targets = np.eye(2)[bits], np.where(np.cumsum(bits, axis=1) % 2 == 1, 1.0, -1.0)

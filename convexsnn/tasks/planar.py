@@ -1,17 +1,17 @@
-"""Points of the plane, shown as a constant current."""
+"""Points of the plane as constant input currents."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from convexsnn.arrays import whole
-from convexsnn.tasks.split import train_and_test
+from convexsnn.tasks.train_test import train_and_test
 
 YIN, YANG, DOT = 0, 1, 2
 
 
 def _yin_yang_class(x: np.ndarray, y: np.ndarray, big: float, dot: float) -> np.ndarray:
-    """Return the class of points of the disc of radius `big` about the origin."""
+    """Return the class of points in the disc of radius `big` around the origin."""
     to_right, to_left = np.hypot(x - big / 2, y), np.hypot(x + big / 2, y)
     in_yin = (to_right <= dot) | ((to_left > dot) & (to_left <= big / 2)) | ((y > 0) & (to_right > big / 2))
     kind = np.where(in_yin, YIN, YANG)
@@ -22,7 +22,8 @@ def yin_yang(steps: int = 4, train: int = 600, test: int = 600, seed: int = 0) -
     """Yin, yang and the two dots: three classes that no hyperplane separates.
 
     The figure is that of Kriener, Göltz, Petrovici, "The Yin-Yang dataset" (2022): radius 1/2, dots of
-    radius 1/10, inputs (x, y, 1 - x, 1 - y); classes balanced. Each point is shown for `steps` steps.
+    radius 1/10, inputs (x, y, 1 - x, 1 - y). The classes are balanced. Each point
+    is the input of all `steps` steps.
 
     Returns
     -------
@@ -32,7 +33,7 @@ def yin_yang(steps: int = 4, train: int = 600, test: int = 600, seed: int = 0) -
     Raises
     ------
     ShapeError
-        steps, train or test not positive.
+        `steps`, `train` or `test` is not positive.
     """
     whole("steps", steps)
     whole("seed", seed, least=0)
@@ -43,13 +44,13 @@ def yin_yang(steps: int = 4, train: int = 600, test: int = 600, seed: int = 0) -
         points = np.empty((n, 2))
         for kind in (YIN, YANG, DOT):
             rows = np.flatnonzero(targets == kind)
-            found = np.empty((0, 2))
-            while len(found) < len(rows):
+            inner = np.empty((0, 2))
+            while len(inner) < len(rows):
                 xy = rng.uniform(-0.5, 0.5, (40 * len(rows), 2))
                 inside = np.hypot(*xy.T) <= 0.5
                 fits = inside & (_yin_yang_class(xy[:, 0], xy[:, 1], 0.5, 0.1) == kind)
-                found = np.concatenate([found, xy[fits]])
-            points[rows] = found[: len(rows)] + 0.5
+                inner = np.concatenate([inner, xy[fits]])
+            points[rows] = inner[: len(rows)] + 0.5
         signal = np.concatenate([points, 1 - points], axis=1)
         order = rng.permutation(n)
         return np.repeat(signal[order, None], steps, axis=1), targets[order]

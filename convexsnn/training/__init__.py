@@ -1,1 +1,1 @@
-"""What every training shares: budget, start, score, history, checkpoint, and the folder of a result."""
+"""Parts that every training shares: budget, start, score, history, checkpoint and the folder of a result."""

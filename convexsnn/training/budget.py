@@ -1,6 +1,6 @@
-"""The budget of a training: its deadline, who hears of its progress, and the file that keeps it.
+"""The budget of a training: its deadline, its progress callback and its checkpoint file.
 
-One object goes through all calls, so that no station forgets one of the three.
+One object carries all three through the calls, so that no function forgets one of them.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Progress = Callable[[str, float], object]
 
 @dataclass(frozen=True)
 class Budget:
-    """What a training may spend.
+    """Limits and outputs of one training.
 
     Attributes
     ----------
     deadline : float or None
         Reading of `time.perf_counter` after which no further round begins; None: no limit.
     progress : callable or None
-        Called with what is being done and the finished share of it.
+        Called with a description of the present work and the finished share of the training.
     checkpoint : Path or None
-        File to write, and to go on from if it is there.
+        File that the training writes. If it exists, the training resumes from it.
     """
 
     deadline: float | None = None
@@ -42,7 +42,7 @@ class Budget:
         progress: Progress | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> Budget:
-        """Return the budget of a call; its time begins now.
+        """Return the budget of one training; its time starts now.
 
         Raises
         ------
@@ -69,22 +69,22 @@ class Budget:
         return self.deadline is not None and time.perf_counter() > self.deadline
 
     def report(self, what: str, share: float = 0.0) -> None:
-        """Tell what is being done, and the finished share of it."""
+        """Call `progress` with a description of the present work and the finished share."""
         if self.progress is not None:
             self.progress(what, share)
 
     def part(self, k: int, count: int, name: str) -> Budget:
         """Return the budget of the k-th of `count` equal parts, with a checkpoint of its own.
 
-        The deadline is that of the whole; the checkpoint run.npz becomes run-1.npz, run-2.npz and so on.
+        All parts share the deadline. The checkpoint run.npz becomes run-1.npz, run-2.npz and so on.
         """
         if count == 1:
             return self
 
-        def told(what: str, share: float) -> None:
+        def report_part(what: str, share: float) -> None:
             self.report(f"{name} {k + 1} of {count}, {what}", (k + share) / count)
 
         file = self.checkpoint
         if file is not None:
             file = file.with_name(f"{file.stem}-{k + 1}{file.suffix}")
-        return replace(self, progress=None if self.progress is None else told, checkpoint=file)
+        return replace(self, progress=None if self.progress is None else report_part, checkpoint=file)

@@ -1,8 +1,8 @@
-"""The file of a training that goes on later: plain arrays with a format, an identity and a digest.
+"""The checkpoint file of a training: plain arrays with a format, an identity and a digest.
 
-format     number of the layout; a file of another number is refused with what to do
-identity   JSON of all that must be the same for a run to go on: problem, data, settings
-digest     SHA-256 of every other array with its shape: a file that was altered or damaged is refused
+format     number of the file layout; a file with another number is refused
+identity   JSON of everything that a resumed run must share: problem, data, settings
+digest     SHA-256 of every other array with its shape; an altered or damaged file is refused
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from convexsnn.errors import ProblemFileError
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """One kind of checkpoint at one place.
+    """A kind of checkpoint and the path of its file.
 
     Attributes
     ----------
     format : int
         Number of the layout that this version writes and reads.
     identity : dict
-        What must be the same, as plain numbers and words.
+        Everything that a resumed run must share, as plain numbers and strings.
     of : str
-        What an error says that a file of another identity may differ in.
+        Text of the error for a file of another identity: "a checkpoint of ...".
     """
 
     path: Path
@@ -41,52 +41,52 @@ class CheckpointFile:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a file to go on from."""
+        """Whether the file exists."""
         return self.path.exists()
 
     def _identity(self) -> str:
         return json.dumps(self.identity, sort_keys=True)
 
     def write(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write a checkpoint, whole or not at all.
+        """Write a checkpoint, completely or not at all.
 
         Raises
         ------
         ProblemFileError
-            It cannot be written; what was there stays.
+            The file cannot be written; an earlier file stays unchanged.
         """
-        whole = {
+        contents = {
             "format": np.asarray(self.format),
             "identity": np.asarray(self._identity()),
             **{name: np.asarray(value) for name, value in arrays.items()},
         }
-        whole["digest"] = np.asarray(digest(**whole))
+        contents["digest"] = np.asarray(digest(**contents))
         try:
-            write_npz(self.path, whole)
+            write_npz(self.path, contents)
         except OSError as error:
             raise ProblemFileError(f"checkpoint: {self.path}: {error.strerror or error}") from error
 
     @contextmanager
     def reading(self) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the arrays; what the block cannot use of them is a damaged checkpoint.
+        """Yield the arrays; an error of the `with` block in using them means a damaged checkpoint.
 
         Raises
         ------
         ProblemFileError
-            Missing, damaged or altered, of another format, or of another identity; the message has the path.
+            Missing, damaged or altered file, or another format or identity; the message has the path.
         """
         arrays = read_npz(self.path)
         try:
             if int(arrays["format"]) != self.format:
                 raise ProblemFileError(
                     f"{self.path}: checkpoint format {arrays['format']}, this version reads {self.format}; "
-                    "finish it with the version that wrote it, or choose another file to begin anew"
+                    "finish it with the version that wrote it, or choose another file to start again"
                 )
             if str(arrays["identity"]) != self._identity():
                 raise ProblemFileError(f"{self.path}: a checkpoint of {self.of}; choose another file")
             if str(arrays.pop("digest")) != digest(**arrays):
                 raise ProblemFileError(
-                    f"{self.path}: damaged or altered checkpoint: its digest is of other values"
+                    f"{self.path}: damaged or altered checkpoint: its digest does not match its values"
                 )
             yield arrays
         except ProblemFileError as error:
@@ -94,5 +94,5 @@ class CheckpointFile:
                 raise
             raise ProblemFileError(f"{self.path}: damaged checkpoint: {error}") from error
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            words = f"no {error}" if isinstance(error, KeyError) else error
-            raise ProblemFileError(f"{self.path}: damaged, or no checkpoint: {words}") from error
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            raise ProblemFileError(f"{self.path}: damaged, or no checkpoint: {reason}") from error

@@ -1,4 +1,4 @@
-"""A solved problem as a folder: written whole or not at all, never over another one unasked."""
+"""The folder of a result: written completely or not at all; it replaces an earlier one only with `force`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from convexsnn.errors import ProblemFileError
 CERTIFICATE = "certificate.json"
 PLOT_DATA = "path.json"
 ADMM = "admm.json"
-MARKS = (CERTIFICATE, PLOT_DATA, ADMM)  # a folder that holds one of them is ours to replace
+MARKS = (CERTIFICATE, PLOT_DATA, ADMM)  # `force` replaces a folder only if it holds one of them
 
 
 def check_writable(folder: Path, force: bool) -> None:
-    """Raise a ProblemFileError if `write_folder` could not write there; costs nothing, so ask first."""
+    """Raise a ProblemFileError if `write_folder` could not write there; a cheap check before long work."""
     parent = folder.absolute().parent
     if not parent.is_dir():
         raise ProblemFileError(f"out: {folder}: no such folder {parent}")
@@ -25,10 +25,10 @@ def check_writable(folder: Path, force: bool) -> None:
         raise ProblemFileError(f"out: {folder}: exists and is not a folder")
     if folder.exists():
         if not force:
-            raise ProblemFileError(f"out: {folder}: exists; choose another folder, or --force to replace it")
+            raise ProblemFileError(f"out: {folder}: exists; choose another folder, or replace it with force")
         if any(folder.iterdir()) and not any((folder / mark).exists() for mark in MARKS):
             raise ProblemFileError(
-                f"out: {folder}: exists and holds no {' or '.join(MARKS)}; not replaced, even with --force"
+                f"out: {folder}: exists and holds no {' or '.join(MARKS)}; force replaces only a saved result"
             )
     if not os.access(parent, os.W_OK | os.X_OK):
         raise ProblemFileError(f"out: {folder}: {parent} cannot be written")
@@ -40,36 +40,36 @@ def write_folder(
     force: bool = False,
     also: Callable[[Path], None] | None = None,
 ) -> None:
-    """Let `write`, and `also` after it, fill a new folder beside `folder`, then put it in its place.
+    """Let `write`, and then `also`, fill a temporary folder beside `folder`, then rename it to `folder`.
 
     Raises
     ------
     ProblemFileError
-        `folder` exists (without `force`), is not one of ours, or cannot be written.
+        `folder` exists and `force` is not set, holds no saved result, or cannot be written.
     """
     check_writable(folder, force)
     try:
-        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
     except OSError as error:
         raise ProblemFileError(f"out: {folder}: {error.strerror or error}") from error
     try:
-        write(made)
+        write(temporary)
         if also is not None:
-            also(made)
-        made.chmod(0o755)
+            also(temporary)
+        temporary.chmod(0o755)
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.absolute().parent))
             os.rename(folder, old / "was")
             try:
-                os.rename(made, folder)
-            except BaseException:  # an interrupt too: the earlier result goes back to its place
+                os.rename(temporary, folder)
+            except BaseException:  # also after an interrupt: restore the earlier result
                 os.rename(old / "was", folder)
                 raise
             finally:
                 shutil.rmtree(old, ignore_errors=True)
         else:
-            os.rename(made, folder)
+            os.rename(temporary, folder)
     except OSError as error:
         raise ProblemFileError(f"out: {folder}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The history of a training: a row a round, the best round on held-out samples, and what stops it."""
+"""The history of a training: one row per round, the best round on held-out samples, and the stopping rule."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ Row = TypeVar("Row")
 
 
 def plain(rows: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return rows, which are dataclasses, as plain numbers and lists, ready for JSON."""
+    """Return rows, which are dataclasses, as dicts of plain numbers and lists for JSON."""
     tables = [asdict(row) for row in rows]
     return [{k: list(v) if isinstance(v, tuple) else v for k, v in table.items()} for table in tables]
 
 
 def read_rows(kind: type[Row], tables: Sequence[dict[str, Any]]) -> tuple[Row, ...]:
-    """Return the rows that `plain` made plain.
+    """Return rows of the dataclass `kind` from the tables of `plain`.
 
     Raises
     ------
     TypeError
-        A table that is none of a row.
+        A table does not describe a row.
     """
     if not all(isinstance(table, dict) for table in tables):
-        raise TypeError("history: expected a table a round")
+        raise TypeError("history: expected one table for each round")
     lists = {f.name for f in fields(kind) if str(f.type).startswith("tuple")}  # type: ignore[arg-type]
     return tuple(kind(**{k: tuple(v) if k in lists else v for k, v in table.items()}) for table in tables)
 
 
 @dataclass(frozen=True)
 class History(Generic[Row]):
-    """Rounds so far.
+    """The rounds so far.
 
     Attributes
     ----------
     rows : tuple
-        A dataclass a round.
+        One dataclass per round.
     best_value : float
-        Largest `Score.value` on held-out samples; −inf before the first.
+        Largest `Score.value` on held-out samples; −inf before the first round.
     best_round : int
-        Its round, counted from 1; 0 before the first.
+        Round of that value, counted from 1; 0 before the first round.
     """
 
     rows: tuple[Row, ...] = ()
@@ -56,11 +56,11 @@ class History(Generic[Row]):
         return len(self.rows)
 
     def after(self, row: Row, held_out: Score | None) -> History[Row]:
-        """Return the history with one round more; a score that is not a number is never the best."""
-        grown = replace(self, rows=(*self.rows, row))
+        """Return the history with one more round; a score of NaN is never the best."""
+        longer = replace(self, rows=(*self.rows, row))
         if held_out is not None and held_out.value > self.best_value:
-            return replace(grown, best_value=held_out.value, best_round=len(grown.rows))
-        return grown
+            return replace(longer, best_value=held_out.value, best_round=len(longer.rows))
+        return longer
 
     @property
     def improved(self) -> bool:
@@ -68,16 +68,16 @@ class History(Generic[Row]):
         return len(self.rows) > 0 and self.best_round == len(self.rows)
 
     def stopped(self, most: int, unit: str, patience: int | None, budget: Budget) -> str | None:
-        """Return the rule that ends the training, None to go on.
+        """Return the rule that stops the training; None to continue.
 
         Parameters
         ----------
         most : int
-            Rounds at most.
+            Largest number of rounds.
         unit : str
-            Name of the rule that they are done: "epochs" or "iterations".
+            Name of the rule that counts rounds: "epochs" or "iterations".
         patience : int or None
-            Rounds without a better score on held-out samples; None where nothing is held out.
+            Rounds without a better score on held-out samples; None if no samples are held out.
 
         Returns
         -------

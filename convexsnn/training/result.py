@@ -1,4 +1,4 @@
-"""What every road gives back: a result that speaks for itself, and a folder that can be confirmed again."""
+"""The interfaces of a training result and of a verified folder, shared by all training methods."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from convexsnn.problem import Problem
 
 
 class TrainingResult(Protocol):
-    """A trained network with what was shown of it."""
+    """A trained network and the evidence about it."""
 
     @property
     def problem(self) -> Problem:
-        """The problem, as it was trained."""
+        """The problem that was trained."""
 
     @property
     def network(self) -> Network:
@@ -24,17 +24,17 @@ class TrainingResult(Protocol):
 
     @property
     def status(self) -> str:
-        """What was shown, in one word."""
+        """The result of the training in one word."""
 
     @property
     def curves(self) -> list[dict[str, Any]]:
-        """Rounds of the training as plain numbers, for plots; empty where there is nothing to draw."""
+        """Rounds of the training as plain numbers, for plots; empty if there are none."""
 
     def summary(self) -> dict[str, Any]:
-        """Return plain numbers and words, the object that ``solve --json`` prints."""
+        """Return plain numbers and strings, the object that ``solve --json`` prints."""
 
     def text(self, out: str | None = None) -> str:
-        """Return the lines that ``convexsnn solve`` prints; `out` is the folder that was written."""
+        """Return the lines that ``convexsnn solve`` prints; `out` is the folder of the result."""
 
     def save(
         self,
@@ -43,11 +43,11 @@ class TrainingResult(Protocol):
         force: bool = False,
         also: Callable[[Path], None] | None = None,
     ) -> None:
-        """Write a new folder, whole or not at all; `also` adds files before it takes its place."""
+        """Write a new folder, completely or not at all; `also` may add files to it."""
 
 
 class Confirmed(Protocol):
-    """A folder whose claim was computed again and holds."""
+    """A folder whose claim was recomputed and confirmed."""
 
     def summary(self) -> dict[str, Any]:
         """Return the object that ``verify --json`` prints."""

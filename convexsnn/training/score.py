@@ -1,6 +1,6 @@
-"""The score of a network: loss and accuracy of what the simulator says, alike in every training.
+"""The score of a network: loss and accuracy of its simulated outputs, the same in every training.
 
-The loss is the mean over supervised rows r of a_r ℓ(z_r, y_r); a are sample weights, ones on a test set.
+The loss is the mean over supervised rows r of a_r ℓ(z_r, y_r); a are the sample weights, all 1 on a test set.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from convexsnn.problem import Problem
 from convexsnn.programs.losses import get_loss
 from convexsnn.simulate import simulate
 
-SAMPLES_AT_A_TIME = 4096  # in the simulator, so that its spikes fit in memory
+SAMPLES_AT_A_TIME = 4096  # limits the memory that the simulator needs for spikes
 
 
 @dataclass(frozen=True)
 class Score:
-    """Loss of simulated outputs, and the mean accuracy over heads; None in regression."""
+    """Loss of the simulated outputs, and mean accuracy over heads; the accuracy is None in regression."""
 
     loss: float
     accuracy: float | None
 
     @property
     def value(self) -> float:
-        """What a choice among networks takes the largest of: the accuracy, in regression minus the loss."""
+        """Value to maximize in the choice of a network: the accuracy; in regression, minus the loss."""
         return -self.loss if self.accuracy is None else self.accuracy
 
 
@@ -41,19 +41,19 @@ def score_of_outputs(
     Parameters
     ----------
     weights : (R,) array
-        a of every supervised row.
+        Weight a of every supervised row.
     name : str
-        What an error calls the targets.
+        Name of the targets in error messages.
     """
     code = problem.target_code
-    wanted = code.values(name, targets, len(outputs))
-    losses = get_loss(problem.training.loss).value(outputs.reshape(wanted.shape), wanted)
+    values = code.values(name, targets, len(outputs))
+    losses = get_loss(problem.training.loss).value(outputs.reshape(values.shape), values)
     shares = code.accuracies(outputs, name, targets)
     return Score(float(np.mean(weights * losses)), None if shares is None else float(np.mean(shares)))
 
 
 def outputs_of(network: Network, inputs: FloatArray, dtype: npt.DTypeLike = np.float64) -> FloatArray:
-    """Return the simulated outputs, (n, C) or (n, T, C) in float64, some samples at a time."""
+    """Return the simulated outputs, (n, C) or (n, T, C) in float64; samples are simulated in batches."""
     starts = range(0, max(len(inputs), 1), SAMPLES_AT_A_TIME)
     parts = [simulate(network, inputs[k : k + SAMPLES_AT_A_TIME], dtype=dtype).outputs for k in starts]
     return np.concatenate(parts).astype(np.float64, copy=False)
@@ -62,7 +62,7 @@ def outputs_of(network: Network, inputs: FloatArray, dtype: npt.DTypeLike = np.f
 def score(
     problem: Problem, network: Network, rows: IntArray | None = None, dtype: npt.DTypeLike = np.float64
 ) -> Score:
-    """Simulate a network on training samples, all or those of `rows`, and return its score."""
+    """Simulate a network on the training samples `rows` (all if None) and return its score."""
     at: Any = slice(None) if rows is None else rows
     inputs, targets = problem.inputs[at], np.asarray(problem.targets)[at]
     weights = problem.row_weights().reshape(len(problem.inputs), -1)[at].ravel()
@@ -70,7 +70,7 @@ def score(
 
 
 def score_on_test_set(problem: Problem, network: Network) -> Score | None:
-    """Simulate a network on the test set and return its score; None where there is none."""
+    """Simulate a network on the test set and return its score; None without a test set."""
     if problem.test_inputs is None:
         return None
     outputs = outputs_of(network, problem.test_inputs)

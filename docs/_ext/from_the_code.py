@@ -1,5 +1,6 @@
-"""Directives whose content the package itself says at build time: tables, command output, marked parts of a file."""
+"""Directives whose content comes from the package at build time: tables, command output, parts of files."""
 
+import os
 import re
 import subprocess
 import sys
@@ -21,12 +22,22 @@ def _markdown(directive, text):
 
 
 class KeysTable(SphinxDirective):
-    """The table of all keys of a problem file."""
+    """The keys of a problem file: one table and one heading for each section."""
 
     def run(self):
         from convexsnn.report.keys_table import schema_table
 
-        return _markdown(self, schema_table())
+        head, rule, *rows = schema_table().splitlines()
+        sections = {}
+        for row in rows:
+            section, _, key = row.split("`")[1].rpartition(".")
+            whole = f"{section}.{key}" if section else key
+            sections.setdefault(section, []).append(row.replace(f"`{whole}`", f"`{key}`", 1))
+        text = []
+        for section, its_rows in sections.items():
+            title = f"`[{section}]`" if section else "Before the first section"
+            text += [f"### {title}", "", head, rule, *its_rows, ""]
+        return self.parse_text_to_nodes("\n".join(text), allow_section_headings=True)
 
 
 class SolversTable(SphinxDirective):
@@ -36,6 +47,20 @@ class SolversTable(SphinxDirective):
         from convexsnn.report.solver_table import solver_table
 
         return _markdown(self, solver_table())
+
+
+def commands():
+    """Return every command with its arguments and options as Markdown, as its help says them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "typer", "convexsnn.cli", "utils", "docs", "--name", "convexsnn"],
+        capture_output=True, text=True, check=True, env={**os.environ, "NO_COLOR": "1"},
+    )  # fmt: skip
+    _, _, text = done.stdout.partition("\n## ")  # the page has a title of its own
+
+    def heading(match):
+        return f"{'###' if ' ' in match[1] else '##'} {match[1]}"
+
+    return re.sub(r"^#+ `convexsnn (.*)`$", heading, "## " + text, flags=re.M)
 
 
 class Names(SphinxDirective):
@@ -52,7 +77,7 @@ class Names(SphinxDirective):
         for name in " ".join(self.content).split():
             value = getattr(convexsnn, name)
             kind = "autoclass" if inspect.isclass(value) else "autofunction"
-            lines += ["```{eval-rst}", f".. {kind}:: {value.__module__}.{value.__qualname__}", "   :noindex:", "```", ""]
+            lines += ["```{eval-rst}", f".. {kind}:: convexsnn.{name}", "   :noindex:", "```", ""]
         return _markdown(self, "\n".join(lines))
 
 
@@ -84,7 +109,7 @@ class Output(Directive):
                 words = line.split()
                 done = subprocess.run(
                     [sys.executable, "-m", *words], capture_output=True, text=True, cwd=folder, check=False,
-                    env={**__import__("os").environ, "COLUMNS": "100", "NO_COLOR": "1"},
+                    env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"},
                 )  # fmt: skip
                 if done.returncode:
                     raise self.error(f"{line}: {done.stderr}")

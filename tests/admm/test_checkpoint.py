@@ -236,7 +236,7 @@ def test_a_failed_run_leaves_the_last_checkpoint(file, monkeypatch):
     before = file.read_bytes()
 
     def fail(*_):
-        raise SolverFailed("admm: outputs: values that are not finite")
+        raise SolverFailed("admm: outputs: values are not finite")
 
     with monkeypatch.context() as patch:
         patch.setattr("convexsnn.admm.shards._move", fail)

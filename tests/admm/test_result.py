@@ -190,7 +190,7 @@ def not_verified(folder):
         ({"lower_bound": 0.0}, "proves no bound"),
         ({"gap": 0.0}, "proves no bound"),
         ({"fingerprint": "0" * 64}, "fingerprint: "),
-        ({"network": "0" * 64}, "network: network.npz is not the file that the claim was made for"),
+        ({"network": "0" * 64}, "network: network.npz is not the file of the claim"),
         ({"units": 1}, "network: 17 units, the claim states 1"),
     ],
 )
@@ -237,7 +237,7 @@ def test_another_network_is_refused(copy, change, forged):
 
 def test_a_network_that_spikes_the_same_is_another_file(copy):
     set_array(copy, "network.npz", "layer1_weights", add((0, 0), 1e-13))
-    assert "not the file that the claim was made for" in not_verified(copy)
+    assert "not the file of the claim" in not_verified(copy)
 
 
 def test_a_network_of_another_readout_is_refused(trained, copy):

@@ -16,7 +16,7 @@ from convexsnn.programs import Point
 from convexsnn.solvers import SOLVERS, Status, get_solver, kind_of, solve
 
 every_setting = pytest.mark.parametrize("setting", SETTINGS)
-TAKERS = [name for name, can in CAN.items() if can.standard_forms and can.programs & {"qp", "exponential"}]
+TAKERS = [name for name, can in CAN.items() if can.form and can.programs & {"qp", "exponential"}]
 every_taker = pytest.mark.parametrize("name", TAKERS)
 
 
@@ -165,7 +165,7 @@ def test_membranes_say_their_sizes(setting):
 class Taker(Stub):
     """A stub that takes blocks."""
 
-    capabilities = replace(Stub.capabilities, standard_forms=True)
+    capabilities = replace(Stub.capabilities, form="qp")
 
 
 @registered

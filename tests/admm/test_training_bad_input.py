@@ -172,7 +172,7 @@ def test_a_dead_start_is_told_what_helps():
 
 def test_inputs_of_0_cannot_fire():
     told = refused(LoweringError, lambda: train_admm(made(0 * BITS)))
-    assert told.startswith("network.layers[1]: a dead layer, no unit fires on the first 12 samples whatever")
+    assert told.startswith("network.layers[1]: a dead layer, no unit fires on the first 12 samples at any")
     assert "balanced" not in told
 
 

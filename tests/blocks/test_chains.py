@@ -134,7 +134,7 @@ def test_the_membranes_are_worth_what_the_kernel_says(theta, dtype):
     """Two threads' worth of chains; a spike lost or won by rounding would show as σ/2 |1 − 2 a|."""
     c, a = drawn(10_000, 6)
     given_ = (c.astype(dtype), a, np.linspace(0, 1.2, len(c)), theta, 1.0, 1.0)
-    z, above = (found[..., 0] for found in chains._solved(chains.checked_chains(*given_)))
+    z, above = (found[..., 0] for found in chains._minimize(chains.checked_chains(*given_)))
     claimed = above + 0.5 * np.minimum(a**2, (1 - a) ** 2).sum(axis=1)
     np.testing.assert_allclose(chain_objective(z, *given_), claimed, atol=200 * np.finfo(dtype).eps)
     edge = dtype(theta)

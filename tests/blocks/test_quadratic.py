@@ -170,7 +170,7 @@ def test_float32_is_proved_in_double():
         ({"lower": np.zeros((2, 4))}, "lower: expected"),
         ({"upper": np.zeros(5)}, "upper: expected"),
         ({"lower": 1.0, "upper": 0.0}, "lower: .* above its upper"),
-        ({"lower": np.nan}, "lower: .* no number"),
+        ({"lower": np.nan}, "lower: .* NaN"),
     ],
 )
 def test_bad_blocks_are_refused_by_name(changes, words):

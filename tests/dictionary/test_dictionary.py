@@ -75,9 +75,9 @@ def test_columns_and_margins_are_those_of_a_slow_simulation(layer, depth, readou
         assert np.array_equal(bits[:, p], patterns[:, unit])
         assert dictionary.margins[p] == pytest.approx(margins[unit], rel=1e-9, abs=1e-12)
     # nothing left out, nothing twice; of equal patterns the best margin
-    kept = {column.tobytes(): margin for column, margin in zip(bits.T, dictionary.margins, strict=True)}
-    assert len(kept) == dictionary.patterns
-    assert kept == pytest.approx(best_margins(slow, robust.margin))
+    margin_of = {column.tobytes(): margin for column, margin in zip(bits.T, dictionary.margins, strict=True)}
+    assert len(margin_of) == dictionary.patterns
+    assert margin_of == pytest.approx(best_margins(slow, robust.margin))
     assert dictionary.candidates == sum(len(margins) for _, margins in slow) == 12
     assert not dictionary.complete  # a sample
 
@@ -121,8 +121,8 @@ def test_equal_samples_are_simulated_once_and_keep_their_rows():
         stacks = draw([{}], definition)
         bits = collect(inputs, stacks, definition).columns.toarray()
         once = collect(INPUTS, stacks, definition).columns.toarray().reshape(N, -1, bits.shape[1])
-        wanted = np.concatenate([once, once[::-1], once[2:3]]).reshape(bits.shape)
-        assert np.array_equal(bits, wanted)
+        expected = np.concatenate([once, once[::-1], once[2:3]]).reshape(bits.shape)
+        assert np.array_equal(bits, expected)
 
 
 @pytest.mark.parametrize("layer", [{"neuron": "lif"}, {"neuron": "recurrent_threshold", "bias": True}])

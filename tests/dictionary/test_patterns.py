@@ -124,10 +124,10 @@ def test_column_generation_simulates_in_its_start_and_its_oracles_alone(runs, la
 
     def counting(run, proposed):
         before = sum(runs.values())
-        made = columns(run, proposed)
+        new_columns = columns(run, proposed)
         assert sum(runs.values()) == before
-        patterns.append(made.patterns)
-        return made
+        patterns.append(new_columns.patterns)
+        return new_columns
 
     monkeypatch.setattr(ColumnGeneration, "_columns", counting)
     monkeypatch.setattr(

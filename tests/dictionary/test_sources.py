@@ -55,17 +55,17 @@ def problem(source="lattice", margin=1e-4, layers=({"bias": True},), **dictionar
 @pytest.mark.parametrize("layers", [({"bias": True},), ({"width": 3}, {"width": 2, "recurrent": True})])
 def test_a_toy_source_goes_all_the_way(registered, tmp_path, layers):
     registered(Lattice)
-    asked = problem(layers=layers)
-    lowered = convexsnn.lower(asked)
+    toy_problem = problem(layers=layers)
+    lowered = convexsnn.lower(toy_problem)
     rows = np.concatenate([s.layers[-1].unit_weights() for s in lowered.dictionary.subnetworks])
     assert np.array_equal(rows * 4, np.round(rows * 4)) and len(np.unique(rows)) > 5
-    result = convexsnn.train(asked)
+    result = convexsnn.train(toy_problem)
     assert result.status == "optimal_on_dictionary" and result.baseline is None
     result.save(tmp_path / "run")
     claim, checked = convexsnn.verify_folder(tmp_path / "run", exact=True)
     assert claim == result.claim and checked.objective == pytest.approx(result.certificate.objective)
     again = load_problem(tmp_path / "run" / "problem.toml")
-    assert again.dictionary.source == "lattice" and again.fingerprint() == asked.fingerprint()
+    assert again.dictionary.source == "lattice" and again.fingerprint() == toy_problem.fingerprint()
     assert np.array_equal(convexsnn.lower(again).dictionary.columns.packed, lowered.dictionary.columns.packed)
 
 
@@ -97,18 +97,18 @@ def test_an_unknown_source_is_refused_with_the_nearest(registered):
 
 
 def test_a_source_that_is_made_without_the_file_is_refused_all_the_same():
-    made = problem("gaussian")
+    drawing = problem("gaussian")
     with pytest.raises(ProblemFileError, match="got 'gausian'; did you mean 'gaussian'"):
-        convexsnn.lower(replace(made, dictionary=replace(made.dictionary, source="gausian")))
+        convexsnn.lower(replace(drawing, dictionary=replace(drawing.dictionary, source="gausian")))
 
 
 @pytest.mark.parametrize("source", ["admm", "surrogate_gradient"])
 def test_an_untrained_source_is_refused_and_never_drawn(source):
     with pytest.raises(LoweringError) as caught:
         Convexification().lower(problem(source))
-    told = str(caught.value)
-    assert told.startswith(f"dictionary.source: '{source}' trains networks first") and "\n" not in told
-    assert "convexsnn.lower(problem)" in told
+    message = str(caught.value)
+    assert message.startswith(f"dictionary.source: '{source}' trains networks first") and "\n" not in message
+    assert "convexsnn.lower(problem)" in message
     with pytest.raises(UnsupportedError, match=f"'{source}' trains and has no weights to draw"):
         convexsnn.dictionary.draw_subnetworks(
             INPUTS, LABELS, problem(source).network, Definition(), source=source
@@ -126,8 +126,8 @@ def test_a_source_that_trains_needs_its_trainer(registered):
         width = len(hidden[0].weights)
         return [Trained(convexsnn.Network(hidden, np.ones((width, 1)), "spike", "last"), "hand", 1)]
 
-    asked = problem("borrowed", layers=({"bias": True, "width": hidden[0].units},), margin=0.0)
-    result = convexsnn.train(asked)
+    toy_problem = problem("borrowed", layers=({"bias": True, "width": hidden[0].units},), margin=0.0)
+    result = convexsnn.train(toy_problem)
     assert result.summary()["trained_of"] == 1 and result.trained_as[0]["stopped_by"] == "hand"
     with pytest.raises(LoweringError, match="'borrowed' has one already"):
         register_trainer("borrowed")
@@ -136,23 +136,23 @@ def test_a_source_that_trains_needs_its_trainer(registered):
 
 
 def test_a_class_that_leaves_something_out_is_refused_by_its_name(registered):
-    def made(**given):
+    def new_class(**given):
         return type("Toy", (Source,), {"name": "toy", "meaning": "weights", "kind": "draws", **given})
 
     for kind, method in (("draws", "weights"), ("reads", "read"), ("enumerates", "enumerated")):
         with pytest.raises(UnsupportedError) as caught:
-            registered(made(kind=kind))
-        told = f"source 'toy': class Toy leaves out the method '{method}' of a source that {kind}"
-        assert str(caught.value) == told
-    for wrong, told in (
-        (made(meaning=""), "source 'toy': class Toy leaves out 'meaning'"),
-        (made(kind="guesses"), "source 'toy': kind 'guesses'; expected one of draws, reads, "),
-        (made(kind="grows"), "source 'toy': begins_with '' is no registered source"),
+            registered(new_class(kind=kind))
+        message = f"source 'toy': class Toy leaves out the method '{method}' of a source that {kind}"
+        assert str(caught.value) == message
+    for wrong, message in (
+        (new_class(meaning=""), "source 'toy': class Toy leaves out 'meaning'"),
+        (new_class(kind="guesses"), "source 'toy': kind 'guesses'; expected one of draws, reads, "),
+        (new_class(kind="grows"), "source 'toy': begins_with '' is no registered source"),
         (type("Toy", (Lattice,), {"name": "gaussian"}), "source 'gaussian': already registered"),
     ):
         with pytest.raises(UnsupportedError) as caught:
             registered(wrong)
-        assert str(caught.value).startswith(told)
+        assert str(caught.value).startswith(message)
     assert "toy" not in SOURCES
 
 

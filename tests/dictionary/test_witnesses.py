@@ -119,7 +119,7 @@ def test_pairs_put_the_threshold_between_two_samples_of_different_class(neuron):
         leak = float(layer.neuron.leak[j]) if neuron == "lif" else 0.0
         f = np.array([filtered(sample, leak)[-1] for sample in INPUTS])
         u = f @ layer.weights[j] + layer.bias[j] * sum(leak**k for k in range(T))
-        found = [
+        matches = [
             (i, k)
             for i, k in product(range(N), range(N))
             if i % 2 != k % 2
@@ -127,7 +127,7 @@ def test_pairs_put_the_threshold_between_two_samples_of_different_class(neuron):
             and min(abs(u[i] - u[k] - scale) for scale in (0.5, 2.0)) < 1e-9
             and 0.25 - 1e-9 <= (u[i] - 0.7) / (u[i] - u[k]) <= 0.75 + 1e-9
         ]
-        assert found, f"unit {j} parts no pair"
+        assert matches, f"unit {j} parts no pair"
 
 
 def test_pairs_without_a_bias_put_the_threshold_between_them_by_their_scale():
@@ -304,13 +304,13 @@ def test_the_number_of_threads_does_not_matter():
         "d = build_dictionary(convexsnn.load_problem('yin-yang'));"
         "print(hashlib.sha256(d.columns.packed.tobytes()).hexdigest(), d.unit_of.sum())"
     )
-    found = set()
+    matches = set()
     for threads in ("1", "2"):
         env = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-        found.add(
+        matches.add(
             subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, check=True).stdout
         )
-    assert len(found) == 1
+    assert len(matches) == 1
 
 
 def test_columns_do_not_hang_on_the_order_of_samples():

@@ -81,7 +81,7 @@ def test_normalisation_folds_into_weights_and_bias(neuron):
 
 
 def test_what_cannot_be_folded_or_tuned_is_refused():
-    with pytest.raises(ShapeError, match="normalize: folds into a bias, and this layer has none"):
+    with pytest.raises(ShapeError, match="normalize: folds into a bias, but this layer has none"):
         stack(2, bias=False)
     silent = stack(2)
     with torch.no_grad():
@@ -89,6 +89,6 @@ def test_what_cannot_be_folded_or_tuned_is_refused():
             layer.norm.weight.zero_()
     with pytest.raises(SolverFailed, match="width: none from 0.1 to 10"):
         tuned_surrogate(silent, spikes())
-    with pytest.raises(ShapeError, match="module: one hidden layer, whose gradient norm is level"):
+    with pytest.raises(ShapeError, match="module: has one hidden layer; equal gradient norms need"):
         tuned_surrogate(stack(1), spikes())
     assert norms_text(gradient_norms(silent, spikes())).endswith("largest over smallest: inf")

@@ -281,7 +281,7 @@ def test_memory_is_used_again_and_never_twice_at_a_time(monkeypatch):
     third, fourth = kernels_cpu._room(like), kernels_cpu._room(like)
     assert third.data_ptr() in places - {part.data_ptr()} and fourth.data_ptr() not in places
     assert len(kernels_cpu._pool) == 3
-    monkeypatch.setattr(kernels_cpu, "KEPT", 4 * like.nbytes)
+    monkeypatch.setattr(kernels_cpu, "POOL_BYTES", 4 * like.nbytes)
     del part, third
     larger = torch.zeros(3000, 50)
     kept = [kernels_cpu._room(larger)]

@@ -86,10 +86,10 @@ def test_trained_leaks_and_thresholds_run_in_the_simulator(reset):
 @pytest.mark.parametrize(
     "name, value, words",
     [
-        ("leak", 1.5, r"leak: trained to 1.5 at unit 2; keep it in \[0, 1\]"),
-        ("leak", -0.1, r"leak: trained to -0.1 at unit 2; keep it in \[0, 1\]"),
-        ("threshold", 0.0, "threshold: trained to 0 at unit 2; keep it above 0"),
-        ("threshold", -0.5, "threshold: trained to -0.5 at unit 2; keep it above 0"),
+        ("leak", 1.5, r"leak: trained to 1.5 at unit 2, must be in \[0, 1\]"),
+        ("leak", -0.1, r"leak: trained to -0.1 at unit 2, must be in \[0, 1\]"),
+        ("threshold", 0.0, "threshold: trained to 0 at unit 2, must be above 0"),
+        ("threshold", -0.5, "threshold: trained to -0.5 at unit 2, must be above 0"),
     ],
 )
 def test_neurons_that_no_network_can_have_are_refused(name, value, words):

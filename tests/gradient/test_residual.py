@@ -198,7 +198,7 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(ShapeError, match="gradient: expected one of exodus, bptt, slayer, got 'foo'"):
         ResidualNetwork(10, gradient="foo")
     one = ResidualNetwork(10, width=2, steps=1)
-    with pytest.raises(ShapeError, match="gradient.batch: 1; one had 1: Expected more than 1 value per"):
+    with pytest.raises(ShapeError, match="gradient.batch: 1; a batch of 1: Expected more than 1 value per"):
         train_images(one, images[:, :, :1, :1], labels, GradientSpec(batch=1))
     with pytest.raises(ShapeError, match=r"images: expected \(n, h, w\), got \(4, 3, 8, 8\)"):
         scaled_images(images, 16)

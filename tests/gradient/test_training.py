@@ -247,7 +247,7 @@ def test_gradients_and_weights_that_are_not_finite_stop(tmp_path):
 def test_one_value_cannot_be_normalised():
     made = problem([{"width": 4, "bias": True}], batch=1, normalize=True)
     made = replace(made, inputs=made.inputs[:, :1])
-    with pytest.raises(ShapeError, match="batch: 1; one had 1: Expected more than 1 value") as caught:
+    with pytest.raises(ShapeError, match="batch: 1; a batch of 1: Expected more than 1 value") as caught:
         train_gradient(made)
     assert str(caught.value).count("\n") == 0
 

@@ -120,7 +120,7 @@ def test_no_default_stands_in_for_a_missing_entry(tmp_path, key):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "error_text"),
     [
         # shapes that do not chain, or do not fit within a layer
         ("layer2_weights", np.ones((WIDTH, WIDTH + 1)), "layer 2 weights: expected (m, d=4), got (4, 5)"),
@@ -155,9 +155,9 @@ def test_no_default_stands_in_for_a_missing_entry(tmp_path, key):
         ("supervise", "first", "supervise: "),
     ],
 )
-def test_entries_that_make_no_network_are_named(tmp_path, key, value, told):
+def test_entries_that_make_no_network_are_named(tmp_path, key, value, error_text):
     message = refused(changed_file(tmp_path, **{key: value}))
-    assert told in message
+    assert error_text in message
     if isinstance(value, str):
         assert value in message
 

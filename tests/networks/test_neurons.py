@@ -274,6 +274,6 @@ def test_bad_parameters_are_named(name, make):
 )
 def test_a_neuron_does_not_change_with_the_array_it_was_made_from(make):
     values = np.array([0.5, 0.25])
-    kept = make(values)
+    stored = make(values)
     values[0] = 7.0
-    assert kept.tolist() == [0.5, 0.25]
+    assert stored.tolist() == [0.5, 0.25]

@@ -36,7 +36,7 @@ from convexsnn.networks import (
 )
 from convexsnn.networks.files import KEYS
 from convexsnn.networks.neuron import LAYER_KEYS, joined
-from convexsnn.networks.parameters import TAKEN
+from convexsnn.networks.parameters import RESERVED
 from convexsnn.pricing.decisions import unit_decisions
 from convexsnn.pricing.rational import exact_rows, exact_spikes
 from convexsnn.problem import Problem, load_problem
@@ -167,8 +167,8 @@ def test_inspect_and_export_on_the_command_line(cli, tmp_path):
     problem().save(tmp_path)
     status, out, err = cli("inspect", "problem.toml")
     assert (status, err) == (0, "")
-    told = "layer 1: 1 × toy, u_t = δ v_(t-1) + ψ s_(t-1) + I_t, s_t = [u_t >= 1], I_t = W x_t + b"
-    assert f"{told}, δ in 0.25, 0.75, κ = 0.5" in out
+    description = "layer 1: 1 × toy, u_t = δ v_(t-1) + ψ s_(t-1) + I_t, s_t = [u_t >= 1], I_t = W x_t + b"
+    assert f"{description}, δ in 0.25, 0.75, κ = 0.5" in out
     status, out, _ = cli("inspect", "problem.toml", "--column", 0)
     assert status == 0 and "(inputs, then bias, then own spike)" in out and ", decay 0." in out
     assert cli("export", "problem.toml", "toys.mps")[0] == 0
@@ -204,7 +204,7 @@ def test_settings_of_a_layer():
 
 
 @pytest.mark.parametrize(
-    ("layer", "told"),
+    ("layer", "message"),
     [
         ({**LAYER, "decy": 0.5}, "network.layers.decy: unknown key; did you mean 'decay'?"),
         ({**LAYER, "decay": 1.5}, "network.layers[1].decay: expected values in [0, 1], got 1.5"),
@@ -217,16 +217,16 @@ def test_settings_of_a_layer():
         ({"neuron": "lif", "decay": 0.5}, "network.layers.decay: unknown key"),
     ],
 )  # fmt: skip
-def test_keys_of_its_layers_are_checked(layer, told):
+def test_keys_of_its_layers_are_checked(layer, message):
     with pytest.raises(ProblemFileError) as caught:
         problem([layer])
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(message)
 
 
 def test_settings_that_it_does_not_have():
     with pytest.raises(ShapeError, match="^speed: unknown parameter of neuron 'toy'; known: decay, keep"):
         LayerSpec(neuron="toy", parameters={"speed": 1.0})
-    with pytest.raises(ShapeError, match="^decay: a grid of 2 values, choose one of them for each unit"):
+    with pytest.raises(ShapeError, match="^decay: the grid has 2 values; choose one of them for each unit"):
         LayerSpec(neuron="toy", parameters={"decay": (0.5, 0.25)}).make_neuron()
     with pytest.raises(ShapeError, match="^decay: expected one for all units of a convolution"):
         LayerSpec(neuron="toy", parameters={"decay": (0.5, 0.25)}, kernel=2, shape=(1, 3, 3))
@@ -278,7 +278,7 @@ def test_a_folder_whose_network_lost_a_parameter_does_not_verify(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("decay", np.array([0.25, 0.5, 0.3]), "layer 1 has decay 0.3, the network (0.25, 0.5, 1.0)"),
         ("keep", 0.75, "layer 1 has keep 0.75, the network 0.5"),
@@ -286,13 +286,13 @@ def test_a_folder_whose_network_lost_a_parameter_does_not_verify(tmp_path):
         ("push", np.array([9.0, 0.0, 1.0]), None),
     ],
 )
-def test_other_parameters_are_another_architecture(name, value, told):
+def test_other_parameters_are_another_architecture(name, value, message):
     layer = replace(toy_layer(np.random.default_rng(3)), recurrent=None)
     spec = LayerSpec("toy", threshold=0.5, bias=True, parameters={"decay": (0.25, 0.5, 1.0), "keep": 0.5})
     plan = NetworkSpec((spec,))
     assert architecture_mismatch(plan, [layer], 2) is None
     other = replace(layer, neuron=replace(layer.neuron, **{name: value}))
-    assert architecture_mismatch(plan, [other], 2) == told
+    assert architecture_mismatch(plan, [other], 2) == message
 
 
 def test_layers_side_by_side_agree_on_what_they_share():
@@ -315,8 +315,8 @@ def test_admm_refuses_it_by_name():
     ):
         with pytest.raises(LoweringError) as caught:
             convexsnn.train(problem(**parts))
-        told = "network.layers[1].neuron: neuron toy: has no leaky form, which ADMM needs"
-        assert str(caught.value).startswith(told)
+        message = "network.layers[1].neuron: neuron toy: has no leaky form, which ADMM needs"
+        assert str(caught.value).startswith(message)
 
 
 def test_gradients_refuse_it_by_name():
@@ -324,10 +324,10 @@ def test_gradients_refuse_it_by_name():
     from convexsnn.gradient.module import NetworkModule
 
     network = Network((toy_layer(np.random.default_rng(0)),), np.ones((3, 1)))
-    told = "^neuron toy: has no leaky form, which training by gradients needs"
-    with pytest.raises(UnsupportedError, match=told):
+    message = "^neuron toy: has no leaky form, which training by gradients needs"
+    with pytest.raises(UnsupportedError, match=message):
         NetworkModule(network)
-    with pytest.raises(UnsupportedError, match=told):
+    with pytest.raises(UnsupportedError, match=message):
         convexsnn.train(problem(dictionary={"source": "surrogate_gradient"}))
 
 
@@ -343,7 +343,7 @@ def test_a_form_for_the_kernels_is_not_inherited():
 def test_cascades_refuse_a_trained_parameter_by_name():
     layer = {**LAYER, "recurrent": True, "width": 2}
     given = problem([layer], dictionary={"source": "column_generation", "cascade": True})
-    with pytest.raises(UnsupportedError, match=r"^dictionary.cascade: neuron 'toy' has a trained parameter"):
+    with pytest.raises(UnsupportedError, match="^dictionary.cascade: neuron 'toy' has the trained parameter"):
         convexsnn.train(given)
 
 
@@ -360,9 +360,9 @@ def test_floats_in_its_code_are_refused_by_exact_arithmetic():
             return g, h + 0.0
 
     layer = Layer(np.ones((1, 1)), Rounded())
-    with pytest.raises(UnsupportedError, match="^neuron rounded: step makes .* of fractions"):
+    with pytest.raises(UnsupportedError, match="^neuron rounded: step returns .* for fractions"):
         exact_spikes(layer, np.ones((1, 2, 1)))
-    with pytest.raises(UnsupportedError, match="^neuron rounded: affine_rows makes 1.0 of fractions"):
+    with pytest.raises(UnsupportedError, match="^neuron rounded: affine_rows returns 1.0 for fractions"):
         exact_rows(layer, np.ones((2, 1)), (False, False))
     assert exact_rows(Layer(np.ones((1, 1)), Toy()), np.ones((2, 1)), (False, False))[1][1] == Fraction(1)
 
@@ -389,14 +389,14 @@ def with_field(name, declared, kind="half"):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: int, "neuron: expected a class below Neuron, got <class 'int'>"),
         (lambda: type("Half", (Toy,), {}), "neuron Half: leaves out kind, its name in problem files"),
         (lambda: type("Half", (Toy,), {"kind": "lif"}), "neuron Half: kind 'lif' is taken by LIF"),
         (lambda: type("Half", (Toy,), {"kind": "half", "speed": parameter("v", "speed", 1.0)}),
          "neuron Half: needs @dataclass(frozen=True, eq=False) below @register_neuron"),
-        (lambda: with_field("speed", 1.0), "neuron Half: field speed is no declared parameter"),
+        (lambda: with_field("speed", 1.0), "neuron Half: field speed is not a declared parameter"),
         (lambda: with_field("bias", parameter("b", "constant", 1.0)),
          "neuron Half: parameter bias has the name of a key that every layer has"),
         (lambda: with_field("leak", parameter("β", "leak", 0.9)),
@@ -404,22 +404,22 @@ def with_field(name, declared, kind="half"):
         (lambda: with_field("reset", parameter("", "reset", "hard", choices=("hard", "soft"))),
          "neuron Half: parameter reset is a key of every layer; declare it shared, with the default 'subt"),
         (lambda: with_field("speed", parameter("v", "speed", "fast")),
-         "neuron Half: parameter speed: a word is shared by the layer and needs choices"),
+         "neuron Half: parameter speed: a parameter that is a word must be shared and needs choices"),
         (lambda: with_field("speed", parameter("v", "speed", 2.0, most=1)),
          "neuron Half: parameter speed: its default is refused: speed: expected a number <= 1, got 2.0"),
         (lambda: with_field("speed", parameter("v", "speed", 2.0, of="drawn")),
          "neuron Half: parameter speed: expected of = shared, grid or trained, got 'drawn'"),
     ],
 )  # fmt: skip
-def test_declarations_that_cannot_be_registered(make, told):
+def test_declarations_that_cannot_be_registered(make, message):
     with pytest.raises(UnsupportedError) as caught:
         register_neuron(make())
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(message)
     assert set(NEURONS) == {"lif", "threshold", "recurrent_threshold", "toy"}
 
 
 def test_no_parameter_can_take_the_name_of_another_key():
     fields = set(LayerSpec.__dataclass_fields__)
-    assert fields - set(LAYER_KEYS) <= TAKEN and KEYS <= TAKEN
+    assert fields - set(LAYER_KEYS) <= RESERVED and KEYS <= RESERVED
     declared = {p.name for kind in NEURONS.values() for p in kind.parameters(SHARED, GRID, TRAINED)}
-    assert not declared & TAKEN
+    assert not declared & RESERVED

@@ -36,7 +36,7 @@ def random_inputs():
 
 def slow_outputs(network, spikes):
     """Return z_t of one sample's spikes (T, m) at every step, in scalars and as the definition has it."""
-    weights, z, found = network.output_weights, [0.0] * OUTPUTS, []
+    weights, z, steps_outputs = network.output_weights, [0.0] * OUTPUTS, []
     for t in range(STEPS):
         for c in range(OUTPUTS):
             if network.readout == "rate":
@@ -44,8 +44,8 @@ def slow_outputs(network, spikes):
                 z[c] = sum(weights[j, c] * means[j] for j in range(M))
             else:
                 z[c] = network.readout_leak * z[c] + sum(weights[j, c] * spikes[t][j] for j in range(M))
-        found.append(list(z))
-    return found
+        steps_outputs.append(list(z))
+    return steps_outputs
 
 
 @pytest.mark.parametrize("supervise", ["last", "all"])
@@ -56,10 +56,12 @@ def test_outputs_are_those_of_the_definition(readout, leak, supervise):
     network = random_network(readout, supervise, leak)
     trace = simulate(network, random_inputs())
     assert 0.1 < trace.spikes[-1].mean() < 0.9
-    wanted = np.array([slow_outputs(network, spikes) for spikes in trace.spikes[-1].astype(int).tolist()])
+    reference = np.array([slow_outputs(network, spikes) for spikes in trace.spikes[-1].astype(int).tolist()])
     if supervise == "last":
-        wanted = wanted[:, -1]
-    assert trace.outputs.shape == wanted.shape and np.allclose(trace.outputs, wanted, rtol=0, atol=1e-12)
+        reference = reference[:, -1]
+    assert trace.outputs.shape == reference.shape and np.allclose(
+        trace.outputs, reference, rtol=0, atol=1e-12
+    )
     assert trace.features.dtype == np.float64
     assert np.array_equal(trace.features @ network.output_weights, trace.outputs)
 
@@ -155,5 +157,5 @@ def test_the_convex_road_refuses_them(readout):
     with pytest.raises(LoweringError) as caught:
         Convexification().lower(problem_of(readout=readout))
     assert isinstance(caught.value, ConvexSNNError) and caught.value.exit_status == 2
-    told = f"network.readout: {readout!r} has no convex program over spike patterns"
-    assert str(caught.value) == f'{told}; it is for training.method = "admm"'
+    message = f"network.readout: {readout!r} has no convex program over spike patterns"
+    assert str(caught.value) == f'{message}; it is for training.method = "admm"'

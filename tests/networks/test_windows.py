@@ -59,19 +59,19 @@ def slow_patches(window, x):
                 square = [x[(ch * h + i * p + a) * w + j * p + b] for a in range(p) for b in range(p)]
                 pooled[ch, i, j] = sum(square) / p**2
     a, b = (rows, columns) if window.kernel is None else (window.kernel, window.kernel)
-    step, found = window.stride, []
+    step, result = window.stride, []
     for i in range(0, rows - a + 1, step):
         for j in range(0, columns - b + 1, step):
-            found.append([pooled[ch, i + y, j + z] for ch in range(c) for y in range(a) for z in range(b)])
-    return np.array(found)
+            result.append([pooled[ch, i + y, j + z] for ch in range(c) for y in range(a) for z in range(b)])
+    return np.array(result)
 
 
 @every_window
 def test_gather_is_what_slow_loops_find(window):
     x = dyadic(0, 5, window.inputs)
-    found = window.gather(x)
-    assert found.shape == (5, window.positions, window.patch)
-    assert np.allclose(found, [slow_patches(window, row) for row in x], rtol=0, atol=1e-14)
+    result = window.gather(x)
+    assert result.shape == (5, window.positions, window.patch)
+    assert np.allclose(result, [slow_patches(window, row) for row in x], rtol=0, atol=1e-14)
     rows, columns = window.grid
     assert window.positions == rows * columns and window.output_shape(7) == (7, rows, columns)
 
@@ -96,8 +96,8 @@ def test_matrix_is_gather_and_weights_in_the_order_of_filters(window):
     weights, x = dyadic(2, 3, window.patch), dyadic(3, 6, window.inputs)
     matrix = window.matrix(weights)
     assert matrix.shape == (3 * window.positions, window.inputs)
-    wanted = np.einsum("fk,npk->nfp", weights, window.gather(x)).reshape(6, -1)
-    assert np.allclose(x @ matrix.T.toarray(), wanted, rtol=0, atol=1e-12)
+    reference = np.einsum("fk,npk->nfp", weights, window.gather(x)).reshape(6, -1)
+    assert np.allclose(x @ matrix.T.toarray(), reference, rtol=0, atol=1e-12)
     assert window.matrix(weights.astype(np.float32)).dtype == np.float32
 
 
@@ -146,7 +146,7 @@ def test_a_convolution_is_the_dense_layer_of_its_matrix(name, neuron, bias, recu
 
 @pytest.mark.parametrize("at_a_time", [1, 100, 2**21])
 def test_drive_is_the_same_however_many_rows_it_takes_at_a_time(monkeypatch, at_a_time):
-    monkeypatch.setattr(layers_module, "GATHERED", at_a_time)
+    monkeypatch.setattr(layers_module, "BLOCK_NUMBERS", at_a_time)
     looking, dense = twins(WINDOWS["stride"], LIF(), True, False)
     signal = dyadic(9, 23, looking.inputs)
     assert np.array_equal(looking.drive(signal), dense.drive(signal))
@@ -192,7 +192,7 @@ def test_shapes_go_up_layer_by_layer():
 
 
 @pytest.mark.parametrize(
-    ("layers", "told"),
+    ("layers", "message"),
     [
         ((LayerSpec(kernel=3),), "network.layers[1].shape: missing"),
         ((LayerSpec(pool=2),), "network.layers[1].shape: missing"),
@@ -203,19 +203,19 @@ def test_shapes_go_up_layer_by_layer():
         ((LayerSpec(pool=10, shape=(2, 9, 9)),), "network.layers[1].pool: expected a whole number in 1..9"),
         (
             (DEEP.layers[0], replace(DEEP.layers[1], shape=(3, 49, 1))),
-            "network.layers[2].shape: expected [3, 7, 7], that of the layer below, got [3, 49, 1]",
+            "network.layers[2].shape: expected [3, 7, 7], the shape of the layer below, got [3, 49, 1]",
         ),
         ((DEEP.layers[0], LayerSpec(kernel=8)), "network.layers[2].kernel: expected a whole number in 1..7"),
     ],
 )
-def test_shapes_that_do_not_fit_are_named(layers, told):
+def test_shapes_that_do_not_fit_are_named(layers, message):
     with pytest.raises(ShapeError) as caught:
         windows(NetworkSpec(layers), 162)
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"shape": (1, 4)}, "shape: expected three whole numbers (channels, height, width), got (1, 4)"),
         ({"shape": (1, 0, 4)}, "shape: expected a whole number >= 1, got 0"),
@@ -231,15 +231,15 @@ def test_shapes_that_do_not_fit_are_named(layers, told):
         ({"stride": 2}, "stride: expected a whole number in 1..1, got 2"),
     ],
 )
-def test_windows_that_make_no_sense_are_refused_by_name(arguments, told):
+def test_windows_that_make_no_sense_are_refused_by_name(arguments, message):
     with pytest.raises(ShapeError) as caught:
         Window(**{"shape": (2, 4, 5), **arguments})
-    assert str(caught.value) == told
+    assert str(caught.value) == message
 
 
 def test_arrays_that_do_not_fit_are_refused_by_name():
     window, weights = WINDOWS["patches"], np.zeros((2, 18))
-    for work, told in (
+    for work, message in (
         (lambda: window.gather(np.zeros((2, 39))), r"x: expected \(rows, inputs=40\), got \(2, 39\)"),
         (lambda: window.scatter(np.zeros((2, 6, 17))), r"p: expected \(rows, positions=6, patch=18\)"),
         (lambda: window.matrix(np.zeros((2, 17))), r"weights: expected \(filters, patch=18\), got \(2, 17\)"),
@@ -248,7 +248,7 @@ def test_arrays_that_do_not_fit_are_refused_by_name():
         (lambda: Layer(weights, LIF(1.0, [0.5, 0.5]), window=window), r"leak: .*\(m=12,\)"),
         (lambda: Layer(weights, LIF(), None, np.eye(2), window), r"recurrent: expected \(m=12, m=12\)"),
     ):
-        with pytest.raises(ShapeError, match=told):
+        with pytest.raises(ShapeError, match=message):
             work()
     with pytest.raises(ShapeError, match=r"layer 2 window: expected 3 inputs, got 40"):
         Subnetwork((Layer(np.zeros((3, 2)), LIF()), Layer(weights, LIF(), window=window)))
@@ -262,7 +262,7 @@ def test_units_of_a_convolution_cannot_be_taken_apart():
         layer.unit_weights,
         lambda: layer.with_unit_weights(layer.weights),
     ):
-        with pytest.raises(ShapeError, match="window: a convolution's units share their weights"):
+        with pytest.raises(ShapeError, match="window: units of a convolution share their weights"):
             work()
 
 
@@ -295,8 +295,8 @@ def test_layers_of_an_architecture_with_windows_are_known():
     assert architecture_mismatch(DEEP, dense, 162).startswith("layer 1 has window None, the network Window(")
     fewer = NetworkSpec((replace(DEEP.layers[0], width=1), LayerSpec(width=8)))
     stack = (*stack_of(NetworkSpec((DEEP.layers[0],)), 162), Layer(np.ones((8, 147)), LIF(1.0, 0.9)))
-    told = "layer 1 has 147 units that belong together, the network a width of 49"
-    assert architecture_mismatch(fewer, stack, 162) == told
+    message = "layer 1 has 147 connected units, the network a width of 49"
+    assert architecture_mismatch(fewer, stack, 162) == message
 
 
 def problem_of(subnetworks=1, **layer):
@@ -310,7 +310,7 @@ IMAGES = {"kernel": 1, "shape": [1, 1, 2]}  # the good problem has two inputs
 
 
 @pytest.mark.parametrize(
-    ("layer", "told"),
+    ("layer", "message"),
     [
         ({**IMAGES, "kernel": 0}, "network.layers.kernel: expected at least 1, got 0"),
         ({**IMAGES, "kernel": 2}, "network.layers[1].kernel: expected a whole number in 1..1, got 2"),
@@ -323,10 +323,10 @@ IMAGES = {"kernel": 1, "shape": [1, 1, 2]}  # the good problem has two inputs
         ({"stride": 2}, "network.layers[1].stride: expected 1 without kernel, got 2"),
     ],
 )
-def test_a_problem_with_a_bad_window_is_refused_early(layer, told):
+def test_a_problem_with_a_bad_window_is_refused_early(layer, message):
     with pytest.raises(ConvexSNNError) as caught:
         problem_of(**layer)
-    assert str(caught.value).startswith(told) and caught.value.exit_status == 2
+    assert str(caught.value).startswith(message) and caught.value.exit_status == 2
 
 
 def test_subnetworks_share_no_filters():
@@ -346,16 +346,16 @@ def test_the_fingerprint_has_the_window_and_leaves_out_what_says_nothing(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("layer", "told"),
+    ("layer", "message"),
     [
         (IMAGES, "network.layers[1].kernel: 1 has no convex program"),
         ({"pool": 1, "kernel": 1, "shape": [2, 1, 1]}, 'it is for training.method = "admm"'),
     ],
 )
-def test_the_convex_road_refuses_windows(layer, told):
+def test_the_convex_road_refuses_windows(layer, message):
     with pytest.raises(LoweringError) as caught:
         Convexification().lower(problem_of(**layer))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_the_convex_road_refuses_pooling():

@@ -54,11 +54,11 @@ def assert_confirmed(priced, prices, cutoff=0.0):
 @pytest.mark.parametrize("name", LAYERS)
 def test_program_and_walk_agree(name, readout, supervise):
     mip, cells, prices = instance(name, readout, supervise)
-    truth, found = cells.price(prices), mip.price(prices)
-    assert truth.complete and found.complete
-    assert found.value == pytest.approx(truth.value, rel=1e-9)
-    assert found.value <= found.bound == pytest.approx(truth.bound, rel=1e-7)
-    assert_confirmed(found, prices)
+    truth, result = cells.price(prices), mip.price(prices)
+    assert truth.complete and result.complete
+    assert result.value == pytest.approx(truth.value, rel=1e-9)
+    assert result.value <= result.bound == pytest.approx(truth.bound, rel=1e-7)
+    assert_confirmed(result, prices)
     least = 0.7 * truth.value
     above = mip.price(prices, cutoff=least)
     assert above.complete and above.value == pytest.approx(truth.value, rel=1e-9)
@@ -71,21 +71,21 @@ def test_program_and_walk_agree(name, readout, supervise):
 @pytest.mark.parametrize("name", LAYERS)
 def test_closed_bound_holds_and_is_tight_off_the_faces(name):
     mip, cells, prices = instance(name, "spike", "last", margin=0.0)
-    truth, found = cells.price(prices), mip.price(prices)
-    assert found.bound >= truth.value - 1e-12 and found.value <= truth.value + 1e-12
+    truth, result = cells.price(prices), mip.price(prices)
+    assert result.bound >= truth.value - 1e-12 and result.value <= truth.value + 1e-12
     if name in {f"lif-{reset}" for reset in RESETS}:  # the others have a w on nearly all walls at once
-        assert found.complete and found.value == pytest.approx(truth.value)
-        assert found.bound == pytest.approx(truth.value, rel=1e-7)
+        assert result.complete and result.value == pytest.approx(truth.value)
+        assert result.bound == pytest.approx(truth.value, rel=1e-7)
 
 
 @pytest.mark.parametrize(("readout", "supervise"), READOUTS)
 @pytest.mark.parametrize("name", LAYERS)
 def test_closed_bound_holds_on_binary_data(name, readout, supervise):
     mip, cells, prices = instance(name, readout, supervise, margin=0.0, binary=True)
-    truth, found = cells.price(prices), mip.price(prices)
-    assert found.value <= truth.value + 1e-12
-    assert truth.value - 1e-12 <= found.bound <= trivial_bound(prices, False)
-    assert not found.complete or found.bound == pytest.approx(found.value, rel=1e-7)
+    truth, result = cells.price(prices), mip.price(prices)
+    assert result.value <= truth.value + 1e-12
+    assert truth.value - 1e-12 <= result.bound <= trivial_bound(prices, False)
+    assert not result.complete or result.bound == pytest.approx(result.value, rel=1e-7)
 
 
 def test_zero_rows_are_constants():
@@ -95,20 +95,20 @@ def test_zero_rows_are_constants():
     for threshold, margin in product((0.5, -0.5, 0.0), (0.0, 1e-3)):
         layer = LayerSpec("threshold", threshold=threshold)
         mip, cells, _ = oracles(inputs, layer, Definition(margin, 2.0))
-        truth, found = cells.price(prices), mip.price(prices)
+        truth, result = cells.price(prices), mip.price(prices)
         if threshold or margin:
-            assert found.bound == pytest.approx(truth.bound, abs=1e-8)
-            assert found.value == pytest.approx(truth.value) and found.complete
-        assert (found.patterns[:, 0] == (threshold <= 0)).all()
-        assert len(found.patterns) or (threshold == 0 and margin > 0)
+            assert result.bound == pytest.approx(truth.bound, abs=1e-8)
+            assert result.value == pytest.approx(truth.value) and result.complete
+        assert (result.patterns[:, 0] == (threshold <= 0)).all()
+        assert len(result.patterns) or (threshold == 0 and margin > 0)
 
 
 @pytest.mark.parametrize("columns", [2, 3])
 def test_every_output_and_leak_counts(columns):
     mip, cells, prices = instance("lif-bias", "spike", "last", outputs=columns)
-    truth, found = cells.price(prices), mip.price(prices)
-    assert found.value == pytest.approx(truth.value)
-    assert found.bound == pytest.approx(truth.bound, rel=1e-7)
+    truth, result = cells.price(prices), mip.price(prices)
+    assert result.value == pytest.approx(truth.value)
+    assert result.bound == pytest.approx(truth.bound, rel=1e-7)
     assert mip.price(prices[:, :1], group=True).value == pytest.approx(
         cells.price(prices[:, :1], group=True).value
     )
@@ -125,10 +125,10 @@ def test_stopped_program_has_a_valid_bound(limit):
     truth = cells.price(prices, cutoff=1.0)
     assert truth.complete and truth.value > 1.0
     for cutoff in (0.0, 0.9 * truth.value):
-        found = mip.price(prices, cutoff=cutoff, time_limit=limit)
-        assert truth.value <= found.bound <= trivial_bound(prices, False)
-        assert not found.complete or found.value == pytest.approx(truth.value)
-        assert_confirmed(found, prices, cutoff)
+        result = mip.price(prices, cutoff=cutoff, time_limit=limit)
+        assert truth.value <= result.bound <= trivial_bound(prices, False)
+        assert not result.complete or result.value == pytest.approx(truth.value)
+        assert_confirmed(result, prices, cutoff)
 
 
 def test_more_weights_than_a_walk_takes():
@@ -137,11 +137,11 @@ def test_more_weights_than_a_walk_takes():
     inputs = rng.standard_normal((4, 2, 12))
     units = unit_decisions(inputs, LayerSpec(), Definition(1e-3, 5.0))
     prices = rng.standard_normal((4, 1))
-    found = MipOracle(units, distinct_samples(inputs)[0]).price(prices)
-    assert found.complete and found.value == pytest.approx(trivial_bound(prices, False))
+    result = MipOracle(units, distinct_samples(inputs)[0]).price(prices)
+    assert result.complete and result.value == pytest.approx(trivial_bound(prices, False))
 
 
 def test_no_prices_cost_nothing():
     mip, _, prices = instance("lif-subtract", "spike", "last")
-    found = mip.price(0.0 * prices)
-    assert (found.value, found.bound, found.complete, found.nodes) == (0.0, 0.0, True, 0)
+    result = mip.price(0.0 * prices)
+    assert (result.value, result.bound, result.complete, result.nodes) == (0.0, 0.0, True, 0)

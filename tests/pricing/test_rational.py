@@ -103,10 +103,10 @@ def test_rows_are_those_of_the_neuron(neuron, extras):
         wanted_g, wanted_h = of_neuron(seen, spikes)
         assert g.astype(float) == pytest.approx(wanted_g[0], abs=1e-12)
         assert h.astype(float) == pytest.approx(wanted_h[0], abs=1e-12)
-    own = unit.with_unit_weights(rng.standard_normal(unit.unit_weights().shape))
-    run, weights = exact_spikes(own, inputs), [Fraction(w) for w in own.unit_weights()[0]]
+    trained = unit.with_unit_weights(rng.standard_normal(unit.unit_weights().shape))
+    run, weights = exact_spikes(trained, inputs), [Fraction(w) for w in trained.unit_weights()[0]]
     for kind, outcomes in ((False, run.spikes), (True, run.membrane)):
-        g, h = exact_rows(own, inputs[0], run.spikes[0, :, 0], kind)
+        g, h = exact_rows(trained, inputs[0], run.spikes[0, :, 0], kind)
         fires = [
             sum(a * w for a, w in zip(row, weights, strict=True)) >= b for row, b in zip(g, h, strict=True)
         ]
@@ -137,11 +137,11 @@ def small_layers(draw):
 @given(small_layers())
 def test_the_neurons_on_fractions_are_the_dynamics_written_out(run):
     layer, inputs = run
-    found, wanted = exact_spikes(layer, inputs), naive_rational.exact_spikes(layer, inputs)
-    assert np.array_equal(found.spikes, wanted[0]) and np.array_equal(found.membrane, wanted[1])
-    assert found.closest == wanted[2]
+    result, expected = exact_spikes(layer, inputs), naive_rational.exact_spikes(layer, inputs)
+    assert np.array_equal(result.spikes, expected[0]) and np.array_equal(result.membrane, expected[1])
+    assert result.closest == expected[2]
     short = exact_spikes(layer, inputs, read_membrane=False)
-    assert np.array_equal(short.spikes, wanted[0]) and short.closest == wanted[2]
+    assert np.array_equal(short.spikes, expected[0]) and short.closest == expected[2]
     assert short.membrane.shape[1] == 0
 
 

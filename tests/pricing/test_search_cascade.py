@@ -49,11 +49,11 @@ def proposed(looking, prices, cutoff, group):
 @cache
 def rounds(name):
     """Return what three calls propose; the second and third start from what the one before proposed."""
-    looking, found = search(name), []
+    looking, stacks = search(name), []
     for seed in range(3):
-        found.append(proposed(looking, prices_of(name, seed), 0.0, CASES[name][3]))
-        looking.starts = found[-1][:20]
-    return found
+        stacks.append(proposed(looking, prices_of(name, seed), 0.0, CASES[name][3]))
+        looking.starts = stacks[-1][:20]
+    return stacks
 
 
 def units(stack):
@@ -79,15 +79,15 @@ def worth_of(name, stack, prices):
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_proposed_is_of_the_architecture(name):
     layer, definition, _, _ = CASES[name]
-    for found in rounds(name):
-        assert {units(stack) for stack in found} <= set(range(1, layer["width"] + 1))
-        for stack in found:
+    for stacks in rounds(name):
+        assert {units(stack) for stack in stacks} <= set(range(1, layer["width"] + 1))
+        for stack in stacks:
             (only,) = stack.layers
             assert np.array_equal(only.recurrent, np.tril(only.recurrent))
             assert np.abs(only.unit_weights()).max() <= definition.weight_box
             assert set(np.ravel(getattr(only.neuron, "leak", 0.9))) <= set(layer.get("leak", (0.9,)))
             assert (only.bias is not None) == layer.get("bias", False)
-    assert max(units(stack) for found in rounds(name) for stack in found) == layer["width"]
+    assert max(units(stack) for stacks in rounds(name) for stack in stacks) == layer["width"]
     assert any(units(stack) == 1 for stack in rounds(name)[0])
 
 
@@ -95,8 +95,8 @@ def test_what_is_proposed_is_of_the_architecture(name):
 def test_worth_and_margin_are_those_of_the_whole_subnetwork(name):
     prices, group = prices_of(name), CASES[name][3]
     best = worth_of(name, proposed(search(name), prices, 0.0, group)[0], prices)[0]
-    found = proposed(search(name), prices, 0.8 * best, group)
-    values, margins = zip(*(worth_of(name, stack, prices) for stack in found), strict=True)
+    stacks = proposed(search(name), prices, 0.8 * best, group)
+    values, margins = zip(*(worth_of(name, stack, prices) for stack in stacks), strict=True)
     assert min(values) > 0.8 * best and max(values) == pytest.approx(best)
     assert all(b <= a + 1e-9 for a, b in zip(values, values[1:], strict=False))  # best first
     assert min(margins) >= CASES[name][1].margin * (1 - 1e-9)
@@ -115,12 +115,12 @@ def test_the_first_units_do_not_depend_on_the_others(name):
 def test_subnetworks_in_use_keep_their_patterns(name):
     """A start of k units, or its first units where it is full, comes back with one more on top."""
     width, definition = CASES[name][0]["width"], CASES[name][1]
-    for starts, found in zip(rounds(name), rounds(name)[1:], strict=False):
+    for starts, stacks in zip(rounds(name), rounds(name)[1:], strict=False):
         lent = {}
         for stack in starts:
             below = first_units(stack.layers[0], min(units(stack), width - 1))
             lent[below.unit_weights().tobytes()] = Subnetwork((below,))
-        coupled = [stack for stack in found if units(stack) > 1]
+        coupled = [stack for stack in stacks if units(stack) > 1]
         bases = [first_units(stack.layers[0], units(stack) - 1).unit_weights().tobytes() for stack in coupled]
         extended = [(lent[base], stack) for base, stack in zip(bases, coupled, strict=True) if base in lent]
         assert extended
@@ -150,15 +150,17 @@ def test_units_in_use_of_too_small_a_margin_are_left():
     looking.definition = replace(looking.definition, margin=0.2)
     margins = [slow_patterns(stack, SAMPLES, looking.definition)[1][0] for stack in starts]
     looking.starts = [stack for stack, margin in zip(starts, margins, strict=True) if margin < 0.2]
-    found = proposed(looking, prices_of("threshold"), 0.0, False)
-    assert looking.starts and found
-    assert all(slow_patterns(stack, SAMPLES, looking.definition)[1].min() >= 0.2 for stack in found)
+    stacks = proposed(looking, prices_of("threshold"), 0.0, False)
+    assert looking.starts and stacks
+    assert all(slow_patterns(stack, SAMPLES, looking.definition)[1].min() >= 0.2 for stack in stacks)
 
 
 @pytest.mark.parametrize("name", ["subtract", "group"])
 def test_the_seed_decides(name):
     one, same, other = (proposed(search(name, seed), prices_of(name), 0.0, False) for seed in (5, 5, 6))
-    weights = [[stack.layers[0].unit_weights().tobytes() for stack in found] for found in (one, same, other)]
+    weights = [
+        [stack.layers[0].unit_weights().tobytes() for stack in stacks] for stacks in (one, same, other)
+    ]
     assert weights[0] == weights[1] != weights[2]
 
 
@@ -189,7 +191,7 @@ def running_parity(seed=0, layer=(), training=(), **dictionary):
 
 
 @pytest.mark.parametrize(
-    ("layers", "source", "told"),
+    ("layers", "source", "message"),
     [
         ([LIF], "gaussian", "dictionary.source = \"column_generation\", got 'gaussian'"),
         ([LIF], "exact", "dictionary.source = \"column_generation\", got 'exact'"),
@@ -198,17 +200,17 @@ def running_parity(seed=0, layer=(), training=(), **dictionary):
         ([{**LIF, "width": 1}], "column_generation", "a layer of width > 1, got width = 1"),
     ],
 )
-def test_the_key_is_refused_where_there_is_no_cascade(layers, source, told):
-    def made(cascade):
+def test_the_key_is_refused_where_there_is_no_cascade(layers, source, message):
+    def make_problem(cascade):
         return Problem.from_arrays(
             SAMPLES, np.arange(9.0), layers=layers, dictionary={"source": source, "cascade": cascade},
             training={"regularization": 0.1},
         )  # fmt: skip
 
-    assert not made(False).dictionary.cascade
+    assert not make_problem(False).dictionary.cascade
     with pytest.raises(ProblemFileError) as caught:
-        made(True)
-    assert str(caught.value) == f"dictionary.cascade: true needs {told}"
+        make_problem(True)
+    assert str(caught.value) == f"dictionary.cascade: true needs {message}"
 
 
 def test_the_optimum_asked_for_is_the_same():

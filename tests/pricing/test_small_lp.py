@@ -189,7 +189,7 @@ def test_many_ties_end():
         d = int(rng.integers(2, 8))
         rows = rng.integers(-1, 2, (150, d)).astype(float)
         corner = np.ones(d)
-        found = solved(rows, rows @ corner, np.zeros(150), 1.0, cap=1.0)
-        assert found.state == OPTIMAL and found.margin == 1.0
-        assert (rows @ found.weights >= rows @ corner - 1e-9).all()
+        solution = solved(rows, rows @ corner, np.zeros(150), 1.0, cap=1.0)
+        assert solution.state == OPTIMAL and solution.margin == 1.0
+        assert (rows @ solution.weights >= rows @ corner - 1e-9).all()
         assert solved(rows, rows @ corner, np.ones(150), 1.0).margin == pytest.approx(0.0, abs=1e-9)

@@ -57,7 +57,7 @@ def drawn(spec, units, inputs, box, rng):
 def seen_at_random(problem, rng):
     """Return all patterns but the zeros of random networks that keep the margin."""
     definition, layers = definition_of(problem), problem.network.layers
-    box, found = definition.weight_box, []
+    box, blocks = definition.weight_box, []
     for _ in range(DRAWS):
         signal, near = problem.inputs, np.inf
         for spec in layers[:-1]:
@@ -74,8 +74,8 @@ def seen_at_random(problem, rng):
             read = v[:, steps] >= 0
             exact = spikes[:, steps] & (last.neuron == "lif" and last.reset == "zero")
             near = np.minimum(near, np.where(exact, np.inf, np.abs(v[:, steps])).min(axis=(0, 1)))
-        found.append(np.packbits(read.reshape(-1, LAST_UNITS).T[near >= definition.margin], axis=1))
-    rows = np.unpackbits(np.unique(np.concatenate(found), axis=0), axis=1, count=problem.rows)
+        blocks.append(np.packbits(read.reshape(-1, LAST_UNITS).T[near >= definition.margin], axis=1))
+    rows = np.unpackbits(np.unique(np.concatenate(blocks), axis=0), axis=1, count=problem.rows)
     return {tuple(row) for row in rows.tolist() if any(row)}
 
 

@@ -42,14 +42,14 @@ def assert_agree(units, samples, prices, group=False, exact=(False, True)):
         cutoff = factor * best.bound
         known = cells.price(prices, cutoff=cutoff, group=group)
         for is_exact in exact:
-            found = TreeOracle(units, samples, is_exact).price(prices, cutoff=cutoff, group=group)
-            assert found.complete and found.bound == pytest.approx(known.bound, rel=1e-11, abs=1e-11)
-            assert found.value >= known.value - 1e-11
-            assert (len(found.patterns) > 0) == (best.bound > cutoff)
-            assert found.value <= found.bound
-            patterns, margins = confirmed(units, samples, found.witnesses)
-            assert np.array_equal(patterns, found.patterns) and (margins >= units[0].definition.margin).all()
-            worth = dual_norm(found.patterns, prices, group)
+            result = TreeOracle(units, samples, is_exact).price(prices, cutoff=cutoff, group=group)
+            assert result.complete and result.bound == pytest.approx(known.bound, rel=1e-11, abs=1e-11)
+            assert result.value >= known.value - 1e-11
+            assert (len(result.patterns) > 0) == (best.bound > cutoff)
+            assert result.value <= result.bound
+            patterns, margins = confirmed(units, samples, result.witnesses)
+            assert np.array_equal(patterns, result.patterns) and (margins >= units[0].definition.margin).all()
+            worth = dual_norm(result.patterns, prices, group)
             assert (worth > cutoff).all() and (np.diff(worth) <= 0).all()
 
 
@@ -76,8 +76,8 @@ def test_a_face_holds_a_pattern():
     for margin, worth in ((CLOSED, 2.0), (ROBUST, 1.0)):
         units, samples = units_of(inputs, {"neuron": "threshold"}, Definition(margin, 4.0))
         for exact in (False, True):
-            found = TreeOracle(units, samples, exact).price(np.ones((2, 1)))
-            assert found.value == worth and found.bound == pytest.approx(worth, rel=1e-12)
+            result = TreeOracle(units, samples, exact).price(np.ones((2, 1)))
+            assert result.value == worth and result.bound == pytest.approx(worth, rel=1e-12)
 
 
 def test_no_weights_silence_every_sample_of_a_closed_cone():
@@ -104,8 +104,8 @@ def test_forty_weights_shatter_few_samples():
     )
     prices = rng.standard_normal((20, 1))
     for exact in (False, True):
-        found = TreeOracle(units, samples, exact).price(prices)
-        assert found.complete and found.value == pytest.approx(trivial_bound(prices, False))
+        result = TreeOracle(units, samples, exact).price(prices)
+        assert result.complete and result.value == pytest.approx(trivial_bound(prices, False))
 
 
 def test_samples_of_very_different_size():
@@ -125,16 +125,16 @@ def test_a_search_that_is_stopped_has_a_bound():
     sampled = dual_norm(patterns[margins >= ROBUST], prices, False).max()
     bounds = []
     for limit in (0.0, 1.0):
-        found = TreeOracle(units, samples).price(prices, time_limit=limit)
-        assert not found.complete and max(sampled, found.value) <= found.bound
-        bounds.append(found.bound)
-    assert found.value > 0 and bounds[1] <= bounds[0] <= trivial_bound(prices, False) * (1 + 1e-12)
+        result = TreeOracle(units, samples).price(prices, time_limit=limit)
+        assert not result.complete and max(sampled, result.value) <= result.bound
+        bounds.append(result.bound)
+    assert result.value > 0 and bounds[1] <= bounds[0] <= trivial_bound(prices, False) * (1 + 1e-12)
 
 
 def test_no_prices():
     units, samples = units_of(np.ones((3, 1, 1)) * np.arange(3.0)[:, None, None], {}, Definition(ROBUST, 5.0))
-    found = TreeOracle(units, samples).price(np.zeros((3, 2)))
-    assert found.value == found.bound == 0.0 and found.complete and not len(found.patterns)
+    result = TreeOracle(units, samples).price(np.zeros((3, 2)))
+    assert result.value == result.bound == 0.0 and result.complete and not len(result.patterns)
 
 
 @pytest.fixture
@@ -146,13 +146,13 @@ def problem():
 
 def test_an_exact_search_asks_about_every_empty_cell(problem, monkeypatch):
     units, samples, prices = problem
-    asked = []
+    proofs = []
     refuted = ExactCells.refuted
-    monkeypatch.setattr(ExactCells, "refuted", lambda *a: asked.append(refuted(*a)) or asked[-1])
+    monkeypatch.setattr(ExactCells, "refuted", lambda *a: proofs.append(refuted(*a)) or proofs[-1])
     TreeOracle(units, samples).price(prices)
-    assert not asked
+    assert not proofs
     TreeOracle(units, samples, exact=True).price(prices)
-    assert len(asked) > 50 and all(asked)
+    assert len(proofs) > 50 and all(proofs)
 
 
 def test_a_cut_that_multipliers_do_not_prove_is_decided_by_the_simplex(problem, monkeypatch):
@@ -166,7 +166,7 @@ def test_a_cut_that_is_not_proved_is_not_made(problem, monkeypatch):
     prices = -np.eye(7)[:, :1] + np.eye(7)[:, 1:2]
     monkeypatch.setattr(ExactCells, "refuted", lambda *a: False)
     monkeypatch.setattr(ExactCells, "point", lambda *a: [0, 0])
-    found = TreeOracle(units, samples, exact=True).price(prices, cutoff=0.0)
-    assert found.bound == pytest.approx(trivial_bound(prices, False))
+    result = TreeOracle(units, samples, exact=True).price(prices, cutoff=0.0)
+    assert result.bound == pytest.approx(trivial_bound(prices, False))
     both = np.ones((7, 1))
     assert TreeOracle(units, samples).price(both).bound < TreeOracle(units, samples, True).price(both).bound

@@ -78,24 +78,24 @@ def random_prices(name, rows, outputs, round_=0):
 def test_the_enumeration_finds_the_patterns_that_there_are(name):
     inputs, layer, definition, patterns = instance(name)
     units = unit_decisions(inputs, layer, definition)
-    found = enumerate_patterns(units, 10**6)
-    assert found.complete and found.patterns == len(patterns) == len(found.witnesses.unit)
-    assert found.cells >= found.patterns
+    result = enumerate_patterns(units, 10**6)
+    assert result.complete and result.patterns == len(patterns) == len(result.witnesses.unit)
+    assert result.cells >= result.patterns
     network = NetworkSpec((layer,), readout=definition.readout, supervise=definition.supervise)
     dictionary = exact_dictionary(inputs, network, definition, 10**6)
     assert dictionary.complete and rows_of(dictionary.columns.toarray().T) == rows_of(patterns)
     assert dictionary.margins.min() >= definition.margin
-    told = []
-    assert enumerate_patterns(units, 10**6, told.append).patterns == told[-1]
+    message = []
+    assert enumerate_patterns(units, 10**6, message.append).patterns == message[-1]
 
 
 @pytest.mark.parametrize("name", [name for name in INSTANCES if not name.startswith("closed")])
 def test_the_witnesses_of_the_enumeration_are_inside_their_cells(name):
     inputs, layer, definition, patterns = instance(name)
     units = unit_decisions(inputs, layer, definition)
-    found = enumerate_patterns(units, 10**6)
-    simulated, margins = confirmed(units, inputs, found.witnesses)
-    assert np.abs(found.witnesses.weights).max() <= definition.weight_box * (1 + 1e-12)
+    result = enumerate_patterns(units, 10**6)
+    simulated, margins = confirmed(units, inputs, result.witnesses)
+    assert np.abs(result.witnesses.weights).max() <= definition.weight_box * (1 + 1e-12)
     assert margins.min() >= definition.margin
     assert rows_of(simulated) == rows_of(patterns)
 
@@ -103,9 +103,9 @@ def test_the_witnesses_of_the_enumeration_are_inside_their_cells(name):
 @pytest.mark.parametrize("limit", [1, 2, 5])
 def test_an_enumeration_that_stops_says_so(limit):
     inputs, layer, definition, patterns = instance("subtract")
-    found = enumerate_patterns(unit_decisions(inputs, layer, definition), limit)
-    assert len(patterns) > limit and not found.complete and len(found.witnesses.unit) == limit
-    simulated, _ = confirmed(unit_decisions(inputs, layer, definition), inputs, found.witnesses)
+    result = enumerate_patterns(unit_decisions(inputs, layer, definition), limit)
+    assert len(patterns) > limit and not result.complete and len(result.witnesses.unit) == limit
+    simulated, _ = confirmed(unit_decisions(inputs, layer, definition), inputs, result.witnesses)
     assert rows_of(simulated) <= rows_of(patterns) and len(rows_of(simulated)) == limit
 
 
@@ -116,12 +116,12 @@ def test_the_best_price_is_that_of_the_best_pattern(name, outputs, group):
     for k in range(3):
         prices = random_prices(name, patterns.shape[1], outputs, k)
         best = worth_of(patterns, prices, group).max()
-        found = oracle.price(prices, group=group)
-        assert found.complete and found.value == pytest.approx(best, rel=1e-9)
-        assert found.bound == pytest.approx(best, rel=1e-9) and found.bound >= best * (1 - 1e-12)
-        assert found.bound <= trivial_bound(prices, group) * (1 + 1e-12)
-        simulated, margins = confirmed(oracle.units, oracle.samples, found.witnesses)
-        assert np.array_equal(simulated, found.patterns) and rows_of(simulated) <= rows_of(patterns)
+        result = oracle.price(prices, group=group)
+        assert result.complete and result.value == pytest.approx(best, rel=1e-9)
+        assert result.bound == pytest.approx(best, rel=1e-9) and result.bound >= best * (1 - 1e-12)
+        assert result.bound <= trivial_bound(prices, group) * (1 + 1e-12)
+        simulated, margins = confirmed(oracle.units, oracle.samples, result.witnesses)
+        assert np.array_equal(simulated, result.patterns) and rows_of(simulated) <= rows_of(patterns)
         assert margins.min() >= oracle.definition.margin
 
 
@@ -132,15 +132,15 @@ def test_nothing_below_a_cutoff_is_returned_and_everything_above_is_bounded(name
     prices = random_prices(name, patterns.shape[1], 2)
     best = worth_of(patterns, prices, group).max()
     for share in (0.0, 0.5, 0.999):
-        found = oracle.price(prices, cutoff=share * best, group=group)
-        worth = worth_of(found.patterns, prices, group)
+        result = oracle.price(prices, cutoff=share * best, group=group)
+        worth = worth_of(result.patterns, prices, group)
         assert (worth > share * best).all() and (np.diff(worth) <= 0).all()
-        assert found.value == pytest.approx(best, rel=1e-9) and found.complete
-        assert len(rows_of(found.patterns)) == len(found.patterns) == len(found.witnesses.unit)
+        assert result.value == pytest.approx(best, rel=1e-9) and result.complete
+        assert len(rows_of(result.patterns)) == len(result.patterns) == len(result.witnesses.unit)
     for share in (1.001, 2.0):
-        found = oracle.price(prices, cutoff=share * best, group=group)
-        assert found.complete and found.value == 0 and not len(found.patterns)
-        assert found.bound == share * best
+        result = oracle.price(prices, cutoff=share * best, group=group)
+        assert result.complete and result.value == 0 and not len(result.patterns)
+        assert result.bound == share * best
 
 
 @pytest.mark.parametrize("budget", [1, 3, 10, 40])
@@ -152,18 +152,18 @@ def test_a_stopped_walk_has_a_bound_that_holds(name, budget, monkeypatch):
         prices = random_prices(name, patterns.shape[1], 2)
         worth = worth_of(patterns, prices, group)
         for cutoff in (0.0, 0.9 * worth.max()):
-            found = oracle.price(prices, cutoff=cutoff, group=group, time_limit=0.0)
-            assert found.value <= worth.max() * (1 + 1e-12) <= found.bound * (1 + 1e-9)
-            assert found.bound <= max(cutoff, trivial_bound(prices, group)) * (1 + 1e-12)
-            assert rows_of(found.patterns) <= rows_of(patterns)
-            assert found.complete or budget < 40 or found.nodes >= budget
+            result = oracle.price(prices, cutoff=cutoff, group=group, time_limit=0.0)
+            assert result.value <= worth.max() * (1 + 1e-12) <= result.bound * (1 + 1e-9)
+            assert result.bound <= max(cutoff, trivial_bound(prices, group)) * (1 + 1e-12)
+            assert rows_of(result.patterns) <= rows_of(patterns)
+            assert result.complete or budget < 40 or result.nodes >= budget
     assert not oracle.price(prices, group=True, time_limit=0.0).complete or budget >= 10
 
 
 def test_prices_of_zero_are_worth_nothing():
     oracle, patterns = walk_of("subtract")
-    found = oracle.price(np.zeros((patterns.shape[1], 2)))
-    assert found.complete and found.bound == 0 and not len(found.patterns)
+    result = oracle.price(np.zeros((patterns.shape[1], 2)))
+    assert result.complete and result.bound == 0 and not len(result.patterns)
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-13])

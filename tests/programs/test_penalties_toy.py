@@ -229,7 +229,7 @@ def test_what_is_for_the_l1_norm_alone_refuses_it_by_name():
         shattered_optimum("squared", program.targets, program.row_scale, 1.0, program.penalty)
     with pytest.raises(UnsupportedError, match="penalty weighted: the benchmark's files"):
         arrays_of(program)
-    with pytest.raises(UnsupportedError, match="penalty weighted: says nothing of a network"):
+    with pytest.raises(UnsupportedError, match="penalty weighted: is not defined for a network"):
         program.penalty.on_units(3)
 
 

@@ -125,7 +125,7 @@ def test_yin_yang():
         (first_last_xor, {"length": 3, "train": "20"}, "train"),
         (parity, {"length": 21, "train": 1, "test": 1}, "length: expected a whole number in 1..20, got 21"),
         (parity, {"length": 3, "train": 0, "test": 1}, "train"),
-        (parity, {"length": 3, "train": 7, "test": 2}, "train: 7 strings and 2 for test, length 3 has 8"),
+        (parity, {"length": 3, "train": 7, "test": 2}, "train: 7 training and 2 test strings, length 3 has"),
         (yin_yang, {"steps": 0}, "steps"),
         (yin_yang, {"train": 0}, "train"),
         (sequential_mnist, {"steps": 5}, "steps: expected a divisor of 28, got 5"),

@@ -1,4 +1,4 @@
-"""Training and test set from one source of samples, and samples held out."""
+"""Training and test sets from one source of samples, and held-out samples for validation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from convexsnn.errors import ShapeError
 def train_and_test(
     draw: Callable[[int], tuple[np.ndarray, np.ndarray]], train: int, test: int
 ) -> dict[str, np.ndarray]:
-    """Draw `train` samples, then `test` more from the same stream.
+    """Draw `train` samples, then `test` samples from the same random stream.
 
     Raises
     ------
     ShapeError
-        train or test not positive.
+        `train` or `test` is not positive.
     """
     whole("train", train)
     whole("test", test)
@@ -33,14 +33,14 @@ def train_and_test(
 
 
 def held_out_rows(n: int, share: float, seed: int) -> IntArray:
-    """Return the sorted indices of a share of n samples, drawn by `seed`; none for a share of 0.
+    """Return the sorted indices of a share of n samples, drawn by `seed`; an empty array for a share of 0.
 
     Raises
     ------
     ShapeError
-        A positive share that is no sample or all.
+        A positive share is no sample or all samples.
     """
-    held = round(share * n)
-    if share and not 0 < held < n:
-        raise ShapeError(f"validation: {share:g} of {n} samples is {held}; both parts need one at least")
-    return np.sort(np.random.default_rng(seed).permutation(n)[:held])
+    count = round(share * n)
+    if share and not 0 < count < n:
+        raise ShapeError(f"validation: {share:g} of {n} samples is {count}; both parts need at least one")
+    return np.sort(np.random.default_rng(seed).permutation(n)[:count])
