@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from convexsnn.threads import threads
+from convexsnn.threads import environment, threads
 
 PACKAGES = (
     "convexsnn", "numpy", "scipy", "numba", "highspy", "cvxpy", "clarabel", "osqp", "scs", "celer", "skglm",
@@ -61,7 +61,7 @@ def code_digest() -> str:
 
 def conditions(tolerance: float, time_limit: float, repeat: int) -> dict[str, Any]:
     """Return all conditions of a measurement except problem and solver, ready for JSON."""
-    memory = memory_bytes()
+    memory, variables = memory_bytes(), environment()
     return {
         "machine": {
             "cpu": cpu_model(),
@@ -69,7 +69,7 @@ def conditions(tolerance: float, time_limit: float, repeat: int) -> dict[str, An
             "memory_gb": None if memory is None else round(memory / 1e9, 1),
             "system": f"{platform.system()} {platform.machine()}",
         },
-        "threads": {"convexsnn": str(threads()), **{name: os.environ.get(name) for name in THREADS}},
+        "threads": {"convexsnn": str(threads()), **{name: variables.get(name) for name in THREADS}},
         "python": platform.python_version(),
         "versions": versions(),
         "code": code_digest(),

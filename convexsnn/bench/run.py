@@ -23,6 +23,7 @@ from convexsnn.bench.problems import ALONE, BITS, BenchProblem, BitProducts
 from convexsnn.errors import ProblemFileError, UnsupportedError
 from convexsnn.files import appearing
 from convexsnn.solvers import SOLVERS, get_solver, installed
+from convexsnn.threads import environment
 
 RESULTS = "results.json"
 MAKING = 900.0  # seconds to make a problem
@@ -139,6 +140,7 @@ def _events(request: Mapping[str, Any], errors: IO[bytes]) -> Iterator[Record]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
+        env=environment(),
         text=True,
         start_new_session=True,
     )
