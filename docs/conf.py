@@ -86,7 +86,8 @@ def _reference_pages():
             doc = (importlib.import_module(f"convexsnn.{section}").__doc__ or "").strip()
             lines += [doc, ""]
         for name in names:
-            lines += [f"## {name.removeprefix('convexsnn.')}", "", "```{eval-rst}", f".. automodule:: {name}", "```", ""]
+            lines += [f"## {name.removeprefix('convexsnn.')}", ""]
+            lines += ["```{eval-rst}", f".. automodule:: {name}", "```", ""]
         (target / f"{section}.md").write_text("\n".join(lines), encoding="utf-8")
 
 
