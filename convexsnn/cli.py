@@ -1,7 +1,7 @@
 """The command line: list, inspect, solve, path, verify, gap, solvers, export, bench.
 
-Exit status: 0 done, 1 a failure or a refused certificate, 2 a mistake in what was asked, 130 interrupted.
-What a command needs is imported inside it, so that --help is instant.
+Exit status: 0 done, 1 a failure or a refused certificate, 2 wrong input, 130 interrupted.
+Each command imports its modules itself, so that --help is fast.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Spiking neural networks by convex optimization, with certificates that anybody can check.",
+    help="Spiking neural networks by convex optimization, with certificates that can be checked again.",
 )
 app.add_typer(benchmark.app, name="bench")
 
@@ -36,9 +36,10 @@ SolverOption = Annotated[
 ]
 ToleranceOption = Annotated[float | None, typer.Option("--tolerance", help="Relative duality gap to reach.")]
 TimeLimitOption = Annotated[
-    float | None, typer.Option("--time-limit", help="Seconds for the solver; the best point is kept.")
+    float | None,
+    typer.Option("--time-limit", help="Time limit of the solver in seconds; the best point is kept."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object only.")]
 
 
 def _print_json(values: Any) -> None:
@@ -47,7 +48,7 @@ def _print_json(values: Any) -> None:
 
 @app.command("list")
 def list_(as_json: JsonOption = False) -> None:
-    """List the problems that come with the package."""
+    """List the problems of the package's library."""
     import tomllib
 
     from convexsnn.problem import library
@@ -65,7 +66,7 @@ def list_(as_json: JsonOption = False) -> None:
 
 @app.command()
 def solvers(as_json: JsonOption = False) -> None:
-    """List the solvers: what they take, and whether they are installed."""
+    """List the solvers: their programs, and whether they are installed."""
     from convexsnn.solvers import SOLVERS, installed
 
     rows: list[dict[str, Any]] = []
@@ -83,8 +84,8 @@ def solvers(as_json: JsonOption = False) -> None:
     if as_json:
         return _print_json(rows)
     for row in rows:
-        wanted = f"'convexsnn[{row['extra']}]'" if row["extra"] else "convexsnn"
-        state = "installed" if row["installed"] else f"pip install {wanted}"
+        package = f"'convexsnn[{row['extra']}]'" if row["extra"] else "convexsnn"
+        state = "installed" if row["installed"] else f"pip install {package}"
         losses = f" (losses {', '.join(row['losses'])})" if row["losses"] else ""
         print(f"{row['name']:<12} {state:<12} takes {', '.join(row['programs'])}{losses}")
         for method in row["methods"]:
@@ -98,7 +99,7 @@ def inspect(
     problem: ProblemArgument,
     form: Annotated[
         str | None,
-        typer.Option("--form", help="Show a compiled form: qp, cone, cvxpy, or the dual written out."),
+        typer.Option("--form", help="Show a compiled form: qp, cone, cvxpy or dual."),
     ] = None,
     row: Annotated[
         int | None, typer.Option("--row", help="Explain this row of the form (qp if none is given).")
@@ -107,11 +108,11 @@ def inspect(
         int | None, typer.Option("--column", help="Explain this column of the form (qp if none is given).")
     ] = None,
     splitting: Annotated[
-        bool, typer.Option("--splitting", help="Show the blocks that ADMM would train the network by.")
+        bool, typer.Option("--splitting", help="Show the blocks of the ADMM training.")
     ] = False,
     _threads: ThreadsOption = None,
 ) -> None:
-    """Show a problem's formulation with its own numbers, without solving it."""
+    """Show a problem's formulation with its numbers, without solving it."""
     from convexsnn.admm.splitting import AdmmSplitting
     from convexsnn.convex.training import lower
     from convexsnn.errors import ShapeError
@@ -125,21 +126,21 @@ def inspect(
         raise ShapeError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
     loaded = load_problem(problem)
     if splitting:
-        given = [
+        options = [
             f"--{name}"
             for name, value in (("form", form), ("row", row), ("column", column))
             if value is not None
         ]
-        if given:
-            raise ShapeError(f"splitting: has no {', '.join(given)}; its blocks are shown whole")
+        if options:
+            raise ShapeError(f"splitting: has no {', '.join(options)}; its blocks are shown whole")
         return print(splitting_text(AdmmSplitting().lower(loaded)))
     with Progress(quiet=False) as progress:
         if progress:
             progress("dictionary", 0.0)
         lowered = lower(loaded)
-    asked = [(kind, index) for kind, index in (("row", row), ("column", column)) if index is not None]
-    if asked:
-        texts = [explained(lowered, index, kind, form or "qp") for kind, index in asked]
+    places = [(kind, index) for kind, index in (("row", row), ("column", column)) if index is not None]
+    if places:
+        texts = [explained(lowered, index, kind, form or "qp") for kind, index in places]
     else:
         texts = [form_text(lowered, form) if form else formulation(lowered)]
     print("\n\n".join(texts))
@@ -152,25 +153,27 @@ def solve(
     tolerance: ToleranceOption = None,
     time_limit: TimeLimitOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write: problem, network, dictionary, certificate.")
+        Path | None, typer.Option("--out", help="Output folder: problem, network, dictionary, certificate.")
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace an --out folder of an earlier run.")
     ] = False,
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", help="ADMM, gradients: file to keep, and to go on from if it is there."),
+        typer.Option(
+            "--checkpoint", help="ADMM, gradients: checkpoint file; if it exists, training continues."
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", help="ADMM: processes that share the samples; needs dask.")
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option("--scheduler", help="ADMM: address of a Dask cluster to share them.")
+        str | None, typer.Option("--scheduler", help="ADMM: address of a Dask cluster for the samples.")
     ] = None,
     as_json: JsonOption = False,
     _threads: ThreadsOption = None,
 ) -> None:
-    """Solve a problem: dictionary, program, solver, network, the simulator's verdict; or train by ADMM."""
+    """Solve a problem by its convex program and check the network by simulation; or train by ADMM."""
     from convexsnn.admm.cluster import cluster
     from convexsnn.errors import SolverFailed, VerificationError
     from convexsnn.problem import load_problem
@@ -200,11 +203,11 @@ def solve(
 
 
 def _save(result: TrainingResult, out: Path, force: bool) -> None:
-    """Write a result to its folder, with curves where there are any."""
+    """Write a result to its folder, with curves if it has any."""
     from convexsnn.report.plots import CURVES, draw_curves
 
     rows = result.curves
-    result.save(out, force=force, also=(lambda made: draw_curves(rows, made / CURVES)) if rows else None)
+    result.save(out, force=force, also=(lambda target: draw_curves(rows, target / CURVES)) if rows else None)
 
 
 def _failed(name: str, reason: str) -> dict[str, Any]:
@@ -220,24 +223,24 @@ def _failed(name: str, reason: str) -> dict[str, Any]:
 @app.command()
 def path(
     problem: ProblemArgument,
-    count: Annotated[int, typer.Option("--count", help="How many values of λ.")] = 20,
+    count: Annotated[int, typer.Option("--count", help="Number of values of λ.")] = 20,
     smallest: Annotated[
         float, typer.Option("--smallest", help="The last λ, as a fraction of the largest.")
     ] = 0.01,
     validation: Annotated[
-        float, typer.Option("--validation", help="Share of the samples to hold out and choose λ by.")
+        float, typer.Option("--validation", help="Share of the samples held out to choose λ.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", help="Which samples are held out.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the held-out samples.")] = 0,
     solver: SolverOption = None,
     tolerance: ToleranceOption = None,
     time_limit: Annotated[
-        float | None, typer.Option("--time-limit", help="Seconds for everything; finished rows are kept.")
+        float | None, typer.Option("--time-limit", help="Time limit in seconds; finished rows are kept.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write: path.json, and the chosen λ's solution.")
+        Path | None, typer.Option("--out", help="Output folder: path.json and the solution at the chosen λ.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="File to draw loss, accuracy and units in, .png for one.")
+        Path | None, typer.Option("--plot", help="Plot file (.png, .svg, .pdf) of loss, accuracy, units.")
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace --out and --plot of an earlier run.")
@@ -245,7 +248,7 @@ def path(
     as_json: JsonOption = False,
     _threads: ThreadsOption = None,
 ) -> None:
-    """Solve at falling λ, each from the last and certified; choose λ on samples held out."""
+    """Solve and certify at falling λ; choose λ on held-out samples."""
     from convexsnn.convex.regularization_path import path as walk
     from convexsnn.convex.words import path_text
     from convexsnn.errors import SolverFailed, VerificationError
@@ -260,7 +263,7 @@ def path(
     loaded = load_problem(problem)
     try:
         with Progress(quiet=as_json) as progress:
-            found = walk(
+            result = walk(
                 loaded, count=count, smallest=smallest, validation=validation, seed=seed, solver=solver,
                 tolerance=tolerance, time_limit=time_limit, progress=progress,
             )  # fmt: skip
@@ -268,9 +271,9 @@ def path(
         if as_json:
             _print_json({"problem": loaded.name, "status": "failed", "reason": str(error)})
         raise
-    summary = found.summary()
+    summary = result.summary()
     if out is not None:
-        found.save(out, force=force)
+        result.save(out, force=force)
     if plot is not None:
         plot_path(summary, plot, force=force)
     summary |= {name: None if file is None else str(file) for name, file in (("out", out), ("plot", plot))}
@@ -318,23 +321,23 @@ def gap(
     as_json: JsonOption = False,
     _threads: ThreadsOption = None,
 ) -> None:
-    """Say how far a trained network is from the proven optimum of its problem."""
+    """Show the distance of a trained network from the optimum of its problem."""
     from convexsnn.convex.distance_to_optimum import distance
     from convexsnn.networks import load_network
     from convexsnn.problem import load_problem
 
     loaded, network = load_problem(problem), load_network(weights)
     with Progress(quiet=as_json) as progress:
-        found = distance(loaded, network, tolerance=tolerance, time_limit=time_limit, progress=progress)
+        comparison = distance(loaded, network, tolerance=tolerance, time_limit=time_limit, progress=progress)
     if as_json:
-        return _print_json(found.summary())
-    print(found.text())
+        return _print_json(comparison.summary())
+    print(comparison.text())
 
 
 @app.command()
 def export(
     problem: ProblemArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="To write; ends in .mps or .lp.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Output file; ends in .mps or .lp.")],
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     _threads: ThreadsOption = None,
 ) -> None:
@@ -350,7 +353,7 @@ def export(
 
 
 def main() -> None:
-    """Run the command line and leave with its exit status."""
+    """Run the command line and exit with its status."""
     hear_ctrl_c()
     try:
         app()
@@ -360,7 +363,7 @@ def main() -> None:
     except MemoryError as error:
         print(f"convexsnn: error: out of memory: {error}", file=sys.stderr)
         sys.exit(1)
-    except BrokenPipeError:  # the reader of a pipe left, as `| head` does
+    except BrokenPipeError:  # the reader of the pipe has closed it, for example `| head`
         sys.stderr.close()
         sys.exit(0)
     except BaseException as error:

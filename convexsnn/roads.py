@@ -1,4 +1,4 @@
-"""The roads of a problem: which training a problem asks for, and who confirms a folder of its results."""
+"""The choice of the training method for a problem, and the confirmation of result folders."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from convexsnn.training.folder import ADMM, CERTIFICATE, PLOT_DATA
 CONFIRM: dict[str, Callable[[Path, bool], ConfirmedClaim | ConfirmedAdmm]] = {
     CERTIFICATE: confirm_claim,
     ADMM: verify_admm_folder,
-}  # the file that a road's folder holds -> who computes its claim again
+}  # claim file in a result folder -> function that computes the claim again
 
 
 def train(
@@ -44,25 +44,25 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     place: Callable[..., Any] | None = None,
 ) -> Result | AdmmResult:
-    """Go the whole road and keep every station; with ``training.method = "admm"`` train by ADMM.
+    """Train a problem by its convex program, or with ``training.method = "admm"`` by ADMM.
 
     Parameters
     ----------
     solver, tolerance, time_limit : optional
-        In place of the problem's own. `time_limit`, in seconds, is for the solver, and before it for the
-        training of networks whose hidden layers are the witnesses: what is trained until then is taken.
+        Replace the problem's settings. `time_limit`, in seconds, limits the solver. It also limits the
+        training of networks for the dictionary; the networks trained until then are used.
     progress : callable, optional
-        Called with what is being done and the finished share of it.
+        Called with the name of the present step and its finished share.
     checkpoint : path, optional
-        For training by ADMM or gradients: file to keep, and to go on from if it is there; as in `train_admm`
-        and `trained_networks`.
+        For training by ADMM or gradients: checkpoint file; if it exists, the training continues from it. As
+        in `train_admm` and `trained_networks`.
     place : optional
         For ADMM, as in `train_admm`.
 
     Raises
     ------
     LoweringError, UnsupportedError, SolverNotInstalled, SolverFailed
-        Where the road ends early.
+        The problem cannot be lowered or solved.
     VerificationError
         The simulator does not confirm the network.
     """
@@ -73,13 +73,13 @@ def train(
     if place is not None:
         raise ShapeError('place: is for training.method = "admm", this problem has "convex"')
     if checkpoint is not None and not get_source(problem.dictionary.source).takes_checkpoint:
-        those = " or ".join(name for name, source in SOURCES.items() if source.takes_checkpoint)
+        sources = " or ".join(name for name, source in SOURCES.items() if source.takes_checkpoint)
         raise ShapeError(
-            f'checkpoint: is for training.method = "admm" or dictionary.source {those}; '
+            f'checkpoint: is for training.method = "admm" or dictionary.source {sources}; '
             f'this problem has "convex" and "{problem.dictionary.source}"'
         )
-    around: dict[str, Any] = {"time_limit": time_limit, "progress": progress, "checkpoint": checkpoint}
-    return train_convex(problem, solver=solver, tolerance=tolerance, **around)
+    limits: dict[str, Any] = {"time_limit": time_limit, "progress": progress, "checkpoint": checkpoint}
+    return train_convex(problem, solver=solver, tolerance=tolerance, **limits)
 
 
 def _for_admm(problem: Problem, solver: str | Solver | None, tolerance: float | None) -> Problem:
@@ -91,45 +91,45 @@ def _for_admm(problem: Problem, solver: str | Solver | None, tolerance: float | 
 
 
 def confirm_folder(folder: str | os.PathLike[str], *, exact: bool = False) -> ConfirmedClaim | ConfirmedAdmm:
-    """Compute again what a result folder of any road claims; errors as `verify_folder`."""
+    """Check the claim of a result folder again; errors as `verify_folder`."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ProblemFileError(f"{folder}: no such folder")
-    marks = [mark for mark in CONFIRM if (folder / mark).exists()]
-    if len(marks) > 1:
-        raise VerificationError(f"{folder}: holds {' and '.join(marks)}; a result folder has one claim")
-    if not marks and (folder / PLOT_DATA).exists():
+    claims = [name for name in CONFIRM if (folder / name).exists()]
+    if len(claims) > 1:
+        raise VerificationError(f"{folder}: holds {' and '.join(claims)}; a result folder has one claim")
+    if not claims and (folder / PLOT_DATA).exists():
         raise VerificationError(
-            f"{folder}: holds {PLOT_DATA} alone, a path of λ without a trained network; path with "
-            "--validation writes one, or solve the λ that you choose"
+            f"{folder}: holds {PLOT_DATA} alone, a path of λ without a trained network; run the path "
+            "with validation, or train at one λ"
         )
-    return CONFIRM[marks[0] if marks else CERTIFICATE](folder, exact)
+    return CONFIRM[claims[0] if claims else CERTIFICATE](folder, exact)
 
 
 def verify_folder(
     folder: str | os.PathLike[str], *, exact: bool = False
 ) -> tuple[Claim, Checked] | tuple[AdmmClaim, Judged]:
-    """Compute again what a result folder of any road claims, from its data and weights alone.
+    """Check the claim of a result folder again, from its data and weights alone.
 
     Parameters
     ----------
     exact : bool
-        Decide every spike in rational arithmetic, so that no rounding is involved; not for ADMM.
+        Decide every spike in rational arithmetic, without rounding; not for ADMM.
 
     Returns
     -------
     claim, checked
-        What the folder states, and what was computed again: `Claim` and `Checked` of the convex road,
+        The stated claim and the numbers computed again: `Claim` and `Checked` of the convex program,
         `AdmmClaim` and `Judged` of ADMM.
 
     Raises
     ------
     ProblemFileError
-        There is no such folder.
+        The folder does not exist.
     ShapeError
         `exact` with a folder of ADMM.
     VerificationError
-        Something in it is missing or damaged, or something it claims does not hold.
+        A file is missing or damaged, or the claim does not hold.
     """
     confirmed: Any = confirm_folder(folder, exact=exact)
     return confirmed.claim, confirmed.checked

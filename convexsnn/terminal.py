@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -38,25 +37,12 @@ class Progress:
 
 
 def take_threads(context: typer.Context, value: str | None) -> str | None:
-    """Use as many threads as ``--threads`` says, here and in processes that the command starts."""
-    from convexsnn.threads import VARIABLE, checked, threads
+    """Use the number of threads of ``--threads``, or of the variable, until the command ends."""
+    from convexsnn.threads import checked, thread_limit, use_threads
 
-    if value is None:
-        threads()  # refuses a variable that is no number before any work
-        return None
-    from threadpoolctl import threadpool_limits
-
-    before, count = os.environ.get(VARIABLE), checked("threads", value)
-    limits = threadpool_limits(count)
-
-    def as_before() -> None:
-        limits.restore_original_limits()
-        del os.environ[VARIABLE]
-        if before is not None:
-            os.environ[VARIABLE] = before
-
-    os.environ[VARIABLE] = str(count)
-    context.call_on_close(as_before)
+    count = thread_limit() if value is None else checked("threads", value)  # an error comes before any work
+    if count is not None:
+        context.with_resource(use_threads(count))
     return value
 
 

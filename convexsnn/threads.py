@@ -7,25 +7,35 @@ The first of these that is set determines the number:
     3  the environment variable OMP_NUM_THREADS, the usual limit for OpenMP; its first number
     4  the number of processors of the process, or the limit of its control group if that is smaller
 
-1 and 2 also limit the threads of BLAS and of torch. Without 1 and 2, they follow their own variables, such
-as OPENBLAS_NUM_THREADS. Solvers of other packages use one thread, so that their results are repeatable.
+The number applies to the kernels of the package, and also to
 
-No result depends on the number of threads: each thread writes only its own entries and adds to no others.
+    BLAS       inside `use_threads`, and in commands if 1 or 2 is set; a smaller limit in a variable of BLAS,
+               such as OPENBLAS_NUM_THREADS, still holds. Elsewhere BLAS follows its own variables
+    torch      during training, if 1 or 2 is set; kernels never use more threads than torch
+    processes  a benchmark runs with the same number; each Dask worker on this machine gets an equal share
+
+Solvers of other packages use one thread, so that their results are repeatable.
+
+Results depend on the number of threads only through the rounding of BLAS and torch: each thread of a kernel
+writes only its own entries and adds to no others.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
+from numbers import Integral
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from convexsnn.errors import ShapeError
 
 VARIABLE, OPENMP = "CONVEXSNN_THREADS", "OMP_NUM_THREADS"
+BLAS = {"openblas": "OPENBLAS_NUM_THREADS", "mkl": "MKL_NUM_THREADS"}  # by their names in threadpoolctl
 MOST = 4096  # a larger number is a mistake rather than a machine
 
 Job = TypeVar("Job")
@@ -46,13 +56,12 @@ def checked(name: str, value: Any) -> int:
         number = int(value) if isinstance(value, str) else value
     except ValueError:
         number = None
-    whole = isinstance(number, int) and not isinstance(number, bool)
+    whole = isinstance(number, Integral) and not isinstance(number, bool)
     if not whole or not 1 <= number <= MOST:  # type: ignore[operator]
         raise ShapeError(f"{name}: expected a whole number of threads from 1 to {MOST}, got {value!r}")
     return int(number)  # type: ignore[arg-type]
 
 
-@cache
 def available() -> int:
     """Return the number of threads that the process can run at the same time."""
     try:
@@ -62,13 +71,32 @@ def available() -> int:
     return max(1, min(processors, _quota() or processors))
 
 
-def _quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int | None:
-    """Return the processor limit of the control group (version 2), rounded up; None without a limit."""
-    try:
-        most, period = file.read_text(encoding="ascii").split()[:2]
-        return -(-int(most) // int(period))
-    except (OSError, ValueError, ZeroDivisionError):
-        return None
+@cache
+def _quota(groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Return the smallest processor limit of the control groups, rounded up; None without a limit.
+
+    A line of `membership` is number:controllers:path. Version 1 has one tree per controller, version 2 has
+    one tree and no controllers in the line.
+    """
+    limits: list[int] = []
+    with suppress(OSError, ValueError):
+        for line in membership.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers or "cpu" in controllers.split(","):
+                root = groups / "cpu" if controllers else groups
+                group = root / path.lstrip("/")
+                around = (group, *group.parents)
+                limits += filter(None, map(_limit_of, around[: around.index(root) + 1]))
+    return min(limits, default=None)
+
+
+def _limit_of(group: Path) -> int | None:
+    """Return the processor limit of one control group: time divided by period."""
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        with suppress(OSError, ValueError, ZeroDivisionError):
+            most, period = " ".join((group / name).read_text(encoding="ascii") for name in names).split()
+            return -(-int(most) // int(period)) if int(most) > 0 else None
+    return None
 
 
 def thread_limit() -> int | None:
@@ -94,10 +122,13 @@ def threads() -> int:
         CONVEXSNN_THREADS does not hold a number of threads.
     """
     limit = thread_limit()
-    if limit is not None:
-        return limit
-    first = os.environ.get(OPENMP, "").split(",")[0].strip()  # one number per level of nesting
-    return int(first) if first.isdecimal() and 1 <= int(first) <= MOST else available()
+    return _first_of(OPENMP) or available() if limit is None else limit
+
+
+def _first_of(variable: str) -> int | None:
+    """Return the first number in a variable of another library, or None if there is none."""
+    first = os.environ.get(variable, "").split(",")[0].strip()  # OpenMP: one number per level of nesting
+    return int(first) if first.isdecimal() and 1 <= int(first) <= MOST else None
 
 
 @contextmanager
@@ -109,17 +140,39 @@ def use_threads(count: int) -> Iterator[None]:
     ShapeError
         `count` is not a whole number from 1 to 4096.
     """
-    from threadpoolctl import threadpool_limits
-
     _limits.append(checked("threads", count))
     try:
-        with threadpool_limits(_limits[-1]):
+        with ExitStack() as stack:
+            _limit_blas(_limits[-1], stack)
             yield
     finally:
         _limits.pop()
 
 
-def parts_of(size: int, entries: int, worth: int, multiple: int = 1) -> list[tuple[int, int]]:
+def _limit_blas(number: int, stack: ExitStack) -> None:
+    """Limit BLAS to `number` threads until the stack closes, or to the smaller limit of its own variable."""
+    import scipy.linalg  # noqa: F401  # has its own BLAS; only loaded libraries can be limited
+    from threadpoolctl import ThreadpoolController
+
+    libraries = ThreadpoolController()
+    for name, variable in BLAS.items():
+        limits = min(number, available(), _first_of(variable) or number)
+        stack.enter_context(libraries.select(internal_api=name).limit(limits=limits))
+
+
+def environment() -> dict[str, str]:
+    """Return the environment variables for a process that uses the same number of threads."""
+    number = thread_limit()
+    if number is None:
+        return dict(os.environ)
+    limits = dict.fromkeys((OPENMP, "NUMBA_NUM_THREADS", *BLAS.values()), str(number))
+    limits |= {name: os.environ[name] for name in BLAS.values() if name in os.environ}
+    return {**os.environ, **limits, VARIABLE: str(number)}
+
+
+def parts_of(
+    size: int, entries: int, worth: int, multiple: int = 1, most: int = MOST
+) -> list[tuple[int, int]]:
     """Return ranges (low, high) that divide 0..size among the threads.
 
     Parameters
@@ -128,55 +181,114 @@ def parts_of(size: int, entries: int, worth: int, multiple: int = 1) -> list[tup
         Amount of all work, and the amount from which another thread saves time, in the same unit.
     multiple : int
         Every range except the last ends at a multiple of this.
+    most : int
+        Largest number of ranges.
     """
-    count = max(1, min(threads(), entries // max(worth, 1), size // multiple))
+    count = max(1, min(threads(), most, entries // max(worth, 1), size // multiple))
     edges = [size * k // count // multiple * multiple for k in range(count)] + [size]
     return list(zip(edges, edges[1:], strict=False))
 
 
-class Team:
-    """A pool of threads for many small rounds of work: starts at the first use, ends with the block."""
-
-    def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-
-    def __enter__(self) -> Team:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-
-    def in_parts(
-        self, work: Callable[[int, int], object], size: int, entries: int, worth: int, multiple: int = 1
-    ) -> None:
-        """Run `work(low, high)` on ranges that cover 0..size, in several threads if that saves time.
-
-        `work` is compiled code that releases the interpreter lock, and writes only to its own range. The
-        other arguments are those of `parts_of`.
-        """
-        parts = parts_of(size, entries, worth, multiple)
-        if len(parts) == 1:
-            work(0, size)
-            return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(threads())
-        for future in [self._pool.submit(work, *part) for part in parts]:
-            future.result()
+_pool: ThreadPoolExecutor | None = None
+_pool_lock = threading.Lock()
+_inside = threading.local()  # .work: the _Work whose job this thread runs
 
 
-def in_parts(
-    work: Callable[[int, int], object], size: int, entries: int, worth: int, multiple: int = 1
-) -> None:
-    """Run one round of work as `Team.in_parts`."""
-    with Team() as team:
-        team.in_parts(work, size, entries, worth, multiple)
+def _after_fork() -> None:
+    """Drop the pool in a child process: the threads exist only in the parent."""
+    global _pool, _pool_lock, _inside
+    _pool, _pool_lock, _inside = None, threading.Lock(), threading.local()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _shared_pool() -> ThreadPoolExecutor:
+    """Return the pool of the process; a thread starts when it is first needed and then stays."""
+    global _pool
+    with _pool_lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(MOST, thread_name_prefix="convexsnn")
+        return _pool
+
+
+class _Work(Generic[Job, Answer]):
+    """Jobs that several threads run, one after another in order."""
+
+    def __init__(self, work: Callable[[Job], Answer], jobs: Sequence[Job]) -> None:
+        self.work, self.jobs, self.next = work, jobs, 0
+        self.lock, self.stopped = threading.Lock(), False
+        self.answers: dict[int, Answer] = {}
+        self.errors: dict[int, BaseException] = {}
+
+    def take(self) -> None:
+        """Run jobs until none is left."""
+        _inside.work = self
+        try:
+            while True:
+                with self.lock:
+                    k = self.next
+                    if self.stopped or k == len(self.jobs):
+                        return
+                    self.next += 1
+                try:
+                    self.answers[k] = self.work(self.jobs[k])
+                except BaseException as error:
+                    self.errors[k], self.stopped = error, True
+        finally:
+            _inside.work = None
+
+    def result(self) -> list[Answer]:
+        """Return the answers in order, or raise the error of the first failed job; Ctrl-C has priority."""
+        if self.errors:
+            raise self.errors[min(self.errors, key=lambda k: (isinstance(self.errors[k], Exception), k))]
+        return [self.answers[k] for k in range(len(self.jobs))]
+
+
+def stopping() -> bool:
+    """Return whether the result of the current job is no longer needed, for example after Ctrl-C."""
+    work = getattr(_inside, "work", None)
+    return work is not None and work.stopped
 
 
 def on_threads(work: Callable[[Job], Answer], jobs: Sequence[Job]) -> list[Answer]:
-    """Return ``[work(job) for job in jobs]``, several at a time; `work` releases the interpreter lock."""
-    count = min(threads(), len(jobs))
+    """Return ``[work(job) for job in jobs]``, several at a time; `work` releases the interpreter lock.
+
+    The calling thread runs jobs too, so that it never waits for a thread that cannot start. A call inside a
+    job stays on the thread of the job. A long job asks `stopping` from time to time.
+    """
+    count = min(threads(), len(jobs)) if getattr(_inside, "work", None) is None else 1
     if count <= 1:
         return [work(job) for job in jobs]
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(work, jobs))
+    shared, others = _Work(work, jobs), list[Future[None]]()
+    try:
+        others += [_shared_pool().submit(shared.take) for _ in range(count - 1)]
+        shared.take()
+    except BaseException:  # Ctrl-C between two jobs, or the system starts no more threads
+        shared.stopped = True
+        raise
+    finally:  # no thread may write to the caller's arrays after the return
+        for other in others:
+            if not other.cancel():
+                other.result()
+    return shared.result()
+
+
+def in_parts(
+    work: Callable[[int, int], object],
+    size: int,
+    entries: int,
+    worth: int,
+    multiple: int = 1,
+    most: int = MOST,
+) -> None:
+    """Run `work(low, high)` on ranges that cover 0..size, in several threads if that saves time.
+
+    `work` is compiled code that releases the interpreter lock, and writes only to its own range. The other
+    arguments are those of `parts_of`.
+    """
+    if entries < 2 * worth:  # even the number of threads takes microseconds to find out
+        work(0, size)
+        return
+    on_threads(lambda part: work(*part), parts_of(size, entries, worth, multiple, most))

@@ -80,6 +80,13 @@ def problems_of(browser, page, width):
     return [f"wider than {width}: {element}" for element in wide] + said
 
 
+def whole(browser):
+    """Return what a picture of the page takes: all of it, but not more than five screens."""
+    size = browser.devtools("Page.getLayoutMetrics")["cssContentSize"]
+    clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 4500), "scale": 1}
+    return {"format": "png", "captureBeyondViewport": True, "clip": clip}
+
+
 def main():
     """Check all pages; leave with status 1 if one has a problem."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -100,9 +107,8 @@ def main():
                     shots.mkdir(parents=True, exist_ok=True)
                     feature = {"name": "prefers-color-scheme", "value": scheme}
                     browser.devtools("Emulation.setEmulatedMedia", features=[feature])
-                    picture = browser.devtools("Page.captureScreenshot", format="png")["data"]
-                    file = shots / f"{page.stem}-{width}-{scheme}.png"
-                    file.write_bytes(base64.b64decode(picture))
+                    picture = browser.devtools("Page.captureScreenshot", **whole(browser))["data"]
+                    (shots / f"{page.stem}-{width}-{scheme}.png").write_bytes(base64.b64decode(picture))
     finally:
         browser.close()
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(HERE / "_ext"))
+
+from sphinx.util import logging  # noqa: E402
 
 import convexsnn  # noqa: E402
 
@@ -33,7 +36,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"  # .ci/run executes the notebooks, and the pages show that output
 nb_render_markdown_format = "myst"
 html_math_renderer = "mathml"
-exclude_patterns = ["_build", "_ext", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_ext", "generated", "**.ipynb_checkpoints"]
 autodoc_typehints = "none"  # shapes and units are in the docstrings
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
@@ -88,3 +91,27 @@ def _reference_pages():
 
 _executed_notebooks()
 _reference_pages()
+
+def _commands_page():
+    """Write what the help of every command says, as typer's own generator puts it."""
+    from from_the_code import commands
+
+    target = HERE / "generated"
+    target.mkdir(exist_ok=True)
+    (target / "commands.md").write_text(commands(), encoding="utf-8")
+
+
+_commands_page()
+
+
+def _offline(app, error):
+    """Warn of pages that would ask the network for a script, a style, a font or a picture."""
+    outside = re.compile(r"""(?:src=|<link[^>]*href=|url\()["']?(?:https?:)?//[^"' >)]+""")
+    for file in () if error else [f for kind in ("html", "css") for f in Path(app.outdir).rglob(f"*.{kind}")]:
+        for address in outside.findall(file.read_text(encoding="utf-8")):
+            logging.getLogger(__name__).warning("%s: not offline: %s", file.relative_to(app.outdir), address)
+
+
+def setup(app):
+    """Register what is above with Sphinx."""
+    app.connect("build-finished", _offline)

@@ -1,3 +1,6 @@
+"""README and documentation: examples run, commands print what pages say, every public name has its place."""
+
+import os
 import re
 import subprocess
 import sys
@@ -5,35 +8,72 @@ from pathlib import Path
 
 import pytest
 
+import convexsnn
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md"))}
 
 
-def test_the_example_runs_and_is_about_twenty_lines():
+def run(*words, folder):
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, cwd=folder, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_example_runs_and_is_about_twenty_lines(tmp_path):
     (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     code = [line for line in example.splitlines() if line.strip()]
     assert len(code) <= 24
-    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    gap, units, accuracy = map(float, done.stdout.splitlines()[-1].split())
+    printed = run("-c", example, folder=tmp_path)
+    gap, units, accuracy = map(float, printed.splitlines()[-1].split())
     assert gap <= 1e-6 and units > 0 and accuracy > 0.9
 
 
-# whole trainings for what has tests of its own
-COMMANDS = [
-    pytest.param(line, marks=[pytest.mark.slow] * any(key in line for key in ("--checkpoint", "--workers")))
-    for line in re.findall(r"^convexsnn .*$", README, flags=re.M)
-]
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, flags=re.S) for line in block.splitlines()]
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("convexsnn ")])
 def test_the_commands_run_as_written(line, tmp_path):
     words = line.split("#")[0].split()
     if words[1] in ("verify", "gap"):  # reads what the line before it wrote
-        first = [sys.executable, "-m", "convexsnn", "solve", "exact-xor", "--out", "run"]
-        subprocess.run(first, cwd=tmp_path, check=True)
-    done = subprocess.run(
-        [sys.executable, "-m", *words], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+        run("-m", "convexsnn", "solve", "exact-xor", "--out", "run", folder=tmp_path)
+    assert run("-m", *words, folder=tmp_path)
+
+
+@pytest.mark.parametrize("page", ["own-data.md", "formulation.md"])
+def test_the_examples_of_a_page_run(page, tmp_path):
+    examples = re.findall(r"```python\n(.*?)```", PAGES[page], flags=re.S)
+    assert examples
+    for example in examples:
+        assert run("-c", example, folder=tmp_path)
+
+
+@pytest.mark.parametrize("page", ["get-started.md", "formulation.md"])
+def test_commands_print_what_a_page_says(page, tmp_path):
+    sessions = re.findall(r"```text\n(\$ convexsnn .*?)```", PAGES[page], flags=re.S)
+    assert sessions
+    for words, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", "".join(sessions), flags=re.M):
+        printed = run("-m", *words.split(), folder=tmp_path)
+        first, second = (re.sub(r"^  seconds .*\n", "", text, flags=re.M) for text in (shown, printed))
+        assert first.strip() == second.strip()
+
+
+def test_the_python_reference_has_every_public_name_once():
+    listed = " ".join(re.findall(r"```\{names\}\n(.*?)```", PAGES["python.md"], flags=re.S)).split()
+    assert sorted(listed) == sorted(set(convexsnn.__all__))
+
+
+def test_links_of_the_readme_lead_to_files():
+    links = re.findall(r"\]\(((?!http)[^)#]+)", README)
+    assert len(links) > 8 and all((ROOT / link).is_file() for link in links)
+
+
+def test_every_page_is_in_the_index():
+    trees = re.findall(r"```\{toctree\}\n(.*?)```", PAGES["index.md"], flags=re.S)
+    listed = [line for tree in trees for line in tree.splitlines() if line and not line.startswith(":")]
+    notebooks = [f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.ipynb")]
+    assert sorted(listed) == sorted([*(Path(page).stem for page in PAGES if page != "index.md"), *notebooks])

@@ -1,8 +1,12 @@
 """How many threads the package uses, who decides it, and that no result depends on it."""
 
+import json
 import os
+import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,15 +15,23 @@ import convexsnn
 from convexsnn import threads as module
 from convexsnn.bits import PackedBits
 from convexsnn.blocks import box_qp, chains, lifted_chains
+from convexsnn.dictionary import Definition
+from convexsnn.distinct import distinct_samples
 from convexsnn.errors import ShapeError
+from convexsnn.networks import LayerSpec
+from convexsnn.pricing.cells import CellWalk
+from convexsnn.pricing.decisions import unit_decisions
+from convexsnn.pricing.tree import TreeOracle
 from convexsnn.problem import Problem
 from convexsnn.threads import (
     OPENMP,
     VARIABLE,
     available,
+    environment,
     in_parts,
     on_threads,
     parts_of,
+    stopping,
     thread_limit,
     threads,
     use_threads,
@@ -76,12 +88,32 @@ def test_a_refused_number_leaves_the_one_before():
         assert threads() == 2
 
 
-def test_a_control_group_limits_the_processors(tmp_path):
-    file = tmp_path / "cpu.max"
-    for text, reference in (("150000 100000\n", 2), ("100000 100000", 1), ("max 100000\n", None), ("", None)):
-        file.write_text(text)
-        assert module._quota(file) == reference
-    assert module._quota(tmp_path / "none") is None
+GROUPS = {
+    "none": ("0::/\n", {}, None),
+    "version 2": ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
+    "version 2, whole": ("0::/\n", {"cpu.max": "100000 100000"}, 1),
+    "version 2, no limit": ("0::/a\n", {"a/cpu.max": "max 100000\n"}, None),
+    "version 2, empty": ("0::/\n", {"cpu.max": ""}, None),
+    "the group around": ("0::/a/b\n", {"a/b/cpu.max": "900000 100000", "a/cpu.max": "300000 100000"}, 3),
+    "version 1": (
+        "3:memory:/m\n2:cpuacct,cpu:/a\n",
+        {"cpu/a/cpu.cfs_quota_us": "250000\n", "cpu/a/cpu.cfs_period_us": "100000\n"},
+        3,
+    ),
+    "version 1, no limit": (
+        "2:cpu:/\n0::/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None
+    ),
+    "nonsense": ("what\n", {"cpu.max": "1 1"}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("membership", "files", "wanted"), GROUPS.values(), ids=GROUPS)
+def test_a_control_group_limits_the_processors(membership, files, wanted, tmp_path):
+    for name, text in {**files, "membership": membership}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert module._quota(tmp_path, tmp_path / "membership") == wanted
+    assert module._quota(tmp_path, tmp_path / "missing") is None
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -128,6 +160,104 @@ def test_what_fails_in_a_thread_fails_here(count):
         in_parts(work, 30, 30, 1)
     with use_threads(count), pytest.raises(ZeroDivisionError):
         on_threads(lambda job: 1 / job, [1, 0])
+    with use_threads(count):  # and everything works afterwards
+        assert on_threads(abs, [-1, 2, -3]) == [1, 2, 3]
+
+
+def until_stopped(job, error):
+    """Raise in one of two jobs; the other one looks whether it is still wanted."""
+    if job == 0:
+        raise error
+    while not stopping():
+        time.sleep(1e-3)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("Ctrl-C"), ValueError("wrong")], ids=repr)
+def test_long_jobs_are_told_to_stop(error):
+    gate = threading.Barrier(2, timeout=30)
+
+    def work(job):
+        gate.wait()
+        until_stopped(job, error)
+
+    with use_threads(2), pytest.raises(type(error), match=str(error)):
+        on_threads(work, [0, 1])
+    assert not stopping()
+
+
+def test_ctrl_c_goes_before_what_fails_besides():
+    gate = threading.Barrier(2, timeout=30)
+
+    def work(job):
+        gate.wait()
+        raise KeyboardInterrupt if job else ValueError
+
+    with use_threads(2), pytest.raises(KeyboardInterrupt):
+        on_threads(work, [0, 1])
+
+
+@pytest.mark.parametrize("oracle", [CellWalk, TreeOracle])
+def test_a_search_that_nobody_waits_for_ends(oracle, monkeypatch):
+    """One of the two searches, of the two signs of the prices, fails; without a limit the other one ends."""
+    rng = np.random.default_rng(3)
+    inputs = rng.standard_normal((40, 6, 6))  # hours of work
+    definition = Definition(weight_box=5.0, margin=1e-3)
+    units = unit_decisions(inputs, LayerSpec(leak=(0.9,)), definition)
+    prices = rng.standard_normal((40 * units[0].rows_per_sample, 1))
+    search, gate = oracle.search, threading.Barrier(2, timeout=60)
+
+    def one_fails(self, unit, side, *others):
+        gate.wait()
+        if np.array_equal(side, prices):
+            raise KeyboardInterrupt
+        return search(self, unit, side, *others)
+
+    monkeypatch.setattr(oracle, "search", one_fails)
+    with use_threads(2), pytest.raises(KeyboardInterrupt):
+        oracle(units, distinct_samples(inputs)[0]).price(prices)
+
+
+def test_what_a_job_shares_stays_on_its_thread():
+    gate = threading.Barrier(2, timeout=30)
+
+    def work(job):
+        gate.wait()
+        inner = on_threads(lambda _: threading.get_ident(), range(4))
+        return set(inner) == {threading.get_ident()}
+
+    with use_threads(2):
+        assert on_threads(work, [0, 1]) == [True, True]
+
+
+def test_many_callers_share_the_threads():
+    with use_threads(3), ThreadPoolExecutor(8) as callers:
+        sums = callers.map(lambda k: sum(on_threads(lambda job: job * k, range(20))), range(40))
+        assert list(sums) == [190 * k for k in range(40)]
+
+
+def test_small_work_does_not_ask_for_the_number(monkeypatch):
+    monkeypatch.setattr(module, "threads", None)
+    ranges = []
+    in_parts(lambda low, high: ranges.append((low, high)), 5, 19, 10)
+    assert ranges == [(0, 5)]
+
+
+FORK = """
+import os
+from convexsnn.threads import on_threads, use_threads
+with use_threads(3):
+    assert on_threads(abs, [-1, -2, -3]) == [1, 2, 3]
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if on_threads(abs, [-4, -5, -6]) == [4, 5, 6] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert on_threads(abs, [-1, -2, -3]) == [1, 2, 3]
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+def test_a_forked_process_has_threads_of_its_own():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=True, timeout=60)
 
 
 def same_for_all(compute):
@@ -161,17 +291,48 @@ def test_gradients_are_the_same_to_the_bit(monkeypatch):
     torch = pytest.importorskip("torch")
     from convexsnn.gradient import kernels_cpu
     from convexsnn.gradient.lif import lif
+    from convexsnn.gradient.surrogate import Surrogate
 
     monkeypatch.setattr(kernels_cpu, "WORTH", 1)
-    current = torch.randn(9, 13, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    current = torch.randn(9, 13, 77, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    surrogate = Surrogate("gaussian", 0.7)  # the exponential is the one that may round by its place
 
     def both():
         given = current.clone().requires_grad_()
-        spikes = lif(given, torch.tensor(0.9), torch.tensor(0.5), gradient="exodus")
+        spikes = lif(given, torch.tensor(0.9), torch.tensor(0.5), gradient="exodus", surrogate=surrogate)
         (spikes * current).sum().backward()
         return spikes.detach().numpy(), given.grad.numpy()
 
+    monkeypatch.setattr(torch, "get_num_threads", lambda: max(COUNTS))  # torch's number limits the kernels'
     same_for_all(both)
+
+
+def test_torch_uses_the_number_while_it_trains(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from convexsnn.gradient.loop import torch_threads
+
+    before = torch.get_num_threads()
+    with torch_threads():
+        assert torch.get_num_threads() == before
+    monkeypatch.setenv(VARIABLE, str(before + 1))
+    with torch_threads():
+        assert torch.get_num_threads() == before + 1
+    with pytest.raises(ValueError, match="wrong"), use_threads(before + 2), torch_threads():
+        assert torch.get_num_threads() == before + 2
+        raise ValueError("wrong")
+    assert torch.get_num_threads() == before
+
+
+def test_the_kernels_use_no_more_threads_than_torch(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from convexsnn.gradient import kernels_cpu
+
+    for limit, parts in ((1, 1), (2, 2), (9, 3)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda limit=limit: limit)
+        seen = []
+        with use_threads(3):
+            kernels_cpu._share(lambda low, high: seen.append((low, high)), 10 * kernels_cpu.WORTH)  # noqa: B023
+        assert len(seen) == parts
 
 
 @pytest.mark.parametrize("oracle", ["cells", "tree"])
@@ -215,7 +376,7 @@ def test_the_command_line_takes_a_number_for_one_command(cli, monkeypatch):
     real = convexsnn.roads.train
     monkeypatch.setattr(
         "convexsnn.roads.train",
-        lambda *a, **k: seen.append((threads(), os.environ[VARIABLE])) or real(*a, **k),
+        lambda *a, **k: seen.append((threads(), environment()[VARIABLE])) or real(*a, **k),
     )
     status, _, err = cli("solve", "xor", "--threads", "2")
     assert (status, err, seen) == (0, "", [(2, "2")])
@@ -231,13 +392,67 @@ def test_as_many_as_the_process_may_use():
     assert available() <= len(os.sched_getaffinity(0))
 
 
-def test_blas_is_limited_too():
+def blas():
+    """Return the number of threads of every BLAS that is loaded."""
     from threadpoolctl import threadpool_info
 
-    def most():
-        return max(
-            (pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1
-        )
+    return {pool["filepath"]: pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
-    with use_threads(1):
-        assert most() == 1
+
+def test_blas_is_limited_too(monkeypatch):
+    import scipy.linalg  # noqa: F401  # it has a BLAS of its own
+
+    for name in module.BLAS.values():
+        monkeypatch.delenv(name, raising=False)
+    before = blas()
+    with use_threads(2):
+        assert max(blas().values(), default=2) <= 2  # some libraries are built for one thread
+        with use_threads(1):
+            assert set(blas().values()) <= {1}
+        for name in module.BLAS.values():
+            monkeypatch.setenv(name, "1")
+        with use_threads(2):  # the limits of its own variables hold
+            assert set(blas().values()) <= {1}
+    assert blas() == before
+
+
+LATE = """
+from convexsnn.threads import use_threads
+with use_threads(1):
+    import scipy.linalg
+    from threadpoolctl import threadpool_info
+    assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} <= {1}
+"""
+
+
+def test_blas_that_is_loaded_later_is_limited():
+    kept = {name: text for name, text in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    subprocess.run([sys.executable, "-c", LATE], check=True, timeout=60, env=kept)
+
+
+def test_the_command_line_limits_blas_to_the_variable(cli, monkeypatch):
+    seen = []
+    monkeypatch.setattr("convexsnn.terminal.Progress.__enter__", lambda _: seen.append(blas()))
+    monkeypatch.setenv(VARIABLE, "1")
+    assert cli("solve", "xor")[0] == 0
+    assert seen and set(seen[0].values()) <= {1}
+
+
+def test_processes_get_the_same_number(monkeypatch):
+    for name in (*module.BLAS.values(), "NUMBA_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "2")
+    assert environment() == dict(os.environ)
+    with use_threads(5):
+        there = environment()
+    assert {there[name] for name in (VARIABLE, OPENMP, "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")} == {"5"}
+    assert there["MKL_NUM_THREADS"] == "2" and there["PATH"] == os.environ["PATH"]
+
+
+def test_a_benchmark_runs_and_notes_the_number(cli):
+    status, out, err = cli(
+        "bench", "solvers", "--quick", "--problem", "quick-products", "--threads", "3", "--json"
+    )
+    assert (status, err) == (0, "")
+    told = json.loads(out)["conditions"]["threads"]
+    assert told["convexsnn"] == told[OPENMP] == "3"

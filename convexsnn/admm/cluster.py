@@ -12,9 +12,7 @@ scheduler gives its tasks to another worker, which reads the files and repeats t
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +27,7 @@ from convexsnn.admm.places import Shards, shards_of
 from convexsnn.admm.shards import Batch, Order, Reply, Score, Shard, Variables, check_variables
 from convexsnn.admm.splitting import VARIANTS, SplitProblem
 from convexsnn.admm.weights import Sums, Weights
+from convexsnn.admm.workers import start_workers
 from convexsnn.arrays import FloatArray, IntArray, read_npz, whole, write_npz
 from convexsnn.bits import PackedBits
 from convexsnn.dictionary import Definition, SpikeDictionary, collect
@@ -69,7 +68,7 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Any:
     except ImportError as error:
         raise NotInstalled("workers: need dask; pip install 'convexsnn[distributed]'") from error
     if workers is not None:
-        return _start(Client, workers)
+        return start_workers(Client, workers)
     # in two steps, to close a client whose start fails: the garbage collector may close it in the client's
     # own thread, and then closing waits for itself
     client = Client.__new__(Client)
@@ -81,28 +80,6 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Any:
             client.close()
         raise ProblemFileError(f"scheduler: no answer at {scheduler!r}, or no worker: {error}") from error
     return client
-
-
-def _start(make: Callable[..., Any], workers: int) -> Any:
-    """Return a client that owns a cluster of processes on this machine."""
-    import dask
-
-    # otherwise dask may give up a worker for good that died twice and is just restarting
-    dask.config.set({"distributed.deploy.lost-worker-timeout": "1000d"})
-    scratch = tempfile.mkdtemp(prefix="convexsnn-")  # for lock files, which dask never removes
-    # registered before dask's own exit functions, so that it runs after them
-    weakref.finalize(_start, shutil.rmtree, scratch, ignore_errors=True)
-    try:
-        with dask.config.set({"temporary-directory": scratch}):
-            return make(
-                n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1",
-                # without a dashboard its server still runs, on port 8787 if no other port is set
-                dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
-            )  # fmt: skip
-    except RuntimeError as error:
-        raise ProblemFileError(
-            'workers: processes do not start; a script needs `if __name__ == "__main__":` around its call'
-        ) from error
 
 
 @contextmanager

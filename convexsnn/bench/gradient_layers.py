@@ -1,8 +1,8 @@
 """One LIF layer and a whole training step, by each gradient: time, distance from autograd, peak memory.
 
-`bptt` is autograd through a loop that takes the steps apart once; `bptt_indexed` is the loop as it is often
-written, with current[t] in it: the gradient of every index is an array of all steps. Every pair of a size and
-a method runs in a process of its own, so that peaks are its own.
+`bptt` is autograd through a loop that takes the steps apart once; `bptt_indexed` is the usual loop
+with current[t], where the gradient of every index is an array of all steps. Every pair of a size and a method
+runs in its own process, so that its peak memory is separate.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from convexsnn.errors import ConvexSNNError
 from convexsnn.gradient.lif import lif, spike
 from convexsnn.gradient.surrogate import Surrogate
+from convexsnn.threads import environment
 
 LEAK, SPREAD, RATE = 0.9, 0.5, 0.03
 SIZES = (700, 128, 128, 35)  # of [B22] for spoken commands, all LIF
@@ -55,14 +56,14 @@ def _peak(device: str) -> float:
 
 
 def _before(method: str, device: str) -> float:
-    """Return `_peak` with a method's kernels made and loaded, so that they count for no one."""
+    """Return `_peak` after a method's kernels are compiled and loaded, so that these do not count."""
     current = torch.zeros(2, 3, 4, device=device, requires_grad=True)
     METHODS[method](current, LEAK).backward(torch.ones_like(current))
     return _peak(device)
 
 
 def _timed(run: Callable[[], object], repeat: int, device: str) -> list[float]:
-    """Return the seconds of every run but the first, which warms up."""
+    """Return the seconds of every run except the first (warm-up)."""
     seconds = []
     for _ in range(repeat + 1):
         begun = time.perf_counter()
@@ -73,9 +74,9 @@ def _timed(run: Callable[[], object], repeat: int, device: str) -> list[float]:
     return seconds[1:]
 
 
-def _far(found: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
+def _far(gradients: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
     """Return the largest difference of gradients over the largest entry of the reference."""
-    pairs = list(zip(found, reference, strict=True))
+    pairs = list(zip(gradients, reference, strict=True))
     return max(float((one - other).abs().max()) for one, other in pairs) / max(
         float(other.abs().max()) for _, other in pairs
     )
@@ -92,11 +93,11 @@ def layer_row(method: str, steps: int, batch: int, units: int, repeat: int, devi
     """
     torch.manual_seed(0)
     current = (torch.randn(steps, batch, units) * SPREAD).to(device).requires_grad_()
-    wanted = torch.randn(steps, batch, units).to(device)
+    output_gradient = torch.randn(steps, batch, units).to(device)
 
     def gradient(name: str) -> Tensor:
         current.grad = None
-        METHODS[name](current, LEAK).backward(wanted)
+        METHODS[name](current, LEAK).backward(output_gradient)
         assert current.grad is not None
         return current.grad
 
@@ -104,8 +105,8 @@ def layer_row(method: str, steps: int, batch: int, units: int, repeat: int, devi
     seconds = _timed(lambda: gradient(method), repeat, device)
     peak = _peak(device) - before
     far = _far([gradient(method).clone()], [gradient("bptt")])
-    copied = wanted.clone()
-    copy = statistics.median(_timed(lambda: copied.copy_(wanted), max(repeat, 5), device))
+    copied = output_gradient.clone()
+    copy = statistics.median(_timed(lambda: copied.copy_(output_gradient), max(repeat, 5), device))
     middle = statistics.median(seconds)
     share = TOUCHED / 2 * copy / middle  # a copy reads once and writes once
     return {"seconds": middle, "runs": seconds, "difference": far, "peak_bytes": peak, "of_copy": share}
@@ -121,7 +122,7 @@ def step_row(method: str, steps: int, batch: int, repeat: int, device: str) -> R
     labels = torch.randint(SIZES[-1], (batch,)).to(device)
     start = [torch.randn(b, a) * 3.0 / a**0.5 for a, b in zip(SIZES, SIZES[1:], strict=False)]
 
-    def made() -> list[nn.Parameter]:
+    def parameters() -> list[nn.Parameter]:
         return [nn.Parameter(one.to(device)) for one in start]
 
     def backward(weights: Sequence[nn.Parameter], name: str) -> None:
@@ -130,7 +131,7 @@ def step_row(method: str, steps: int, batch: int, repeat: int, device: str) -> R
             signal = METHODS[name](nn.functional.linear(signal, one), LEAK)
         nn.functional.cross_entropy(signal.sum(dim=0), labels).backward()
 
-    weights = made()
+    weights = parameters()
     optimizer = torch.optim.Adam(weights, 1e-4)
 
     def step() -> None:
@@ -141,32 +142,32 @@ def step_row(method: str, steps: int, batch: int, repeat: int, device: str) -> R
     before = _before(method, device)
     seconds = _timed(step, repeat, device)
     peak = _peak(device) - before
-    pair = made(), made()
-    for own, name in zip(pair, (method, "bptt"), strict=True):
-        backward(own, name)
-    far = _far(*([p.grad for p in own if p.grad is not None] for own in pair))
+    pair = parameters(), parameters()
+    for copy, name in zip(pair, (method, "bptt"), strict=True):
+        backward(copy, name)
+    far = _far(*([p.grad for p in copy if p.grad is not None] for copy in pair))
     return {"seconds": statistics.median(seconds), "runs": seconds, "difference": far, "peak_bytes": peak}
 
 
-def _alone(what: str, **asked: Any) -> Row:
+def _alone(what: str, **arguments: Any) -> Row:
     """Measure in a fresh process.
 
     Raises
     ------
     ConvexSNNError
-        It died; the message has its last line.
+        The process failed; the message has its last line.
     """
-    command = [sys.executable, "-m", "convexsnn.bench.gradient_layers", json.dumps([what, asked])]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-        raise ConvexSNNError(f"steps: {asked['steps']}, {asked['method']}: {last[0]}")
-    found: Row = json.loads(done.stdout)
-    return found
+    command = [sys.executable, "-m", "convexsnn.bench.gradient_layers", json.dumps([what, arguments])]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment())
+    if process.returncode:
+        last = process.stderr.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
+        raise ConvexSNNError(f"steps: {arguments['steps']}, {arguments['method']}: {last[0]}")
+    row: Row = json.loads(process.stdout)
+    return row
 
 
 def run_all(what: str, sizes: Sequence[Row], report: Callable[[Row], None], **common: Any) -> list[Row]:
-    """Measure every method at every size, and how many times faster than both loops each is.
+    """Measure every method at every size, and its speed-up over both loops.
 
     Parameters
     ----------
@@ -176,21 +177,21 @@ def run_all(what: str, sizes: Sequence[Row], report: Callable[[Row], None], **co
     report : callable
         Called with every row.
     common
-        Arguments that are the same.
+        Arguments common to all rows.
 
     Raises
     ------
     ConvexSNNError
-        A process that died.
+        A process failed.
     """
     rows: list[Row] = []
     for size in sizes:
-        own: dict[str, Row] = {}
+        row_of: dict[str, Row] = {}
         for method in METHODS:
-            own[method] = {**size, "method": method, **_alone(what, method=method, **size, **common)}
-        for row in own.values():
-            row["speed_up"] = own["bptt"]["seconds"] / row["seconds"]
-            row["speed_up_indexed"] = own["bptt_indexed"]["seconds"] / row["seconds"]
+            row_of[method] = {**size, "method": method, **_alone(what, method=method, **size, **common)}
+        for row in row_of.values():
+            row["speed_up"] = row_of["bptt"]["seconds"] / row["seconds"]
+            row["speed_up_indexed"] = row_of["bptt_indexed"]["seconds"] / row["seconds"]
             rows.append(row)
             report(row)
     return rows

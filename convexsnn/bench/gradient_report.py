@@ -55,7 +55,7 @@ def depth_table(depth: Any, residual: Any) -> str:
 
 
 def _saved(file: Path, panels: int, fill: Callable[..., None]) -> None:
-    """Write a figure that appears whole or not at all."""
+    """Write a figure completely or not at all."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.5 * panels, 3.6), layout="constrained")
@@ -63,8 +63,8 @@ def _saved(file: Path, panels: int, fill: Callable[..., None]) -> None:
     fill(*axes)
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
-    with appearing(file) as made:
-        figure.savefig(made, dpi=130)
+    with appearing(file) as target:
+        figure.savefig(target, dpi=130)
 
 
 def draw_methods(rows: Sequence[Row], file: Path) -> None:
@@ -72,13 +72,13 @@ def draw_methods(rows: Sequence[Row], file: Path) -> None:
 
     def fill(left: Any, middle: Any, far: Any, right: Any) -> None:
         for method in METHODS:
-            own = [row for row in rows if row["method"] == method]
-            x, how = [row["steps"] for row in own], {"color": COLORS[method], "label": method}
-            left.plot(x, [1e3 * row["seconds"] for row in own], "o-", **how)
-            middle.plot(x, [row["speed_up"] for row in own], "o-", **how)
+            points = [row for row in rows if row["method"] == method]
+            x, how = [row["steps"] for row in points], {"color": COLORS[method], "label": method}
+            left.plot(x, [1e3 * row["seconds"] for row in points], "o-", **how)
+            middle.plot(x, [row["speed_up"] for row in points], "o-", **how)
             if method not in ("bptt", "bptt_indexed"):  # the reference, and the same sums
-                far.plot(x, [row["difference"] for row in own], "o-", **how)
-            right.plot(x, [row["peak_bytes"] / 1e6 for row in own], "o-", **how)
+                far.plot(x, [row["difference"] for row in points], "o-", **how)
+            right.plot(x, [row["peak_bytes"] / 1e6 for row in points], "o-", **how)
         left.set(ylabel="forward + backward, ms", yscale="log")
         middle.set(ylabel="times faster than bptt", yscale="log")
         far.set(ylabel="largest difference from bptt, relative")

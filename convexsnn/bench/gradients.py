@@ -1,4 +1,4 @@
-"""The benchmark of gradients: what is run, and the files that it writes."""
+"""The benchmark of gradients: its measurements and its files."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def run_gradients(
     layer : dict
         steps, a list of T; batch; units.
     long : bool
-        Also whole training steps, gradient norms over fifty layers, and a residual network's loss.
+        Also training steps, gradient norms over fifty layers, and a residual network's loss.
     report : callable
-        Called with a line now and then.
+        Called with a line of text after every measurement.
 
     Returns
     -------
     values, text, files
-        What results.json and table.md have, and the names of all files.
+        The contents of results.json and table.md, and the names of all files.
 
     Raises
     ------
     ConvexSNNError, NotInstalled
-        A measurement that died; no images for the residual network.
+        A measurement process failed, or the images of the residual network are not installed.
     """
 
     def say(row: Any) -> None:
@@ -48,7 +48,7 @@ def run_gradients(
         report(f"{words}  {row['speed_up']:6.2f} times")
 
     if long:
-        shuffled_digits("bench gradients", 0)  # what is missing is said before anything is measured
+        shuffled_digits("bench gradients", 0)  # raises before the measurements if the images are missing
     where = {"repeat": repeat, "device": device}
     sizes = [{"steps": t} for t in layer["steps"]]
     batch, units = layer["batch"], layer["units"]

@@ -1,4 +1,4 @@
-"""Under what a benchmark ran: machine, threads, versions, and the code that was measured."""
+"""The conditions of a benchmark: machine, threads, versions, and the measured code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from convexsnn.threads import threads
+from convexsnn.threads import environment, threads
 
 PACKAGES = (
     "convexsnn", "numpy", "scipy", "numba", "highspy", "cvxpy", "clarabel", "osqp", "scs", "celer", "skglm",
@@ -22,7 +22,7 @@ MEASURED = ("bits.py", "bit_kernels.py", "programs/*.py", "solvers/*.py", "bench
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Return the processor's name, as far as the system tells it."""
+    """Return the processor's name, if the system reports it."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -32,7 +32,7 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def memory_bytes() -> int | None:
-    """Return the size of the machine's memory, if the system tells it."""
+    """Return the size of the machine's memory, if the system reports it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -41,13 +41,13 @@ def memory_bytes() -> int | None:
 
 def versions() -> dict[str, str]:
     """Return the versions of all packages that can matter and are installed."""
-    found = {}
+    installed = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def code_digest() -> str:
@@ -60,8 +60,8 @@ def code_digest() -> str:
 
 
 def conditions(tolerance: float, time_limit: float, repeat: int) -> dict[str, Any]:
-    """Return everything that a figure depends on beside problem and solver, ready for JSON."""
-    memory = memory_bytes()
+    """Return all conditions of a measurement except problem and solver, ready for JSON."""
+    memory, variables = memory_bytes(), environment()
     return {
         "machine": {
             "cpu": cpu_model(),
@@ -69,7 +69,7 @@ def conditions(tolerance: float, time_limit: float, repeat: int) -> dict[str, An
             "memory_gb": None if memory is None else round(memory / 1e9, 1),
             "system": f"{platform.system()} {platform.machine()}",
         },
-        "threads": {"convexsnn": str(threads()), **{name: os.environ.get(name) for name in THREADS}},
+        "threads": {"convexsnn": str(threads()), **{name: variables.get(name) for name in THREADS}},
         "python": platform.python_version(),
         "versions": versions(),
         "code": code_digest(),
@@ -80,5 +80,5 @@ def conditions(tolerance: float, time_limit: float, repeat: int) -> dict[str, An
 
 
 def conditions_key(values: Mapping[str, Any]) -> str:
-    """Return a short name of the conditions: results of another name are not compared."""
+    """Return a short name of the conditions: results under other names are not compared."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Gap against seconds, a panel a problem, a mark a solver; matplotlib comes with the extra `notebook`."""
+"""Plot of gap against seconds: one panel per problem, one mark per solver; needs the extra `notebook`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEAST = 1e-13  # smaller gaps are drawn here
 
 
 def can_draw() -> bool:
-    """Return whether there is a matplotlib."""
+    """Return whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
@@ -28,9 +28,9 @@ def draw(
     tolerance: float,
     file: Path,
 ) -> None:
-    """Write the plot to `file`; it appears whole or not at all."""
-    with appearing(file) as made:
-        _figure(problems, records, tolerance).savefig(made, dpi=130)
+    """Write the plot to `file`, completely or not at all."""
+    with appearing(file) as target:
+        _figure(problems, records, tolerance).savefig(target, dpi=130)
 
 
 def _figure(
@@ -39,15 +39,15 @@ def _figure(
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
-    drawn = [record for record in records if record["gap"] is not None]
-    names = [p.name for p in problems if any(record["problem"] == p.name for record in drawn)]
-    solvers = list(dict.fromkeys(record["solver"] for record in drawn))
+    points = [record for record in records if record["gap"] is not None]
+    names = [p.name for p in problems if any(record["problem"] == p.name for record in points)]
+    solvers = list(dict.fromkeys(record["solver"] for record in points))
     across = min(4, max(len(names), 1))
     down = math.ceil(len(names) / across) or 1
     figure = Figure(figsize=(3.0 * across + 2.2, 2.6 * down + 0.9), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
     for axis, name in zip(panels, names, strict=False):
-        for record in (r for r in drawn if r["problem"] == name):
+        for record in (r for r in points if r["problem"] == name):
             k = solvers.index(record["solver"])
             axis.plot(
                 record["seconds"], max(record["gap"], LEAST), MARKS[(k + k // len(COLORS)) % len(MARKS)],
@@ -55,7 +55,7 @@ def _figure(
             )  # fmt: skip
         axis.axhline(tolerance, color="#999999", linewidth=1.0, linestyle="--", zorder=0)
         axis.set(xscale="log", yscale="log", title=name)
-        seconds = [record["seconds"] for record in drawn if record["problem"] == name]
+        seconds = [record["seconds"] for record in points if record["problem"] == name]
         low, high = math.floor(math.log10(0.9 * min(seconds))), math.ceil(math.log10(1.1 * max(seconds)))
         axis.set_xlim(10.0**low, 10.0**high)  # whole decades, so that each has a label
         axis.xaxis.set_minor_formatter(NullFormatter())

@@ -1,7 +1,7 @@
-"""The problems of the benchmark, each with the target that our own solver is held to.
+"""The problems of the benchmark, each with the target of our own solver.
 
-The full set is of the sizes that the package is made for; the quick set has every kind of program at a size
-that takes a moment. Problems are made from fixed seeds, dictionaries in packed blocks.
+The full set has the sizes that the package is made for; the quick set has small programs of every kind.
+Problems are made from fixed seeds, dictionaries in packed blocks.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from convexsnn.programs import L1Program, get_loss, get_penalty
 from convexsnn.tasks import nearest
 
 OURS = "working_set"
-ALONE = "alone:"  # before a solver's name: without our presolve and our choice of columns
-BITS = "packed_bits"  # what stands for the solver where products are measured
+ALONE = "alone:"  # prefix of a solver's name: run it without our presolve and our choice of columns
+BITS = "packed_bits"  # name in place of a solver for measurements of products
 BLOCK = 1024  # columns packed at a time
 
 
 @dataclass(frozen=True)
 class Target:
-    """What our own solver should reach, besides the certified gap.
+    """Limits for our own solver, besides the certified gap.
 
     Attributes
     ----------
     seconds : float, optional
-        At most this.
+        Largest number of seconds.
     peers : tuple of str
-        At most the time of the fastest of these solvers, through our presolve or alone.
+        Solvers; the limit is the time of the fastest of them, with or without our presolve.
     times, of : float and name of a problem
-        At most so many times what it takes on that problem; for products, of reading the bits once.
+        The limit is `times` the time on problem `of`; for products, `times` the time of one read of the bits.
     memory : float, optional
-        Peak of the process in GB, its data included.
+        Largest peak memory of the process in GB, data included.
     """
 
     seconds: float | None = None
@@ -56,11 +56,11 @@ class BenchProblem:
     Attributes
     ----------
     make : callable
-        Returns the program; `loss`, `penalty` and `outputs` say beforehand of which kind it is.
+        Returns the program; `loss`, `penalty` and `outputs` state its kind in advance.
     also : tuple of str
-        Solvers beside the installed ones, such as peers alone.
+        Solvers in addition to the installed ones, such as peers without our presolve.
     needs : (module, extra), optional
-        What must be installed.
+        The module that must be installed, and the extra that has it.
     """
 
     name: str
@@ -74,11 +74,11 @@ class BenchProblem:
     needs: tuple[str, str] | None = None
 
     def warm_up(self) -> L1Program:
-        """Return a tiny program of the same kind, to compile and to load what a solver needs."""
+        """Return a tiny program of the same kind, so that a solver compiles and loads its code."""
         return small_program(self.loss, self.penalty, self.outputs, 24, 12)
 
     def missing(self) -> str | None:
-        """Return what to install, or None."""
+        """Return the missing requirement, or None."""
         if self.needs is None or find_spec(self.needs[0]) is not None:
             return None
         return f"needs {self.needs[0]}: pip install 'convexsnn[{self.needs[1]}]'"
@@ -86,7 +86,7 @@ class BenchProblem:
 
 @dataclass(frozen=True)
 class BitProducts:
-    """D w and Dᵀu on random bits, against reading the bits once."""
+    """D w and Dᵀu on random bits, compared with one read of the bits."""
 
     name: str
     title: str
@@ -95,7 +95,7 @@ class BitProducts:
     target: Target = Target()
 
     def missing(self) -> str | None:
-        """Return None: nothing is needed."""
+        """Return None: there are no requirements."""
         return None
 
 
@@ -124,7 +124,7 @@ def threshold_program(
 ) -> L1Program:
     """Return a squared loss on random threshold units of ten inputs; ten of them and noise make the targets.
 
-    The signs 1{X w >= 0} are packed block by block: nowhere are they an array of floats.
+    The signs 1{X w >= 0} are packed block by block, without an array of floats for all of them.
     """
     rng = np.random.default_rng(0)
     inputs, hidden = rng.standard_normal((rows, 10)), rng.standard_normal((10, columns))
@@ -146,7 +146,7 @@ def xor_program() -> L1Program:
 def mnist_program(factor: float, penalty: str = "l1") -> L1Program:
     """Return softmax on 2048 Gaussian units and the sequential digits, at λ = factor / √2048.
 
-    With the group penalty λ is the same share of its own λ_max.
+    With the group penalty, λ is the same share of that penalty's λ_max.
     """
     count, lam = 2048, factor / 2048**0.5
     problem = load_problem("sequential-mnist").with_settings(
@@ -232,16 +232,16 @@ QUICK: tuple[BenchProblem | BitProducts, ...] = (
 def find_problems(
     names: Sequence[str], among: Sequence[BenchProblem | BitProducts]
 ) -> list[BenchProblem | BitProducts]:
-    """Return problems by their names, all if none is given.
+    """Return the problems of the given names; all if there are no names.
 
     Raises
     ------
     UnsupportedError
-        No such problem; the message has the nearest one.
+        A name is unknown; the message has the nearest one.
     """
-    known = {problem.name: problem for problem in among}
+    by_name = {problem.name: problem for problem in among}
     for name in names:
-        if name not in known:
-            hint = nearest(name, known)
-            raise UnsupportedError(f"problem: unknown {name!r}{hint or '; known: ' + ', '.join(known)}")
+        if name not in by_name:
+            hint = nearest(name, by_name)
+            raise UnsupportedError(f"problem: unknown {name!r}{hint or '; known: ' + ', '.join(by_name)}")
     return [problem for problem in among if not names or problem.name in names]

@@ -1,4 +1,4 @@
-"""Pairs of a problem and a solver, each in a process of its own, and the folder that keeps what they gave."""
+"""Runs of a problem with a solver, each in its own process, and the folder of their results."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from convexsnn.bench.problems import ALONE, BITS, BenchProblem, BitProducts
 from convexsnn.errors import ProblemFileError, UnsupportedError
 from convexsnn.files import appearing
 from convexsnn.solvers import SOLVERS, get_solver, installed
+from convexsnn.threads import environment
 
 RESULTS = "results.json"
-MAKING = 900.0  # seconds for a problem to be made
-GRACE = 30.0  # seconds that a solver may need to stop after its limit
+MAKING = 900.0  # seconds to make a problem
+GRACE = 30.0  # seconds for a solver to stop after its limit
 Record = dict[str, Any]
 Pair = tuple[BenchProblem | BitProducts, str]
 
@@ -37,7 +38,7 @@ def check_solver(name: str) -> None:
 
 
 def solvers_for(problem: BenchProblem | BitProducts, names: Sequence[str]) -> list[str]:
-    """Return the solvers to run on a problem: those of `names` that take it, all installed ones if none."""
+    """Return the solvers of `names` that take a problem; all installed ones if `names` is empty."""
     if isinstance(problem, BitProducts):
         return [BITS] if not names or BITS in names else []
     every = [name for name in SOLVERS if installed(name)]
@@ -51,14 +52,14 @@ def solvers_for(problem: BenchProblem | BitProducts, names: Sequence[str]) -> li
 
 
 class Results:
-    """What is known so far, in a folder; every change is written at once and whole.
+    """The results in a folder; every change is written at once, completely.
 
     Parameters
     ----------
     folder : path
         New, or one that holds ``results.json``.
     conditions : mapping
-        As `machine.conditions` makes it; only results under the same conditions are looked at.
+        From `machine.conditions`; only results under the same conditions are used.
 
     Raises
     ------
@@ -95,7 +96,7 @@ class Results:
         return pairs.get((problem, solver))
 
     def add(self, record: Record) -> None:
-        """Keep a result, in place of an earlier one of the same pair, and write the file."""
+        """Store a result, replace an earlier one of the same pair, and write the file."""
         record = {**record, "conditions": self.key}
         names = ("problem", "solver", "conditions")
         others = [r for r in self.stored["results"] if any(r[name] != record[name] for name in names)]
@@ -104,10 +105,10 @@ class Results:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a file that appears whole or not at all."""
+    """Write a file completely or not at all."""
     try:
-        with appearing(file) as made:
-            made.write_text(text, encoding="utf-8")
+        with appearing(file) as target:
+            target.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ProblemFileError(f"out: {file}: {error.strerror or error}") from error
 
@@ -115,11 +116,11 @@ def write_text(file: Path, text: str) -> None:
 def run_pair(problem: str, solver: str, conditions: Mapping[str, Any]) -> Record:
     """Run one solver on one problem in a fresh process and return its result, ready for JSON."""
     names = ("tolerance", "time_limit", "repeat")
-    asked = {"problem": problem, "solver": solver, **{name: conditions[name] for name in names}}
+    request = {"problem": problem, "solver": solver, **{name: conditions[name] for name in names}}
     runs: list[Record] = []
     reason, ready = "", False
     with tempfile.TemporaryFile() as errors:
-        for event in _events(asked, errors):
+        for event in _events(request, errors):
             ready = ready or event["event"] == "ready"
             if event["event"] == "run":
                 runs.append(event)
@@ -131,14 +132,15 @@ def run_pair(problem: str, solver: str, conditions: Mapping[str, Any]) -> Record
     return {"problem": problem, "solver": solver, **summarised(runs, reason, conditions)}
 
 
-def _events(asked: Mapping[str, Any], errors: IO[bytes]) -> Iterator[Record]:
-    """Yield what a worker tells; end it when it is late, and whenever nobody listens any more."""
-    command = [sys.executable, "-m", "convexsnn.bench.worker", json.dumps(asked)]
+def _events(request: Mapping[str, Any], errors: IO[bytes]) -> Iterator[Record]:
+    """Yield the events of a worker; kill it when it is late, or when the caller stops."""
+    command = [sys.executable, "-m", "convexsnn.bench.worker", json.dumps(request)]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
+        env=environment(),
         text=True,
         start_new_session=True,
     )
@@ -150,14 +152,14 @@ def _events(asked: Mapping[str, Any], errors: IO[bytes]) -> Iterator[Record]:
         lines.put("")
 
     threading.Thread(target=listen, daemon=True).start()
-    limit, patience = asked["time_limit"], MAKING
+    limit, patience = request["time_limit"], MAKING
     try:
         while True:
             try:
                 line = _wait(lines, patience)
             except queue.Empty:
-                made = patience != MAKING
-                yield {"event": "late", "reason": "time limit" if made else "not made in time"}
+                ready = patience != MAKING
+                yield {"event": "late", "reason": "time limit" if ready else "not made in time"}
                 return
             if not line:
                 return
@@ -165,14 +167,14 @@ def _events(asked: Mapping[str, Any], errors: IO[bytes]) -> Iterator[Record]:
             patience = limit + GRACE
     finally:
         with suppress(ProcessLookupError, PermissionError, AttributeError):
-            os.killpg(process.pid, signal.SIGKILL)  # with what it may have started itself
+            os.killpg(process.pid, signal.SIGKILL)  # also its own child processes
         process.kill()
         process.wait()
 
 
 def _wait(lines: queue.Queue[str], seconds: float) -> str:
     deadline = time.monotonic() + seconds
-    while True:  # by short waits, so that an interrupt is seen at once
+    while True:  # short waits, so that an interrupt is noticed at once
         try:
             return lines.get(timeout=min(0.5, max(deadline - time.monotonic(), 0.01)))
         except queue.Empty:
@@ -183,8 +185,8 @@ def _wait(lines: queue.Queue[str], seconds: float) -> str:
 def summarised(runs: Sequence[Record], reason: str, conditions: Mapping[str, Any]) -> Record:
     """Return status, median time and worst gap of some runs.
 
-    The status is "optimal" (gap and time within their limits), "inaccurate" (it stopped with a larger gap),
-    "limit" or "failed".
+    The status is "optimal" (gap and time within their limits), "inaccurate" (the solver stopped with a
+    larger gap), "limit" or "failed".
     """
     if not runs:
         status = "limit" if reason == "time limit" else "failed"
@@ -206,12 +208,12 @@ def summarised(runs: Sequence[Record], reason: str, conditions: Mapping[str, Any
 
 
 def pairs_of(problems: Sequence[BenchProblem | BitProducts], solvers: Sequence[str]) -> list[Pair]:
-    """Return every problem with each of the solvers for it, as `solvers_for` finds them.
+    """Return every problem with each of its solvers from `solvers_for`.
 
     Raises
     ------
     UnsupportedError
-        There is not a single pair.
+        There are no pairs.
     """
     pairs = [(problem, name) for problem in problems for name in solvers_for(problem, solvers)]
     if not pairs:
@@ -220,9 +222,9 @@ def pairs_of(problems: Sequence[BenchProblem | BitProducts], solvers: Sequence[s
 
 
 def run_all(pairs: Sequence[Pair], results: Results, report: Callable[[Record, bool], object]) -> None:
-    """Run every pair that is not known yet; `report` gets each result and whether it was known."""
+    """Run every pair without a stored result; `report` gets each result and whether it was stored."""
     for problem, name in pairs:
-        known, missing = results.find(problem.name, name), problem.missing()
+        stored, missing = results.find(problem.name, name), problem.missing()
         if missing:
             skipped: Record = {
                 "status": "skipped",
@@ -233,6 +235,6 @@ def run_all(pairs: Sequence[Pair], results: Results, report: Callable[[Record, b
             }
             report({"problem": problem.name, "solver": name, **skipped}, False)
             continue
-        if known is None:
+        if stored is None:
             results.add(run_pair(problem.name, name, results.conditions))
-        report(results.find(problem.name, name) or {}, known is not None)
+        report(results.find(problem.name, name) or {}, stored is not None)

@@ -1,8 +1,9 @@
-"""Results as a Markdown table: seconds and gaps, targets met and missed, shifted geometric means.
+"""Results as Markdown tables: seconds and gaps, targets, shifted geometric means.
 
 Shifted geometric mean of times t: (Π (t_i + s))^(1/k) − s with the shift s = 1 s, so that a problem of
-milliseconds weighs little. A run that failed, ran out of time or stopped with too large a gap counts as the
-time limit. A solver's mean is over the problems it takes; ours is given over the same ones beside it.
+milliseconds has little weight. A run that failed, ran out of time or stopped with too large a gap counts as
+the time limit. A solver's mean is over the problems it takes; the mean of our solver over the same problems
+is next to it.
 """
 
 from __future__ import annotations
@@ -27,25 +28,25 @@ def counted(record: Record, time_limit: float) -> float:
     return record["seconds"] if record["status"] == "optimal" else time_limit
 
 
-def means(found: Found, time_limit: float) -> list[dict[str, Any]]:
-    """Return for every solver: problems, solved ones, its mean, and ours over the same problems."""
+def means(results: Found, time_limit: float) -> list[dict[str, Any]]:
+    """Return per solver: problems, solved problems, its mean, and our mean over the same problems."""
     rows = []
-    for solver in dict.fromkeys(s for _, s in found if s != BITS):
-        own = {p: r for (p, s), r in found.items() if s == solver and r["status"] != "skipped"}
-        ours = [found[p, OURS] for p in own if (p, OURS) in found]
-        if own:
+    for solver in dict.fromkeys(s for _, s in results if s != BITS):
+        records = {p: r for (p, s), r in results.items() if s == solver and r["status"] != "skipped"}
+        ours = [results[p, OURS] for p in records if (p, OURS) in results]
+        if records:
             rows.append({
-                "solver": solver, "problems": len(own),
-                "solved": sum(r["status"] == "optimal" for r in own.values()),
-                "mean": shifted_geometric_mean([counted(r, time_limit) for r in own.values()]),
+                "solver": solver, "problems": len(records),
+                "solved": sum(r["status"] == "optimal" for r in records.values()),
+                "mean": shifted_geometric_mean([counted(r, time_limit) for r in records.values()]),
                 "ours": shifted_geometric_mean([counted(r, time_limit) for r in ours])
-                if len(ours) == len(own) else None,
+                if len(ours) == len(records) else None,
             })  # fmt: skip
     return rows
 
 
 def cell(record: Record | None) -> str:
-    """Return a result in a few words: "0.31 s", "0.31 s, gap 2e-04", "time limit", "failed", or "–"."""
+    """Return a result as short text: "0.31 s", "0.31 s, gap 2e-04", "time limit", "failed", or "–"."""
     if record is None:
         return "–"
     if not record["runs"]:
@@ -59,13 +60,13 @@ def cell(record: Record | None) -> str:
 
 
 def described(conditions: Mapping[str, Any]) -> list[str]:
-    """Return machine, versions and settings as sentences."""
+    """Return machine, versions and settings as text."""
     machine, threads = conditions["machine"], conditions["threads"]
-    given = ", ".join(f"{k}={v}" for k, v in threads.items() if v is not None) or "none set"
+    limits = ", ".join(f"{k}={v}" for k, v in threads.items() if v is not None) or "none set"
     versions = ", ".join(f"{name} {version}" for name, version in conditions["versions"].items())
     return [
         f"Machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
-        f"{machine['system']}; threads: {given}. Python {conditions['python']}, {versions}.",
+        f"{machine['system']}; threads: {limits}. Python {conditions['python']}, {versions}.",
         f"Median of up to {conditions['repeat']} runs (fewer if they take longer than the limit together), "
         f"each pair in a process of its own, after a warm-up; time limit {conditions['time_limit']:g} s. The "
         "gap is the program's own certificate, the same for all; shown where it is above "
@@ -83,25 +84,25 @@ def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def markdown(
     problems: Sequence[BenchProblem | BitProducts], records: Sequence[Record], conditions: Mapping[str, Any]
 ) -> str:
-    """Return the whole report; of the records those of `problems`."""
+    """Return the complete report on the records of `problems`."""
     names, limit = {problem.name for problem in problems}, conditions["time_limit"]
-    found = by_pair([record for record in records if record["problem"] in names])
-    solvers = list(dict.fromkeys(s for _, s in found if s != BITS))
-    programs = [p for p in problems if isinstance(p, BenchProblem) and any(p.name == q for q, _ in found)]
-    rows = [[p.name, p.title, *(cell(found.get((p.name, s))) for s in solvers)] for p in programs]
+    results = by_pair([record for record in records if record["problem"] in names])
+    solvers = list(dict.fromkeys(s for _, s in results if s != BITS))
+    programs = [p for p in problems if isinstance(p, BenchProblem) and any(p.name == q for q, _ in results)]
+    rows = [[p.name, p.title, *(cell(results.get((p.name, s))) for s in solvers)] for p in programs]
     parts = [*described(conditions), "", *_lines(["problem", "what", *solvers], rows)]
     for problem in problems:
-        record = found.get((problem.name, BITS))
+        record = results.get((problem.name, BITS))
         if record is not None and record["runs"]:
             shown = ", ".join(f"{k} {1e3 * v:.3g} ms" for k, v in record["parts"].items())
             parts += ["", f"{problem.name}, {problem.title}: {shown}."]
-    judged = [[p.name, line] for p in problems for line in verdicts(p, found, conditions["tolerance"])]
-    if judged:
-        parts += ["", *_lines(["problem", f"target of {OURS}, and of products"], judged)]
+    targets = [[p.name, line] for p in problems for line in verdicts(p, results, conditions["tolerance"])]
+    if targets:
+        parts += ["", *_lines(["problem", f"target of {OURS}, and of products"], targets)]
     averages = [
         [row["solver"], f"{row['solved']} of {row['problems']}", f"{row['mean']:.3g} s",
          "–" if row["ours"] is None else f"{row['ours']:.3g} s"]
-        for row in means(found, limit)
+        for row in means(results, limit)
     ]  # fmt: skip
     if averages:
         head = ["solver", "solved", "shifted geometric mean (shift 1 s)", f"{OURS} on the same problems"]

@@ -1,4 +1,4 @@
-"""Targets against what was measured; a miss is said in so many words."""
+"""Comparison of the measurements with their targets."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def compared(what: float, limit: float, unit: str, against: str = "") -> str:
     return f"{word}: {what:.3g}{unit}, target {limit:.3g}{unit}{against}"
 
 
-def verdicts(problem: BenchProblem | BitProducts, found: Found, tolerance: float) -> list[str]:
-    """Return one line for every target of a problem, none if it has none; the solver held to them is ours."""
+def verdicts(problem: BenchProblem | BitProducts, results: Found, tolerance: float) -> list[str]:
+    """Return one line for every target of a problem; the targets are those of our own solver."""
     target = problem.target
     if target == type(target)():
         return []
     missing = problem.missing()
     if missing:
         return [f"not judged: {missing}"]
-    record = found.get((problem.name, BITS if isinstance(problem, BitProducts) else OURS))
+    record = results.get((problem.name, BITS if isinstance(problem, BitProducts) else OURS))
     if record is None:
         return ["not judged: not run yet"]
     if not record["runs"] or record["status"] == "limit":
@@ -44,17 +44,17 @@ def verdicts(problem: BenchProblem | BitProducts, found: Found, tolerance: float
     if record["status"] != "optimal":
         gap = record["gap"]
         return [f"missed: gap {'unknown' if gap is None else f'{gap:.2g}'}, target {tolerance:g}"]
-    return _times(problem, record, found)
+    return _times(problem, record, results)
 
 
-def _times(problem: BenchProblem, record: Record, found: Found) -> list[str]:
+def _times(problem: BenchProblem, record: Record, results: Found) -> list[str]:
     target, seconds, lines = problem.target, record["seconds"], []
     if target.seconds is not None:
         lines.append(compared(seconds, target.seconds, " s"))
     if target.peers:
-        roads = [name for peer in target.peers for name in (peer, ALONE + peer)]
-        done = [found.get((problem.name, name)) for name in roads]
-        fit = [peer for peer in done if peer is not None and peer["status"] == "optimal"]
+        names = [name for peer in target.peers for name in (peer, ALONE + peer)]
+        records = [results.get((problem.name, name)) for name in names]
+        fit = [peer for peer in records if peer is not None and peer["status"] == "optimal"]
         if fit:
             best = min(fit, key=lambda peer: peer["seconds"])
             lines.append(compared(seconds, best["seconds"], " s", f" ({best['solver']})"))
@@ -62,7 +62,7 @@ def _times(problem: BenchProblem, record: Record, found: Found) -> list[str]:
             words = f"no accurate result of {' or '.join(target.peers)}"
             lines.append(f"not judged: {seconds:.3g} s, {words}")
     if target.times is not None:
-        other = found.get((target.of, OURS))
+        other = results.get((target.of, OURS))
         if other is not None and other["status"] == "optimal":
             lines.append(
                 compared(seconds, target.times * other["seconds"], " s", f" ({target.times:g} × {target.of})")

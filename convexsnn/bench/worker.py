@@ -1,7 +1,7 @@
-"""The process in which one solver meets one problem; ``python -m convexsnn.bench.worker JSON``.
+"""The process that runs one solver on one problem; ``python -m convexsnn.bench.worker JSON``.
 
-It writes one JSON object a line: "ready" once the problem is made and the solver is warm, "run" after every
-measured run, "failed". Nothing that a solver prints gets between them.
+It writes one JSON object per line: "ready" when the problem is made and the solver is warm, "run" after every
+measured run, "failed". Output of the solver goes to standard error.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Tell = Callable[[dict[str, Any]], None]
 
 
 def peak_memory() -> float | None:
-    """Return the most memory that this process has held so far, in GB."""
-    with suppress(OSError, StopIteration):  # not getrusage's, which begins with the parent's
+    """Return the peak memory of this process so far, in GB."""
+    with suppress(OSError, StopIteration):  # getrusage would include the parent's peak
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024 / 1e9
     return None
@@ -44,13 +44,13 @@ def call(name: str, program: L1Program, tolerance: float, time_limit: float) -> 
     return solve(program, name, tolerance=tolerance, time_limit=time_limit)
 
 
-def measure_solver(problem: BenchProblem, name: str, asked: dict[str, Any], tell: Tell) -> None:
-    """Warm up, make the program, tell of every run; the program computes the gap after the clock."""
-    limits = {"tolerance": asked["tolerance"], "time_limit": asked["time_limit"]}
+def measure_solver(problem: BenchProblem, name: str, request: dict[str, Any], tell: Tell) -> None:
+    """Warm up, make the program, report every run; the gap is computed after the time is taken."""
+    limits = {"tolerance": request["tolerance"], "time_limit": request["time_limit"]}
     call(name, problem.warm_up(), **limits)
     program, total = problem.make(), 0.0
     tell({"event": "ready"})
-    for _ in range(asked["repeat"]):
+    for _ in range(request["repeat"]):
         begun = time.perf_counter()
         solution = call(name, program, **limits)
         seconds = time.perf_counter() - begun
@@ -60,12 +60,12 @@ def measure_solver(problem: BenchProblem, name: str, asked: dict[str, Any], tell
             "lower_bound": certificate.lower_bound, "words": solution.solver_status, "memory_gb": memory,
         })  # fmt: skip
         total += seconds
-        if total > asked["time_limit"]:
+        if total > request["time_limit"]:
             break
 
 
-def measure_products(problem: BitProducts, asked: dict[str, Any], tell: Tell) -> None:
-    """Tell how long D w and Dᵀu take, and how long reading the bits once, by as many threads."""
+def measure_products(problem: BitProducts, request: dict[str, Any], tell: Tell) -> None:
+    """Report the seconds of D w, of Dᵀu, and of one read of the bits by as many threads."""
     rng = np.random.default_rng(0)
     packed = np.frombuffer(rng.bytes(problem.columns * problem.rows // 8), np.uint8)
     bits = PackedBits(packed.reshape(problem.columns, -1), problem.rows)
@@ -92,7 +92,7 @@ def _timed(action: Callable[[], object]) -> float:
 
 
 def limit_memory() -> None:
-    """Let a solver that asks for more than the machine has fail, rather than the machine."""
+    """Limit this process to the machine's memory, so that a solver that needs more fails."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -102,7 +102,7 @@ def limit_memory() -> None:
 
 
 def leave_with_parent() -> None:
-    """End this process when standard input ends: whoever started it is gone, however that came."""
+    """End this process when standard input ends, that is, when the parent process has ended."""
 
     def wait() -> None:
         sys.stdin.read()
@@ -112,25 +112,25 @@ def leave_with_parent() -> None:
 
 
 def main() -> None:
-    """Measure what the argument asks for."""
-    asked = json.loads(sys.argv[1])
+    """Run the measurement of the first argument."""
+    request = json.loads(sys.argv[1])
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a solver prints goes to standard error
+    os.dup2(2, 1)  # output of a solver goes to standard error
 
     def tell(event: dict[str, Any]) -> None:
         print(json.dumps(event), file=lines, flush=True)
 
     leave_with_parent()
     limit_memory()
-    (problem,) = find_problems([asked["problem"]], [*FULL, *QUICK])
+    (problem,) = find_problems([request["problem"]], [*FULL, *QUICK])
     try:
         if isinstance(problem, BitProducts):
-            measure_products(problem, asked, tell)
+            measure_products(problem, request, tell)
         else:
-            measure_solver(problem, asked["solver"], asked, tell)
+            measure_solver(problem, request["solver"], request, tell)
     except MemoryError:
         tell({"event": "failed", "reason": "out of memory"})
-    except Exception as error:  # a peer may fail in any way; the benchmark goes on
+    except Exception as error:  # a solver may fail in any way; the benchmark continues
         tell({"event": "failed", "reason": f"{type(error).__name__}: {error}".splitlines()[0]})
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 
 from convexsnn.arrays import FloatArray
-from convexsnn.threads import Team
+from convexsnn.threads import in_parts
 
 STEPS = 20_000
 WORTH = 50_000  # smallest number of entries for one more thread
@@ -91,22 +91,21 @@ def box_qp(
     ahead, b = x.copy(), linear
     momentum: FloatArray = np.ones(n)
     largest_step: FloatArray = np.full(n, np.inf)
-    with Team() as team:
-        while products < steps:
-            product = quadratic.times(ahead)
-            products += 1
-            step = partial(_step, product, b, low, high, rate, ahead, x, momentum, largest_step, tolerance)
-            team.in_parts(step, len(x), x.size, WORTH)
-            active = np.flatnonzero(largest_step > tolerance)
-            if len(active) > 0.7 * len(x):
-                continue
-            solution[open_rows] = x  # remove the rows that are done, once they are many enough
-            if not len(active):
-                break
-            open_rows, b = open_rows[active], b[active]
-            x, ahead, momentum = x[active], ahead[active], momentum[active]
-            largest_step = largest_step[active]
-            low, high = (table if len(table) == 1 else table[active] for table in (low, high))
-        else:
-            solution[open_rows] = x
+    while products < steps:
+        product = quadratic.times(ahead)
+        products += 1
+        step = partial(_step, product, b, low, high, rate, ahead, x, momentum, largest_step, tolerance)
+        in_parts(step, len(x), x.size, WORTH)
+        active = np.flatnonzero(largest_step > tolerance)
+        if len(active) > 0.7 * len(x):
+            continue
+        solution[open_rows] = x  # remove the rows that are done, once they are many enough
+        if not len(active):
+            break
+        open_rows, b = open_rows[active], b[active]
+        x, ahead, momentum = x[active], ahead[active], momentum[active]
+        largest_step = largest_step[active]
+        low, high = (table if len(table) == 1 else table[active] for table in (low, high))
+    else:
+        solution[open_rows] = x
     return solution, products

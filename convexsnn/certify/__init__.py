@@ -1,4 +1,4 @@
-"""What was proved, and the checks that prove it again."""
+"""Claims about solved problems, and the checks that prove them again."""
 
 from convexsnn.certify.checker import Checked, check
 from convexsnn.certify.claim import Claim, Evidence, load_claim, save_claim

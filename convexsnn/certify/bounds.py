@@ -1,4 +1,4 @@
-"""Bounds over all patterns, proved again by another oracle than the one that made them."""
+"""Bounds over all patterns, proved again by a second oracle."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ RELATIVE = 1e-9
 
 
 def prove_bounds(lowered: Lowered, claim: Claim, dual: FloatArray, exact: bool) -> str:
-    """Prove that no pattern exceeds `claim.oracle_bound` at `dual`; return by what.
+    """Prove that no pattern exceeds `claim.oracle_bound` at `dual`; return the names of the proofs.
 
-    Where λ is a fraction of λ_max, that no pattern exceeds λ_max at W = 0 either.
+    If λ is a fraction of λ_max, also prove that no pattern exceeds λ_max at W = 0.
 
     Raises
     ------
     VerificationError
-        A pattern does, or none of the other oracles takes the network.
+        A pattern exceeds the bound, or no other oracle supports the network.
     """
     program, problem = lowered.program, lowered.problem
     assert claim.oracle_bound is not None
@@ -37,17 +37,17 @@ def prove_bounds(lowered: Lowered, claim: Claim, dual: FloatArray, exact: bool) 
     samples, row_of = distinct_rows(problem.distinct, problem.network.supervise)
     oracle: Oracle | None = None
     words = []
-    for name, at, bound in points:
-        prices, allowed = merged_prices(at, row_of), bound * (1.0 + RELATIVE)
+    for name, point, bound in points:
+        prices, allowed = merged_prices(point, row_of), bound * (1.0 + RELATIVE)
         if trivial_bound(prices, group) <= allowed:
             words.append("any pattern")
             continue
         oracle = oracle or _oracle(problem, samples, claim, name, group and prices.shape[1] > 1, exact)
-        found = oracle.price(prices, cutoff=allowed, group=group)
-        if found.bound > allowed:
+        priced = oracle.price(prices, cutoff=allowed, group=group)
+        if priced.bound > allowed:
             raise VerificationError(
                 f"{name}: the certificate states {bound!r}, a pattern is worth "
-                f"{found.value if len(found.patterns) else found.bound!r} ({oracle.name})"
+                f"{priced.value if len(priced.patterns) else priced.bound!r} ({oracle.name})"
             )
         words.append(oracle.words)
     return ", ".join(dict.fromkeys(words))
@@ -56,7 +56,7 @@ def prove_bounds(lowered: Lowered, claim: Claim, dual: FloatArray, exact: bool) 
 def _oracle(
     problem: Problem, samples: FloatArray, claim: Claim, name: str, group: bool, exact: bool
 ) -> Oracle:
-    """Return another oracle than the claim's; what hidden layers pass on is found another way too."""
+    """Return another oracle than the claim's, on hidden spike trains computed by another method."""
     try:
         definition, trains = definition_of(problem), partial(program_trains, exact=exact)
         units = exact_units(problem.distinct, problem.network, definition, trains)

@@ -1,6 +1,6 @@
-"""Proves a claim again from data and weights alone: no solver is called, no stored pattern believed.
+"""Proves a claim again from data and weights alone, without a solver and without trust in stored patterns.
 
-A bound over all patterns is proved again by another oracle than the one that made it (`bounds`).
+A bound over all patterns is proved again by a second oracle (`bounds`).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ RELATIVE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """What was found on the way; every number was computed by the check.
+    """The results of a check; every number was computed by it.
 
     Attributes
     ----------
     oracle : str
-        What proved the bound over all patterns; "" where the scope is the dictionary.
+        The proof of the bound over all patterns; "" if the scope is the dictionary.
     """
 
     objective: float
@@ -44,9 +44,9 @@ class Checked:
     oracle: str
 
 
-def _same(name: str, stated: float, found: float) -> None:
-    if not abs(stated - found) <= RELATIVE * max(abs(found), 1e-12):
-        raise VerificationError(f"{name}: the certificate states {stated!r}, found {found!r}")
+def _same(name: str, stated: float, actual: float) -> None:
+    if not abs(stated - actual) <= RELATIVE * max(abs(actual), 1e-12):
+        raise VerificationError(f"{name}: the certificate states {stated!r}, found {actual!r}")
 
 
 def _allowed(name: str, layers: tuple[Layer, ...], problem: Problem) -> None:
@@ -71,37 +71,39 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
         raise VerificationError(
             f"dictionary: defined as {dictionary.definition}, the problem says {definition}"
         )
-    owners = dictionary.subnetwork_of
-    if owners.min(initial=0) < 0 or owners.max(initial=0) >= len(dictionary.subnetworks):
+    stacks = dictionary.subnetwork_of
+    if stacks.min(initial=0) < 0 or stacks.max(initial=0) >= len(dictionary.subnetworks):
         raise VerificationError(
-            f"dictionary: a column of subnetwork {owners.max()}, there are {len(dictionary.subnetworks)}"
+            f"dictionary: a column of subnetwork {stacks.max()}, there are {len(dictionary.subnetworks)}"
         )
     if dictionary.complete and not get_source(problem.dictionary.source).enumerates:
-        raise VerificationError("dictionary: called complete, which a list of patterns does not show")
+        raise VerificationError("dictionary: marked complete, but its source does not enumerate all patterns")
     if dictionary.columns.rows != problem.rows:
         raise VerificationError(f"dictionary: {dictionary.columns.rows} rows, the data have {problem.rows}")
     samples, rows = distinct_rows(problem.distinct, definition.supervise)
     for k, subnetwork in enumerate(dictionary.subnetworks):
-        mine = np.flatnonzero(dictionary.subnetwork_of == k)
-        if not len(mine):
+        columns = np.flatnonzero(dictionary.subnetwork_of == k)
+        if not len(columns):
             continue
         _allowed(f"dictionary: subnetwork {k}", subnetwork.layers, problem)
         patterns, margins = patterns_of(subnetwork, samples, definition)
-        units = dictionary.unit_of[mine]
+        units = dictionary.unit_of[columns]
         if units.min() < 0 or units.max() >= len(margins):
             raise VerificationError(
                 f"dictionary: unit {units.max()} of subnetwork {k}, which has {len(margins)}"
             )
-        wrong = (patterns.select(units).take_rows(rows).packed != dictionary.columns.packed[mine]).any(axis=1)
+        wrong = (patterns.select(units).take_rows(rows).packed != dictionary.columns.packed[columns]).any(
+            axis=1
+        )
         if wrong.any():
             k = int(np.flatnonzero(wrong)[0])
-            bits = patterns.toarray(units[[k]])[rows, 0] != dictionary.columns.toarray(mine[[k]])[:, 0]
+            bits = patterns.toarray(units[[k]])[rows, 0] != dictionary.columns.toarray(columns[[k]])[:, 0]
             raise VerificationError(
-                f"dictionary: column {mine[k]}, row {np.flatnonzero(bits)[0]} is not what its witness does"
+                f"dictionary: column {columns[k]}, row {np.flatnonzero(bits)[0]} is not what its witness does"
             )
-        if not np.allclose(dictionary.margins[mine], margins[units], rtol=1e-6, atol=1e-9):
+        if not np.allclose(dictionary.margins[columns], margins[units], rtol=1e-6, atol=1e-9):
             raise VerificationError(f"dictionary: margins of subnetwork {k} are not those of its witnesses")
-        if margins[units].min() < definition.margin * (1.0 - 1e-6):  # rounding of another machine
+        if margins[units].min() < definition.margin * (1.0 - 1e-6):  # another machine's rounding
             raise VerificationError(
                 f"dictionary: margin {margins[units].min():.3g} of a witness is below {definition.margin:g}"
             )
@@ -115,22 +117,22 @@ def check(
     evidence: Evidence,
     exact: bool = False,
 ) -> Checked:
-    """Prove a claim again, or raise with the first thing that does not hold.
+    """Prove a claim again; raise at the first statement that does not hold.
 
     Parameters
     ----------
     exact : bool
-        Decide every spike, and every pattern that a bound leaves out, in rational arithmetic too.
+        Also decide in rational arithmetic every spike, and every pattern that a bound excludes.
 
     Raises
     ------
     VerificationError
-        Something stated is not what data and weights give; the message says what.
+        A statement differs from the result of data and weights; the message names it.
     """
     if claim.fingerprint != problem.fingerprint():
         raise VerificationError("fingerprint: data, network or training are not those of the certificate")
     spec = problem.dictionary
-    for name, stated, found in (
+    for name, stated, actual in (
         ("problem", claim.problem, problem.name),
         ("margin", claim.margin, spec.margin),
         ("weight_box", claim.weight_box, spec.weight_box),
@@ -139,8 +141,8 @@ def check(
         ("patterns", claim.patterns, dictionary.patterns),
         ("units", claim.units, network.units),
     ):
-        if stated != found:
-            raise VerificationError(f"{name}: the certificate states {stated!r}, found {found!r}")
+        if stated != actual:
+            raise VerificationError(f"{name}: the certificate states {stated!r}, found {actual!r}")
     check_dictionary(problem, dictionary)
     _allowed("network", network.layers, problem)
     for name in ("readout", "supervise"):
@@ -171,13 +173,13 @@ def check(
     if exact:
         check_spikes_exactly(network, problem.distinct, spec.margin)
     oracle = ""
-    if claim.scope == "all_patterns":  # last: it can take long, and nothing else has to wait for it
+    if claim.scope == "all_patterns":  # last, since it can take long
         oracle = prove_bounds(lowered, claim, dual, exact)
     return Checked(verification.objective, bound, gap, verification, oracle)
 
 
 def _lower_bound(lowered: Lowered, claim: Claim, dual: FloatArray) -> float:
-    """Return the dual objective at the stated dual point, scaled into what is stated to be feasible."""
+    """Return the dual objective at the stated dual point, scaled to be feasible by the stated bound."""
     program = lowered.program
     norm, limit = program.dual_norm(dual), program.regularization
     if claim.scope == "all_patterns":

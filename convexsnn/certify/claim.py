@@ -1,6 +1,6 @@
-"""What a solved problem claims, as a file that anybody can check.
+"""The claim of a solved problem, as files that can be checked without the solver.
 
-``certificate.json`` has the words and numbers, ``certificate.npz`` the dual point u (R, C), the output
+``certificate.json`` has the claim, ``certificate.npz`` the dual point u (R, C), the output
 weights W (P, C) and the dictionary column of every last unit of the network.
 """
 
@@ -24,7 +24,7 @@ FORMAT = 2
 
 
 def status_of(gap: float, tolerance: float, scope: str) -> str:
-    """Return the status that a certified gap shows; no tolerance above LOOSEST makes an optimum."""
+    """Return the status of a certified gap; a gap above LOOSEST is never an optimum."""
     optimal = gap <= min(tolerance, LOOSEST)
     if scope == "dictionary":
         return "optimal_on_dictionary" if optimal else "limit"
@@ -33,7 +33,7 @@ def status_of(gap: float, tolerance: float, scope: str) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """The statement: about which problem, which patterns, and how close to the optimum.
+    """A statement about a problem, the patterns it covers, and the distance from the optimum.
 
     Attributes
     ----------
@@ -43,8 +43,8 @@ class Claim:
     gap : float
         (objective − lower_bound) / |objective|.
     oracle, oracle_bound : str, float or None
-        How it is known that ‖dᵀu‖ <= oracle_bound at the dual point u for every pattern d; "" and None
-        where the scope is the dictionary.
+        The oracle that proved ‖dᵀu‖ <= oracle_bound at the dual point u for every pattern d; "" and None
+        if the scope is the dictionary.
     """
 
     problem: str
@@ -84,30 +84,30 @@ def save_claim(folder: Path, claim: Claim, evidence: Evidence) -> None:
 
 
 def load_claim(folder: Path) -> tuple[Claim, Evidence]:
-    """Read what `save_claim` wrote.
+    """Read the files of `save_claim`.
 
     Raises
     ------
     ProblemFileError
-        A file is missing, no JSON, or has other keys or types than a certificate.
+        A file is missing, is not JSON, or has other keys or types than a certificate.
     """
     path = folder / "certificate.json"
     try:
         stated: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known = {f.name: f.type for f in fields(Claim)}
-        if not isinstance(stated, dict) or set(stated) != set(known):
-            raise ValueError(f"expected the keys {', '.join(known)}")
+        types = {f.name: f.type for f in fields(Claim)}
+        if not isinstance(stated, dict) or set(stated) != set(types):
+            raise ValueError(f"expected the keys {', '.join(types)}")
         kinds = {"str": str, "int": int, "float": (int, float), "float | None": (int, float, type(None))}
-        for name, kind in known.items():
+        for name, kind in types.items():
             if not isinstance(stated[name], kinds[str(kind)]) or isinstance(stated[name], bool):  # type: ignore[arg-type]
                 raise ValueError(f"{name}: expected {kind}, got {stated[name]!r}")
             if isinstance(stated[name], float) and not abs(stated[name]) < 1e300:
                 raise ValueError(f"{name}: expected a finite number, got {str(stated[name])[:20]}")
         if stated["format"] != FORMAT:
             raise ValueError(f"format: {stated['format']}, this version reads {FORMAT}")
-        for name, known_words in (("status", STATUSES), ("scope", SCOPES), ("oracle", ORACLES)):
-            if stated[name] not in known_words:
-                raise ValueError(f"{name}: {stated[name]!r}, expected one of {', '.join(known_words)}")
+        for name, words in (("status", STATUSES), ("scope", SCOPES), ("oracle", ORACLES)):
+            if stated[name] not in words:
+                raise ValueError(f"{name}: {stated[name]!r}, expected one of {', '.join(words)}")
     except (OSError, ValueError, RecursionError) as error:
         raise ProblemFileError(f"{path.name}: {error}") from error
     arrays = read_npz(folder / "certificate.npz")

@@ -1,4 +1,4 @@
-"""Every spike of a network decided in rational arithmetic, so that no rounding is involved."""
+"""A check of every spike of a network in rational arithmetic, without rounding."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from convexsnn.simulate import simulate
 def check_spikes_exactly(network: Network, inputs: FloatArray | DistinctSamples, margin: float) -> Fraction:
     """Compare each spike and readout of the simulator with exact arithmetic; return the exact margin.
 
-    Inputs, weights and parameters are taken as the binary fractions that they are stored as.
+    Inputs, weights and parameters are the binary fractions of their stored values.
 
     Raises
     ------
     VerificationError
-        A spike or readout differs (the message names layer, sample, step and unit), or a membrane comes
-        nearer to its threshold than `margin` allows.
+        A spike or readout differs (the message names layer, sample, step and unit), or the distance of a
+        membrane from its threshold is below `margin`.
     """
     samples, _ = distinct_samples(inputs)
     trace = simulate(network, samples)
@@ -36,10 +36,10 @@ def check_spikes_exactly(network: Network, inputs: FloatArray | DistinctSamples,
         closest = min([*exact.closest, *([] if closest is None else [closest])])
         signal = exact.spikes
     if reads_membrane:
-        seen = exact.membrane if network.supervise == "all" else exact.membrane[:, -1:]
-        _same("readout", trace.features.reshape(seen.shape), seen)
+        readout = exact.membrane if network.supervise == "all" else exact.membrane[:, -1:]
+        _same("readout", trace.features.reshape(readout.shape), readout)
     assert closest is not None
-    if closest < Fraction(margin) * (1 - Fraction(1, 10**6)):  # the margin is stated to that accuracy
+    if closest < Fraction(margin) * (1 - Fraction(1, 10**6)):  # the accuracy of the stated margin
         raise VerificationError(f"margin: {float(closest):.9g} exactly, the definition asks {margin:g}")
     return closest
 

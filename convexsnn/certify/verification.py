@@ -1,4 +1,4 @@
-"""The simulator's verdict: a reconstructed network does what the program says, or an error says where."""
+"""The comparison of a reconstructed network's simulation with the program."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ RELATIVE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Verification:
-    """What the simulation of a network on its training data showed.
+    """The results of a network's simulation on its training data.
 
     Attributes
     ----------
     objective : float
-        Of the network, from its simulated outputs.
+        Objective of the network, from its simulated outputs.
     max_output_error : float
         Largest |network output − D W|.
     min_margin : float
@@ -43,7 +43,9 @@ def network_margin(network: Network, trace: Trace, definition: Definition) -> fl
     """Return the smallest distance of a membrane from a threshold that matters."""
     last = network.layers[-1]
     margins = [spike_margins(*pair).min() for pair in zip(network.layers, trace.membranes, strict=True)]
-    read = np.abs(network.output_weights).max(axis=1) > 0  # a unit that nothing reads has no readout to miss
+    read = (
+        np.abs(network.output_weights).max(axis=1) > 0
+    )  # a unit with output weight 0 needs no readout margin
     margins.append(
         readout_margins(last, trace.membranes[-1], trace.spikes[-1], definition).min(
             initial=np.inf, where=read
@@ -58,14 +60,14 @@ def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray |
     Parameters
     ----------
     columns : (m,) int array, optional
-        The dictionary column of every last unit, -1 for a unit that is read out with weight 0; those of
-        the network that `reconstruct` makes of `point` if not given.
+        The dictionary column of every last unit, -1 for a unit with output weight 0. If not given, the
+        columns of the network that `reconstruct` returns for `point`.
 
     Raises
     ------
     VerificationError
         A spike differs from the dictionary's bit (the message names sample, step and unit), an output
-        from D W, or the objective from the program's.
+        differs from D W, or the objective differs from the program's.
     """
     problem, program = lowered.problem, lowered.program
     if columns is None:
@@ -86,11 +88,11 @@ def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray |
     stray = np.abs(network.output_weights[~used]).max(initial=0.0)
     if stray > 0:
         raise VerificationError(f"network: a unit without a column is read out with weight {stray:g}")
-    wanted = program.outputs(point.weights)
-    table = outputs.reshape(wanted.shape)
-    error = float(np.abs(table - wanted).max())
-    if error > RELATIVE * max(1.0, float(np.abs(wanted).max())):
-        row = int(np.abs(table - wanted).max(axis=1).argmax())
+    expected = program.outputs(point.weights)
+    table = outputs.reshape(expected.shape)
+    error = float(np.abs(table - expected).max())
+    if error > RELATIVE * max(1.0, float(np.abs(expected).max())):
+        row = int(np.abs(table - expected).max(axis=1).argmax())
         raise VerificationError(f"simulation: output of row {row} is off the program's by {error:.3g}")
     losses = program.row_scale[:, 0] @ program.loss.value(table, program.targets)
     objective = float(losses + program.regularization * program.penalty.value(weights))
@@ -99,7 +101,7 @@ def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray |
         raise VerificationError(f"objective: the network's is {objective!r}, the program's {stated!r}")
     definition = lowered.dictionary.definition
     margin = network_margin(network, trace, definition)
-    if margin < definition.margin * (1.0 - 1e-6):  # less is rounding
+    if margin < definition.margin * (1.0 - 1e-6):  # the tolerance covers rounding
         raise VerificationError(
             f"margin: {margin:.3g} in the network, the definition asks {definition.margin:g}"
         )
@@ -107,7 +109,7 @@ def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray |
 
 
 def _check_spikes(rows: BoolArray, columns: IntArray, lowered: Lowered) -> None:
-    """Compare what the last units read, (R, m), with the dictionary's columns."""
+    """Compare the readouts of the last units, (R, m), with the dictionary's columns."""
     problem, program = lowered.problem, lowered.program
     if columns.shape != (rows.shape[1],) or columns.max() >= program.shape[0] or columns.min() < -1:
         raise VerificationError(

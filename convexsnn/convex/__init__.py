@@ -1,1 +1,1 @@
-"""The road of the convex program, λ paths on it, and distances from its optimum."""
+"""Training by the convex program, paths over λ, and distances of networks from the optimum."""

@@ -1,4 +1,4 @@
-"""The road where the samples can be shattered: the optimum in closed form, its few patterns realised."""
+"""The optimum in closed form, for samples that can be shattered; units realise its few patterns."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from convexsnn.programs.shattered import layer_cakes, shattered_optimum
 
 
 def closed_form(problem: Problem, oracle: Oracle) -> tuple[Lowered, Point] | None:
-    """Return the program on the optimum's own patterns, and the optimum; None where it cannot be had.
+    """Return the program on the patterns of the optimum, and the optimum; None if there is no closed form.
 
-    Asks for independent samples (`shatters`), the ℓ1 penalty, a loss with that closed form, and a unit in
-    the weight box for each pattern.
+    The closed form needs independent samples (`shatters`), the ℓ1 penalty, a loss that has this form, and
+    for each pattern a unit within the weight box.
     """
     training, loss = problem.training, get_loss(problem.training.loss)
     if not (get_penalty(training.penalty).uniform and loss.offers("shattered_side")):
@@ -38,7 +38,7 @@ def closed_form(problem: Problem, oracle: Oracle) -> tuple[Lowered, Point] | Non
     limit = training.regularization or training.regularization_fraction * largest  # type: ignore[operator]
     z, dual = shattered_optimum(loss, targets, row_scale, limit)
     layers, weights = layer_cakes(z)
-    ends = np.concatenate([zero.T > 0, zero.T < 0])  # the patterns that λ_max is made of
+    ends = np.concatenate([zero.T > 0, zero.T < 0])  # the patterns that attain λ_max
     patterns = np.concatenate([layers, ends[ends.any(axis=1)]])
     patterns = patterns[np.sort(unique_rows(np.packbits(patterns, axis=1))[0])]
     witnesses = realise_all(oracle.units, oracle.samples, patterns)

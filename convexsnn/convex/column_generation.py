@@ -1,9 +1,9 @@
-"""Column generation: solve on the patterns at hand, look among all patterns for a better one, repeat.
+"""Column generation: solve on the present patterns, search all patterns for a better one, repeat.
 
-Each round solves the master program on the dictionary, then asks for patterns that its dual point u prices
-above λ: first by local search, and when that finds nothing more by an exact oracle, at falling cutoffs. An
-oracle that proves M̄ >= max over all patterns of ‖dᵀu‖ makes u·min(1, λ/M̄) feasible for the whole program:
-a lower bound over all patterns, from every round and valid wherever the time runs out.
+Each round solves the master program on the dictionary. It then searches for patterns d with ‖dᵀu‖ > λ at the
+dual point u: first by local search; when that fails, by an exact oracle at falling cutoffs. If an oracle
+proves M̄ >= max over all patterns of ‖dᵀu‖, then u·min(1, λ/M̄) is feasible for the program over all patterns.
+So every round gives a lower bound over all patterns, which stays valid when the time runs out.
 """
 
 from __future__ import annotations
@@ -38,21 +38,23 @@ from convexsnn.solvers import Solution, Solver, Status, solve
 from convexsnn.solvers.failure import failure
 from convexsnn.training.budget import Progress
 
-CUTOFFS = (1.3, 1.05, 1.005)  # times λ; the last cutoff is λ and a little
+CUTOFFS = (1.3, 1.05, 1.005)  # multiples of λ; after these, λ (1 + tolerance/20)
 STEPS = 200
 ANY = "any pattern"  # the bound that every 0/1 vector obeys
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """One round: what the master and the oracle showed.
+    """One round: the results of the master program and of the pricing.
 
     Attributes
     ----------
     lower_bound, gap : float or None
-        Over all patterns, the best so far; None before the first proof.
+        The best so far, over all patterns; None before the first proof.
     pricing : str
-        The oracle asked last.
+        Name of the last oracle of the round.
+    found : int
+        Number of patterns that the pricing proposed.
     """
 
     patterns: int
@@ -66,7 +68,7 @@ class Iteration:
 
 @dataclass(frozen=True, eq=False)
 class Proof:
-    """A dual point and what no pattern exceeds at it.
+    """A dual point, and a bound on the prices of all patterns at it.
 
     Attributes
     ----------
@@ -74,7 +76,7 @@ class Proof:
     norm : float
         M̄: ‖dᵀu‖ <= norm for every pattern of the definition.
     oracle : str
-        How that is known.
+        The oracle that proved the bound.
     """
 
     dual: FloatArray
@@ -84,7 +86,7 @@ class Proof:
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """The outcome: a program on the patterns found, its solution, and the proof over all, if any."""
+    """The program on the generated patterns, its solution, and a proof over all patterns, if any."""
 
     lowered: Lowered
     solution: Solution
@@ -94,14 +96,14 @@ class Generated:
 
 @dataclass(frozen=True, eq=False)
 class _Grown:
-    """A dictionary with new columns, and how many patterns were proposed."""
+    """A dictionary with new columns, and the number of proposed patterns."""
 
     dictionary: SpikeDictionary
     fresh: int
 
 
 class ColumnGeneration:
-    """One run; `run` goes from a starting dictionary to the end."""
+    """One run of column generation."""
 
     def __init__(
         self,
@@ -111,7 +113,13 @@ class ColumnGeneration:
         time_limit: float | None,
         progress: Progress | None = None,
     ) -> None:
-        """Prepare oracles; raises UnsupportedError where the problem names one that does not fit."""
+        """Prepare the oracles.
+
+        Raises
+        ------
+        UnsupportedError
+            The oracle that the problem names does not support the network.
+        """
         self.problem, self.solver, self.tolerance = problem, solver, tolerance
         self.begun = time.perf_counter()
         self.deadline = np.inf if time_limit is None else self.begun + time_limit
@@ -128,9 +136,9 @@ class ColumnGeneration:
         except UnsupportedError:
             if problem.dictionary.oracle != "auto":
                 raise
-            given = problem.network, self.definition, self.samples, problem.dictionary.seed
+            arguments = problem.network, self.definition, self.samples, problem.dictionary.seed
             cascade = problem.dictionary.cascade
-            self.search = CascadeSearch(*given, self.deadline) if cascade else DeepSearch(*given)
+            self.search = CascadeSearch(*arguments, self.deadline) if cascade else DeepSearch(*arguments)
         self.level, self.changed = 0, False
         self.proof: Proof | None = None
         self.bound = -np.inf
@@ -139,7 +147,7 @@ class ColumnGeneration:
     def run(self, start: SpikeDictionary | None = None) -> Generated:
         """Generate columns until the gap over all patterns is closed, or take the closed form.
 
-        `start` is the dictionary to begin with, in place of the problem's own.
+        `start` is the first dictionary; if not given, the problem's own.
 
         Raises
         ------
@@ -147,8 +155,8 @@ class ColumnGeneration:
         """
         small = self.oracle is not None and self.oracle.units[0].dimension <= MOST_DIMENSIONS
         if self.oracle is not None and not (small and get_source(self.problem.dictionary.source).enumerates):
-            if known := closed_form(self.problem, self.oracle):
-                return self._closed(*known)
+            if optimum := closed_form(self.problem, self.oracle):
+                return self._closed(*optimum)
         dictionary = self._with_largest(start if start is not None else self._start())
         previous: Solution | None = None
         best: tuple[Lowered, Solution] | None = None
@@ -164,7 +172,7 @@ class ColumnGeneration:
                 grown, pricing = self._price(lowered, solution)
             gap = self._record(lowered, solution, pricing, 0 if grown is None else grown.fresh)
             if best is None or solution.certificate.objective < best[1].certificate.objective:
-                best = lowered, solution  # a master that ran out of time can be worse than the one before
+                best = lowered, solution  # a master stopped by time can be worse than the last one
             if grown is None or gap <= self.tolerance or len(self.history) >= STEPS or self._left() <= 0:
                 return Generated(*best, self._final(gap), tuple(self.history))
             dictionary, previous = grown.dictionary, solution
@@ -180,13 +188,13 @@ class ColumnGeneration:
         return Generated(lowered, solution, self.proof, tuple(self.history))
 
     def _final(self, gap: float) -> Proof | None:
-        """Return the proof; a bound from no oracle is worth stating only if it closes the gap."""
+        """Return the proof; without an oracle, only a bound that closes the gap is returned."""
         if self.oracle is None and gap > self.tolerance:
             return None
         return self.proof
 
     def _start(self) -> SpikeDictionary:
-        """Return the dictionary that the problem asks for, or one column where its draw has none to use."""
+        """Return the problem's dictionary; if its draw has no valid pattern, one column from the oracle."""
         try:
             return build_dictionary(self.problem)
         except LoweringError:
@@ -202,14 +210,14 @@ class ColumnGeneration:
         return self.deadline - time.perf_counter()
 
     def _merged(self, dual: FloatArray) -> FloatArray:
-        """Return a dual point as prices of the distinct samples' rows."""
+        """Return the prices of the distinct samples' rows at a dual point."""
         return merged_prices(dual, self.row_of)
 
     def _columns(self, patterns: Sequence[Patterns]) -> SpikeDictionary:
         return gathered(patterns, self.row_of, self.definition)
 
     def _with_largest(self, dictionary: SpikeDictionary) -> SpikeDictionary:
-        """Add the pattern that makes λ_max, where λ is a fraction of it."""
+        """Add the pattern that attains λ_max, if λ is stated as a fraction of λ_max."""
         if self.problem.training.regularization_fraction is None or dictionary.complete:
             return dictionary
         prices = self._merged(dual_at_zero(self.problem))
@@ -222,7 +230,9 @@ class ColumnGeneration:
             return dictionary
         limit = None if np.isinf(self.deadline) else max(self._left(), 0.1)
         priced = self.oracle.price(prices, group=self.group, time_limit=limit)
-        if priced.complete and priced.bound > priced.value:  # the best cell holds no confirmed weights
+        if (
+            priced.complete and priced.bound > priced.value
+        ):  # the simulator confirms no weights of the best cell
             self._change_oracle(prices)
             priced = self.oracle.price(prices, group=self.group, time_limit=limit)
         if not priced.complete:
@@ -248,14 +258,14 @@ class ColumnGeneration:
         return solution
 
     def _prove(self, program: L1Program, solution: Solution, norm: float, oracle: str) -> None:
-        """Keep a dual point if what is proved of it, ‖dᵀu‖ <= norm, gives the best bound so far."""
+        """Keep a dual point with the proved bound ‖dᵀu‖ <= norm if it gives the best lower bound so far."""
         proof = Proof(solution.certificate.dual, max(norm, program.regularization), oracle)
         bound = certified(program, solution.point, proof).lower_bound
         if bound > self.bound:
             self.bound, self.proof = bound, proof
 
     def _price(self, lowered: Lowered, solution: Solution) -> tuple[_Grown | None, str]:
-        """Return the dictionary with new columns, None if there are none to be had, and what was asked."""
+        """Return the dictionary with new columns, None if there are none, and the name of the pricing."""
         program = lowered.program
         prices = self._merged(solution.certificate.dual)
         limit = program.regularization
@@ -277,7 +287,7 @@ class ColumnGeneration:
             if proposed and (grown := self._grown(lowered, proposed)) is not None:
                 return grown, self.oracle.name
             if priced.complete and priced.bound > max(cutoff, priced.value) and not self.changed:
-                # the best cell of all holds no weights that the simulator confirms, and hid the rest
+                # the simulator confirms no weights of the best cell, so the oracle shows no other cell
                 self._change_oracle(prices)
                 continue
             if not priced.complete or self.level == len(CUTOFFS):
@@ -291,59 +301,61 @@ class ColumnGeneration:
         self.oracle = another_oracle(self.oracle.name, self.oracle.units, self.samples, group)
 
     def _grown(self, lowered: Lowered, proposed: Sequence[Patterns]) -> _Grown | None:
-        """Return the dictionary with the proposed patterns, or None if it has them all."""
+        """Return the dictionary with the proposed patterns, or None if it has all of them already."""
         fresh = self._columns(proposed)
         grown = lowered.dictionary.joined(fresh)
         return _Grown(grown, fresh.patterns) if grown.patterns > lowered.dictionary.patterns else None
 
     def _restart(self, lowered: Lowered, solution: Solution) -> None:
-        """Let the search begin at the units in use."""
+        """Start the search from the units in use."""
         if isinstance(self.search, CascadeSearch):
             self.search.starts = in_use(lowered.dictionary, solution.point)
         if not isinstance(self.search, LocalSearch):
             return
         dictionary, units = lowered.dictionary, self.search.units
-        known = {_kind(unit.below, unit.layer, 0): k for k, unit in enumerate(units)}
+        kind_of = {_kind(unit.below, unit.layer, 0): k for k, unit in enumerate(units)}
         kinds, rows = [], []
         for column in np.flatnonzero(np.abs(solution.point.weights).max(axis=1) > 0):
             *below, last = dictionary.subnetworks[dictionary.subnetwork_of[column]].layers
             j = int(dictionary.unit_of[column])
-            if (kind := known.get(_kind(below, last, j))) is not None:  # a drawn stack is none of theirs
+            if (
+                kind := kind_of.get(_kind(below, last, j))
+            ) is not None:  # None: the stack was drawn, not from the oracle
                 kinds.append(kind)
                 rows.append(last.unit_weights()[j])
         weights = np.array(rows).reshape(len(rows), units[0].dimension)
         self.search.starts = Witnesses(np.array(kinds, dtype=np.int64), weights)
 
-    def _record(self, lowered: Lowered, solution: Solution, pricing: str, found: int) -> float:
+    def _record(self, lowered: Lowered, solution: Solution, pricing: str, proposals: int) -> float:
         objective = solution.certificate.objective
         gap = np.inf
         if self.proof is not None:
             gap = certified(lowered.program, solution.point, self.proof).gap
-        known = self.proof is not None
+        proved = self.proof is not None
         self.history.append(
             Iteration(
                 lowered.dictionary.patterns,
                 objective,
-                self.bound if known else None,
-                float(gap) if known else None,
+                self.bound if proved else None,
+                float(gap) if proved else None,
                 pricing,
-                found,
+                proposals,
                 time.perf_counter() - self.begun,
             )
         )
         if self.progress:
             words = f"{lowered.dictionary.patterns} patterns, objective {objective:.8g}"
-            self.progress(words + (f", bound {self.bound:.8g}, gap {gap:.2g}" if known else ""), 0.0)
+            self.progress(words + (f", bound {self.bound:.8g}, gap {gap:.2g}" if proved else ""), 0.0)
         return float(gap)
 
 
 def _kind(below: Sequence[Layer], layer: Layer, unit: int) -> tuple[object, ...]:
-    """Return what tells the decision trees of units apart: hidden layers and the unit's grid values."""
+    """Return a key of the unit's decision tree: the hidden layers below and the unit's grid values."""
     return (*(id(hidden) for hidden in below), *layer.neuron.grid_point(unit).values())
 
 
 def in_use(dictionary: SpikeDictionary, point: Point) -> list[Subnetwork]:
-    """Return the subnetworks whose patterns have a weight, those with the largest first."""
+    """Return the subnetworks whose patterns have a nonzero weight, the largest weight first."""
     size = np.abs(point.weights).max(axis=1)
     columns = np.argsort(-size, kind="stable")[: np.count_nonzero(size)]
     stacks = dict.fromkeys(dictionary.subnetwork_of[columns].tolist())
@@ -351,5 +363,5 @@ def in_use(dictionary: SpikeDictionary, point: Point) -> list[Subnetwork]:
 
 
 def certified(program: L1Program, point: Point, proof: Proof) -> Certificate:
-    """Return what a proof over all patterns says of a point."""
+    """Return the certificate of a point from a proof over all patterns."""
     return program.certify(Point(point.weights, proof.dual), proof.norm)

@@ -1,4 +1,4 @@
-"""The folder of a convex run: its claim proved again from data and weights alone."""
+"""The folder of a convex run, and the check that proves its claim again from data and weights alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from convexsnn.problem import load_problem
 
 @dataclass(frozen=True, eq=False)
 class ConfirmedClaim:
-    """A claim, and what was computed again to confirm it."""
+    """A claim, and the numbers computed again to confirm it."""
 
     folder: Path
     claim: Claim
@@ -36,7 +36,7 @@ class ConfirmedClaim:
         }
 
     def summary(self) -> dict[str, Any]:
-        """Return the object that ``verify --json`` prints; numbers are those computed again."""
+        """Return the object that ``verify --json`` prints; all numbers are computed again."""
         claim = self.claim
         words = {"status": claim.status, "scope": claim.scope, "proved_by": self.checked.oracle or None}
         accepted = {"folder": str(self.folder), "accepted": True, **words, "exact": self.exact}
@@ -56,12 +56,12 @@ class ConfirmedClaim:
 
 
 def confirm_claim(folder: Path, exact: bool = False) -> ConfirmedClaim:
-    """Prove what a folder of `Result.save` claims again, from its data and weights alone.
+    """Prove the claim of a folder of `Result.save` again, from its data and weights alone.
 
     Raises
     ------
     VerificationError
-        Something in it is missing or damaged, or something it claims does not hold.
+        A file is missing or damaged, or the claim does not hold.
     """
     try:
         problem = load_problem(folder / "problem.toml")
@@ -72,4 +72,4 @@ def confirm_claim(folder: Path, exact: bool = False) -> ConfirmedClaim:
             folder, claim, check(problem, network, dictionary, claim, evidence, exact), exact
         )
     except (ProblemFileError, ShapeError, LoweringError) as error:
-        raise VerificationError(str(error)) from error  # what cannot be read is not proved
+        raise VerificationError(str(error)) from error  # a file that cannot be read proves nothing

@@ -1,4 +1,4 @@
-"""How far a trained network is from the optimum, whoever trained it."""
+"""The distance of a trained network from the optimum, for networks from any training."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from convexsnn.training.score import score_of_outputs
 
 @dataclass(frozen=True)
 class Readout:
-    """The optimum over the patterns of a network's last hidden layer, hidden weights as they are.
+    """The optimum over the patterns of a network's last hidden layer, with fixed hidden weights.
 
     Attributes
     ----------
     gap : float
-        Relative, on that dictionary.
+        Relative gap on that dictionary.
     units : int
-        Patterns with a weight that is not 0.
+        Number of patterns with a nonzero weight.
     """
 
     objective: float
@@ -44,25 +44,25 @@ class Readout:
 
 @dataclass(frozen=True, eq=False)
 class Distance:
-    """A network beside the optimum of its problem.
+    """A network compared with the optimum of its problem.
 
     Attributes
     ----------
     objective : float
-        Of the given network, from its simulation.
+        Objective of the network, from its simulation.
     gap : float or None
-        (objective − lower bound) / |objective| over all patterns; None where there is no such bound, or
-        it does not cover the network.
+        (objective − lower bound) / |objective| over all patterns; None if there is no such bound, or
+        if the bound does not cover the network.
     margin : float
-        Smallest distance of a membrane from a threshold in the given network.
+        Smallest distance of a membrane from a threshold in the network.
     not_covered : str or None
         Why the bound does not cover the network; None if it does.
     readout : Readout or None
-        The convex readout on the network's own hidden layers; None where they give no dictionary.
+        The convex readout on the network's own hidden layers; None if they give no dictionary.
     no_readout : str or None
-        Why there is none.
+        Why there is no readout; None if there is one.
     result : Result
-        The run that the network is compared with: column generation that began with those patterns.
+        The run that the network is compared with: column generation started from the network's patterns.
     """
 
     objective: float
@@ -120,36 +120,38 @@ def distance(
 ) -> Distance:
     """Solve a problem over all patterns and compare a network of its architecture with the optimum.
 
-    A dictionary source that only samples is replaced by column generation, which begins with the patterns of
-    the network's last hidden layer.
+    A dictionary source that does not cover all patterns is replaced by column generation. Column generation
+    starts from the patterns of the network's last hidden layer.
 
     Raises
     ------
     ShapeError
-        The network is of another architecture than the problem's.
+        The network has another architecture than the problem.
     """
     if reason := architecture_mismatch(problem.network, network.layers, problem.inputs.shape[2]):
         raise ShapeError(f"network: {reason}")
     for name in ("readout", "supervise"):
-        have, want = getattr(network, name), getattr(problem.network, name)
-        if have != want:
-            raise ShapeError(f"network: {name} {have!r}, the problem has {want!r}")
+        value, expected = getattr(network, name), getattr(problem.network, name)
+        if value != expected:
+            raise ShapeError(f"network: {name} {value!r}, the problem has {expected!r}")
     outputs = problem.encoded_targets().shape[1]
     if network.output_weights.shape[1] != outputs:
         raise ShapeError(f"network: {network.output_weights.shape[1]} outputs, the problem has {outputs}")
     if not get_source(problem.dictionary.source).covers_all_patterns:
         problem = problem.with_settings(dictionary={"source": "column_generation"})
-    own: SpikeDictionary | None = None
+    dictionary: SpikeDictionary | None = None
     no_readout = None
     try:
-        own = witnesses_of(problem, network.layers)
+        dictionary = witnesses_of(problem, network.layers)
     except (LoweringError, ShapeError) as error:
         no_readout = str(error)
-    start = own if get_source(problem.dictionary.source).grows else None
+    start = dictionary if get_source(problem.dictionary.source).grows else None
     result = train_convex(problem, tolerance=tolerance, time_limit=time_limit, progress=progress, start=start)
     program = result.lowered.program
-    left = None if time_limit is None else max(time_limit - result.seconds["total"], 0.1)
-    readout = None if own is None else _readout(result.problem, own, program.regularization, tolerance, left)
+    readout = None
+    if dictionary is not None:
+        rest = None if time_limit is None else max(time_limit - result.seconds["total"], 0.1)
+        readout = _readout(result.problem, dictionary, program.regularization, tolerance, rest)
     trace = simulate(network, problem.inputs)
     definition = definition_of(problem)
     margin = network_margin(network, trace, definition)
@@ -180,11 +182,11 @@ def _readout(
     problem: Problem, dictionary: SpikeDictionary, regularization: float, tolerance: float | None,
     time_limit: float | None,
 ) -> Readout:  # fmt: skip
-    """Solve the program over a dictionary, with a given λ."""
+    """Solve the program over a dictionary at the λ `regularization`."""
     program = replace(Convexification().lower(problem, dictionary).program, regularization=regularization)
     if tolerance is None:
         tolerance = problem.solver.tolerance
-    found = solve(program, problem.solver.name, tolerance=tolerance, time_limit=time_limit)
-    certificate = found.certificate
-    units = int(np.count_nonzero(np.abs(found.point.weights).max(axis=1)))
+    solution = solve(program, problem.solver.name, tolerance=tolerance, time_limit=time_limit)
+    certificate = solution.certificate
+    units = int(np.count_nonzero(np.abs(solution.point.weights).max(axis=1)))
     return Readout(certificate.objective, certificate.gap, dictionary.patterns, units)

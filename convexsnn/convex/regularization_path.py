@@ -1,8 +1,8 @@
-"""The λ path: one program at falling λ, each value started from the last one and certified.
+"""The λ path: one program at falling λ. Each solve starts from the last point; each point is certified.
 
 From λ_max, where W = 0 is optimal, λ falls by equal factors. With a validation share, samples are held out
-before the dictionary is made, every point becomes a network, and the simulator runs it on them; the best λ is
-then trained on all samples, by the whole road.
+before the dictionary is built. Every point of the path becomes a network, which is simulated on the held-out
+samples. The best λ is then used for a training on all samples.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class PathRow:
     fraction : float
         λ / λ_max.
     objective, lower_bound, gap : float
-        As the program certifies the pruned point.
+        From the certificate of the pruned point.
     units : int
-        Patterns with a weight.
+        Number of patterns with a nonzero weight.
     train_loss, validation_loss : float
-        Mean over the rows of a ℓ, without the penalty; None for the latter where nothing is held out.
+        Mean over the rows of a ℓ, without the penalty; `validation_loss` is None if no samples are held out.
     train_accuracy, validation_accuracy : float or None
-        None for regression.
+        None for regression, and for validation if no samples are held out.
     seconds : float
         For solving, pruning and certifying.
     start_used : bool
-        Whether the solver began at the last point, by its own account.
+        Whether the solver reports that it started from the last point.
     """
 
     regularization: float
@@ -71,22 +71,22 @@ class PathRow:
 
 @dataclass(frozen=True, eq=False)
 class RegularizationPath:
-    """Rows from λ_max down, their points, and the choice among them.
+    """Rows from λ_max down, their points, and the chosen row.
 
     Attributes
     ----------
     lowered : Lowered
         Dictionary and program of the samples that were not held out.
     rows : tuple of PathRow; points : tuple of Point
-        Those that were finished in time.
+        The rows that were finished in time.
     count : int
-        Rows that were asked for.
+        Number of rows requested.
     held_out : (k,) int array
         Samples of the problem that no row was trained on.
     chosen : int or None
-        The row that does best on them; of equal ones that of the largest λ. None where nothing is held out.
+        The best row on the held-out samples; of equal rows, the largest λ. None if no samples are held out.
     result : Result or None
-        The chosen λ trained on all samples; None without a choice or without time left for it.
+        The training on all samples at the chosen λ; None if no row was chosen or the time was over.
     """
 
     lowered: Lowered
@@ -104,7 +104,7 @@ class RegularizationPath:
 
     @property
     def finished(self) -> bool:
-        """Whether every row that was asked for is there, and the chosen one trained on all samples."""
+        """Whether all requested rows are solved, and the training at the chosen λ is done."""
         return len(self.rows) == self.count and (self.chosen is None or self.result is not None)
 
     def summary(self) -> dict[str, Any]:
@@ -130,22 +130,22 @@ class RegularizationPath:
         }
 
     def text(self, out: str | None = None) -> str:
-        """Return the table that ``convexsnn path`` prints; `out` is the folder that was written."""
+        """Return the table that ``convexsnn path`` prints; `out` is the folder of the saved run."""
         return path_text({**self.summary(), "out": out})
 
     def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Write ``path.json`` into a new folder, beside what `Result.save` writes of the chosen λ.
+        """Write ``path.json`` into a new folder, with the files of `Result.save` for the chosen λ.
 
         Raises
         ------
         ProblemFileError
-            The folder exists (without `force`) or cannot be written; then nothing is.
+            The folder exists (without `force`) or cannot be written; then no file is written.
         """
 
-        def write(made: Path) -> None:
+        def write(target: Path) -> None:
             if self.result is not None:
-                self.result.write(made)
-            (made / PLOT_DATA).write_text(json.dumps(self.summary(), indent=1, allow_nan=False) + "\n")
+                self.result.write(target)
+            (target / PLOT_DATA).write_text(json.dumps(self.summary(), indent=1, allow_nan=False) + "\n")
 
         write_folder(Path(folder), write, force)
 
@@ -167,25 +167,25 @@ def path(
     Parameters
     ----------
     given : Problem or Lowered
-        Its own λ does not matter. A Lowered brings its dictionary with it.
+        Its λ is not used. A Lowered is solved on its own dictionary.
     smallest : float
         The last λ, as a fraction of λ_max.
     solver, tolerance : optional
-        In place of the problem's own.
+        Replace the problem's settings.
     time_limit : float, optional
-        Seconds for everything; what was finished by then is returned.
+        Seconds for the whole call; the rows finished by then are returned.
     validation : float
-        Share of the samples to hold out, drawn by `seed`; the λ that does best on them, by accuracy or for
-        regression by loss, is trained on all samples.
+        Share of the samples to hold out, drawn by `seed`. The λ with the best accuracy on them (for
+        regression: the best loss) is trained on all samples.
     progress : callable, optional
-        Called with what is being done and the finished share of it.
+        Called with the name of the present step and its finished share.
 
     Raises
     ------
     ShapeError
-        An argument out of its range, or samples to train on that lack a label.
+        An argument is out of its range, or the training samples lack a label.
     LoweringError
-        The dictionary changes with λ, there is nothing to learn, or as `lower`.
+        The dictionary changes with λ, or λ_max is 0, or as `lower`.
     UnsupportedError, SolverNotInstalled, SolverFailed, VerificationError
         As `train`.
     """
@@ -200,18 +200,18 @@ def path(
         raise ShapeError(f"smallest: expected a fraction of λ_max between 0 and 1, got {smallest}")
     if isinstance(chosen_solver, str) and chosen_solver != "auto":
         get_solver(chosen_solver)
-    fit, held_out = _split(given, validation, seed)
+    training_part, held_out = _training_part(given, validation, seed)
     if progress:
         progress("dictionary", 0.0)
-    lowered = lower(fit) if isinstance(fit, Problem) else fit
+    lowered = lower(training_part) if isinstance(training_part, Problem) else training_part
     walk = _Walk(problem, lowered, held_out, chosen_solver, tolerance, progress)
     walk.deadline = np.inf if time_limit is None else begun + time_limit
     walk.go(np.geomspace(1.0, smallest, count))
     chosen = walk.best()
-    result, left = None, walk.deadline - time.perf_counter()
-    if chosen is not None and len(walk.rows) == count and left > 0:
+    result, remaining = None, walk.deadline - time.perf_counter()
+    if chosen is not None and len(walk.rows) == count and remaining > 0:
         training = {"regularization": walk.rows[chosen].regularization, "regularization_fraction": None}
-        limit = None if time_limit is None else left
+        limit = None if time_limit is None else remaining
         full = problem.with_settings(training=training, expected={})
         result = train_convex(full, solver=solver, tolerance=tolerance, time_limit=limit, progress=progress)
     return RegularizationPath(
@@ -230,12 +230,12 @@ def path(
     )
 
 
-def _split(given: Problem | Lowered, share: float, seed: int) -> tuple[Problem | Lowered, IntArray]:
-    """Return what to train on and the samples held out."""
+def _training_part(given: Problem | Lowered, share: float, seed: int) -> tuple[Problem | Lowered, IntArray]:
+    """Return the problem or program to train on, and the indices of the held-out samples."""
     if isinstance(given, Problem) and get_source(given.dictionary.source).grows:
         raise LoweringError(
             f"dictionary.source: {given.dictionary.source} finds other patterns for every λ, a path needs "
-            "the same ones; take another source, or in Python train(problem).lowered in place of the problem"
+            "the same patterns; use another source, or give path(train(problem).lowered)"
         )
     if share != 0 and positive("validation", share) >= 1:
         raise ShapeError(f"validation: expected a share of the samples in [0, 1), got {share}")
@@ -249,7 +249,7 @@ def _split(given: Problem | Lowered, share: float, seed: int) -> tuple[Problem |
 
 
 class _Walk:
-    """Goes down the path; `rows` and `points` hold what was finished."""
+    """Solves at falling λ; `rows` and `points` hold the finished part."""
 
     def __init__(
         self,
@@ -279,7 +279,7 @@ class _Walk:
                 return
 
     def _add(self, fraction: float, largest: float) -> bool:
-        """Solve at one λ; return whether that was done before the time was over."""
+        """Solve at one λ; return whether it was finished in time."""
         begun = time.perf_counter()
         limit = self.deadline - begun if self.rows and np.isfinite(self.deadline) else None
         if limit is not None and limit <= 0:
@@ -290,7 +290,7 @@ class _Walk:
         if solution.status not in (Status.OPTIMAL, Status.LIMIT):
             raise failure(program, solution)
         if solution.status is Status.LIMIT and limit is not None:
-            if time.perf_counter() - begun >= 0.9 * limit:  # solvers stop a little before their time is over
+            if time.perf_counter() - begun >= 0.9 * limit:  # solvers stop a little before their limit
                 return False
         point = prune(program, solution.point, self.tolerance)
         certificate = program.certify(point)
@@ -323,13 +323,13 @@ class _Walk:
         return score_of_outputs(problem, outputs.reshape(shape), problem.targets, problem.row_weights())
 
     def _held_out(self, point: Point) -> Score | None:
-        """Return the score of the point's network on held-out samples; None where there are none."""
+        """Return the score of the point's network on the held-out samples; None if there are none."""
         if not len(self.held_out):
             return None
         return score(self.problem, reconstruct(self.lowered, point), self.held_out)
 
     def best(self) -> int | None:
-        """Return the row that does best on the samples held out, the first of equal ones."""
+        """Return the best row on the held-out samples, the first of equal rows."""
         if not len(self.held_out) or not self.rows:
             return None
         if self.rows[0].validation_accuracy is None:

@@ -1,6 +1,6 @@
-"""Networks that were trained otherwise first, whose hidden layers are the dictionary's witnesses.
+"""Networks trained before the convex program; their hidden layers are the witnesses of the dictionary.
 
-The trainers are registered here, by the name of the dictionary source that they train for.
+The trainers are registered here, each under the name of its dictionary source.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from convexsnn.training.score import score_of_outputs, score_on_test_set
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A network, what ended its training, and after how many epochs, or iterations of ADMM."""
+    """A network, the reason why its training ended, and the number of epochs (or ADMM iterations)."""
 
     network: Network
     stopped_by: str
@@ -35,7 +35,7 @@ Train = Callable[[Problem, Budget], list[Trained]]  # returns networks in the or
 
 @dataclass(frozen=True)
 class Trainer:
-    """What trains the networks of a source, and how many of them a problem asks for."""
+    """The training function of a source, and the number of networks for a problem."""
 
     train: Train
     networks: Callable[[Problem], int]
@@ -47,14 +47,14 @@ TRAINERS: dict[str, Trainer] = {}
 def register_trainer(
     source: str, networks: Callable[[Problem], int] = lambda problem: 1
 ) -> Callable[[Train], Train]:
-    """Register what trains the networks of a dictionary source; for use as a decorator.
+    """Register the training function of a dictionary source; for use as a decorator.
 
     Parameters
     ----------
     source : str
         Name of a registered source of the kind "trains".
     networks : callable, optional
-        How many networks a problem asks for; 1 if not given.
+        Returns the number of networks for a problem; 1 if not given.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def trainer_of(problem: Problem) -> Trainer | None:
     Raises
     ------
     LoweringError
-        The source trains, and nobody has registered its trainer.
+        The source trains, and no trainer is registered for it.
     """
     source = get_source(problem.dictionary.source)
     if not source.trains:
@@ -93,17 +93,17 @@ def trainer_of(problem: Problem) -> Trainer | None:
 
 
 def trained_networks(problem: Problem, budget: Budget = Budget()) -> list[Trained]:  # noqa: B008 (frozen)
-    """Return the networks that the dictionary's source asks for; none where it trains nothing.
+    """Train the networks of the dictionary source; the list is empty if the source does not train.
 
-    After the budget's deadline no epoch or iteration begins; what is trained until then is returned. Each of
-    several networks has a checkpoint of its own: run-1.npz, run-2.npz and so on for run.npz.
+    After the budget's deadline no epoch or iteration begins; the networks trained until then are returned.
+    Each of several networks has its own checkpoint: run-1.npz, run-2.npz and so on for run.npz.
 
     Raises
     ------
     LoweringError
         A network that cannot be trained, or has no patterns, or a source without a trainer.
     NotInstalled
-        The source is "surrogate_gradient", and torch is not there.
+        The source is "surrogate_gradient", and torch is not installed.
     """
     trainer = trainer_of(problem)
     if trainer is None:
@@ -119,7 +119,7 @@ def _by_admm(problem: Problem, budget: Budget) -> list[Trained]:
 
 @register_trainer("surrogate_gradient", networks=lambda problem: problem.gradient.networks)
 def _by_gradients(problem: Problem, budget: Budget) -> list[Trained]:
-    definition_of(problem)  # refuses what has no patterns, before any work
+    definition_of(problem)  # raises for a network without patterns, before any work
     from convexsnn.gradient.training import GradientTraining
 
     networks: list[Trained] = []
@@ -141,7 +141,7 @@ def network_objective(program: L1Program, network: Network, trace: Trace) -> flo
 
 
 def trained_rows(problem: Problem, program: L1Program, trained: list[Trained]) -> list[dict[str, Any]]:
-    """Return objective, with the program's λ, units, accuracies and end of every trained network."""
+    """Return, per trained network: objective (with the program's λ), units, accuracies, end of training."""
     rows = []
     for one in trained:
         network = one.network

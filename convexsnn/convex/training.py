@@ -1,4 +1,4 @@
-"""The whole road: problem → program → solution → network → simulator, each station kept."""
+"""Training by the convex program: problem → program → solution → network → simulation."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from convexsnn.training.score import score_of_outputs, score_on_test_set
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Every station of one run.
+    """All intermediate and final results of one run.
 
     Attributes
     ----------
-    point, certificate : the solver's point after pruning, and what the program says of it
+    point, certificate : the solver's point after pruning, and its certificate
     proof : Proof or None
-        What bounds the optimum over all patterns, where that was asked for and found.
+        The proof of a bound over all patterns; None if the bound is on the dictionary.
     iterations : tuple of Iteration
-        The rounds of column generation, if there were any.
+        The rounds of column generation; empty for other sources.
     trained, trained_as : tuple of Network, list of dict
         The networks whose hidden layers are the witnesses, with ``source = "admm"`` or "surrogate_gradient",
-        and how good they were before the program: objective with its λ, accuracies.
+        and their objective (at the program's λ) and accuracies before the program.
     columns : (m,) int array
         Dictionary column of every last unit of `network`.
     seconds : dict
@@ -71,17 +71,17 @@ class Result:
 
     @property
     def status(self) -> str:
-        """Return what the gap shows, over all patterns if there is a proof, else on the dictionary."""
+        """Return the status from the gap, over all patterns if there is a proof, else on the dictionary."""
         return status_of(self.certificate.gap, self.problem.solver.tolerance, self.scope)
 
     @property
     def scope(self) -> str:
-        """Return for which networks the bound holds: of "all_patterns", or of this "dictionary"."""
+        """Return the set of patterns that the bound covers: "all_patterns" or this "dictionary"."""
         return "dictionary" if self.proof is None else "all_patterns"
 
     @property
     def claim(self) -> Claim:
-        """What this run claims."""
+        """The claim of this run, as `save` writes it."""
         definition = self.lowered.dictionary.definition
         return Claim(
             problem=self.problem.name,
@@ -147,11 +147,11 @@ class Result:
 
     @property
     def curves(self) -> list[dict[str, Any]]:
-        """Return nothing to draw: a convex program has its certificate."""
+        """Return an empty list: a convex run has no curves."""
         return []
 
     def text(self, out: str | None = None) -> str:
-        """Return the lines that ``convexsnn solve`` prints; `out` is the folder that was written."""
+        """Return the lines that ``convexsnn solve`` prints; `out` is the folder of the saved run."""
         return summary_text({**self.summary(), "out": out})
 
     def save(
@@ -163,12 +163,12 @@ class Result:
     ) -> None:
         """Write problem, data, network, dictionary and certificate into a new folder.
 
-        `also` is handed the folder before it takes its place, to add files.
+        `also` is called with the temporary folder, before it is renamed, to add files.
 
         Raises
         ------
         ProblemFileError
-            The folder exists (without `force`) or cannot be written; then nothing is.
+            The folder exists (without `force`) or cannot be written; then no file is written.
         """
         write_folder(Path(folder), self.write, force, also)
 
@@ -176,10 +176,9 @@ class Result:
         """Write the files of `save` into an existing folder."""
         self.problem.save(folder)
         if get_source(self.problem.dictionary.source).keeps_file:
-            given = self.problem.dictionary.file or ""
-            shutil.copyfile(
-                (self.problem.folder / given) if self.problem.folder else given, folder / "witnesses.npz"
-            )
+            file = self.problem.dictionary.file or ""
+            path = (self.problem.folder / file) if self.problem.folder else file
+            shutil.copyfile(path, folder / "witnesses.npz")
         save_network(folder / "network.npz", self.network)
         for k, network in enumerate(self.trained, 1):
             save_network(folder / f"trained-{k}.npz", network)
@@ -191,15 +190,15 @@ class Result:
 def lower(problem: Problem, *, time_limit: float | None = None, progress: Progress | None = None) -> Lowered:
     """Build the dictionary of a problem and state its convex program.
 
-    With ``dictionary.source = "admm"`` or "surrogate_gradient" that takes a training, of `time_limit` seconds
-    at most.
+    With ``dictionary.source = "admm"`` or "surrogate_gradient" this trains networks first, for at most
+    `time_limit` seconds.
 
     Raises
     ------
     LoweringError
         The problem has no convex program, or no dictionary.
     NotInstalled
-        The source is "surrogate_gradient", and torch is not there.
+        The source is "surrogate_gradient", and torch is not installed.
     """
     return _lower(problem, trained_networks(problem, Budget.of(time_limit, progress)))
 
@@ -212,22 +211,22 @@ def _lower(problem: Problem, trained: list[Trained]) -> Lowered:
 
 
 def reconstruct(lowered: Lowered, point: Point) -> Network:
-    """Return the network that a point of the program stands for."""
+    """Return the network of a point of the program."""
     return Convexification().reconstruct(lowered, point)
 
 
 def _with_solver(
     problem: Problem, solver: str | Solver | None, tolerance: float | None, time_limit: float | None
 ) -> Problem:
-    """Return the problem with what the caller asked for in its place, so that it is also what is saved."""
+    """Return the problem with the caller's solver settings, so that the saved problem has them too."""
     check_limits(problem.solver.tolerance if tolerance is None else tolerance, time_limit)
-    given = {
+    arguments = {
         "name": solver.name if isinstance(solver, Solver) else solver,
         "tolerance": tolerance,
         "time_limit": time_limit,
     }
-    asked: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    return problem.with_settings(solver=asked) if asked else problem
+    settings: dict[str, Any] = {key: value for key, value in arguments.items() if value is not None}
+    return problem.with_settings(solver=settings) if settings else problem
 
 
 def train_convex(
@@ -240,9 +239,9 @@ def train_convex(
     checkpoint: str | os.PathLike[str] | None = None,
     start: SpikeDictionary | None = None,
 ) -> Result:
-    """Go the road of the convex program; arguments and errors as `convexsnn.train`.
+    """Train by the convex program; arguments and errors as `convexsnn.train`.
 
-    `start` is a dictionary that column generation begins with, in place of the problem's own.
+    `start` is the first dictionary of column generation; if not given, the problem's own.
     """
     problem = _with_solver(problem, solver, tolerance, time_limit)
     clock = [time.perf_counter()]
@@ -253,10 +252,10 @@ def train_convex(
     budget.report("dictionary")
     trained = trained_networks(problem, budget)
     chosen = solver if isinstance(solver, Solver) else spec.name
-    given = None if source.covers_all_patterns else _lower(problem, trained)
-    trained_as = trained_rows(problem, given.program, trained) if given else []
+    lowered = None if source.covers_all_patterns else _lower(problem, trained)
+    trained_as = trained_rows(problem, lowered.program, trained) if lowered else []
     clock.append(time.perf_counter())
-    problem, generated = _solved(problem, given, chosen, start, progress)
+    problem, generated = _solved(problem, lowered, chosen, start, progress)
     lowered, solution, proof = generated.lowered, generated.solution, generated.proof
     budget.report("pruning")
     point = prune(lowered.program, solution.point, spec.tolerance)
@@ -298,7 +297,7 @@ def _solved(
     problem: Problem, lowered: Lowered | None, solver: str | Solver, start: SpikeDictionary | None,
     progress: Progress | None,
 ) -> tuple[Problem, Generated]:  # fmt: skip
-    """Solve a program as it stands, or grow one over all patterns; λ may come with the latter's problem."""
+    """Solve the program; without one, generate columns, which may set the problem's λ."""
     spec = problem.solver
     if lowered is None:
         run = ColumnGeneration(problem, solver, spec.tolerance, spec.time_limit, progress)

@@ -1,4 +1,4 @@
-"""Results of the convex road in words: what ``convexsnn solve``, ``path`` and ``gap`` print."""
+"""Text of convex results, as ``convexsnn solve``, ``path`` and ``gap`` print it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 CLAIMS = {
     "optimal_on_dictionary": "no network over these {patterns} patterns is better by more than the gap",
-    "optimal_global": "no network of this architecture is better by more than the gap, whatever its patterns",
+    "optimal_global": "no network of this architecture is better by more than the gap, with any patterns",
     "bounded": "stopped before the tolerance {tolerance:g}; the gap below holds over all patterns",
     "limit": "stopped before the tolerance {tolerance:g}; the gap below holds",
 }
@@ -15,14 +15,14 @@ SCOPES = {"dictionary": "on the dictionary", "all_patterns": "over all patterns,
 
 
 def distance_text(summary: Mapping[str, Any]) -> str:
-    """Return the lines for a summary as `Distance.summary` makes it."""
+    """Return the text of a `Distance.summary`."""
     best = summary["optimum"]
     if summary["gap"] is None:
-        said = f"not known ({summary['not_covered']})"
+        gap = f"not known ({summary['not_covered']})"
     else:
-        said = f"{summary['gap']:.3g} at most, of its objective"
+        gap = f"{summary['gap']:.3g} at most, of its objective"
     lines = [
-        f"{summary['problem']}: {said} from the optimum",
+        f"{summary['problem']}: {gap} from the optimum",
         f"  this network   {summary['objective']:.10g}  ({summary['units']} hidden units, "
         f"smallest margin {summary['min_margin']:.3g})",
         _readout_line(summary),
@@ -46,7 +46,7 @@ def _readout_line(summary: Mapping[str, Any]) -> str:
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:
-    """Return the lines for a summary as `Result.summary` makes it."""
+    """Return the text of a `Result.summary`."""
     lines = [
         f"{summary['problem']}: {summary['status']} ({CLAIMS[summary['status']].format(**summary)})",
         f"  objective     {summary['objective']:.10g}",
@@ -97,18 +97,18 @@ def _trained_line(number: int, row: Mapping[str, Any]) -> str:
 
 
 def path_text(summary: Mapping[str, Any]) -> str:
-    """Return a table of λ and the choice, for a summary as `RegularizationPath.summary` makes it."""
+    """Return the table of λ and the chosen row, for a `RegularizationPath.summary`."""
     rows, chosen = summary["rows"], summary["chosen"]
-    held = f", {summary['held_out']} held out by seed {summary['seed']}" if summary["held_out"] else ""
+    held_out = f", {summary['held_out']} held out by seed {summary['seed']}" if summary["held_out"] else ""
     lines = [
         f"{summary['problem']}: {len(rows)} of {summary['count']} values of λ, from λ_max = "
-        f"{summary['regularization_max']:.6g} down; {summary['samples']} samples{held}; "
+        f"{summary['regularization_max']:.6g} down; {summary['samples']} samples{held_out}; "
         f"{summary['patterns']} patterns",
         *_path_table(rows, chosen),
     ]
-    over = sum(row["gap"] > summary["tolerance"] for row in rows)
-    if over:
-        lines.append(f"  gap above the tolerance {summary['tolerance']:g} in {over} rows")
+    open_rows = sum(row["gap"] > summary["tolerance"] for row in rows)
+    if open_rows:
+        lines.append(f"  gap above the tolerance {summary['tolerance']:g} in {open_rows} rows")
     if len(rows) < summary["count"]:
         lines.append("  the time limit came before the end of the path")
     if chosen is not None:
@@ -134,8 +134,8 @@ def _path_table(rows: list[dict[str, Any]], chosen: int | None) -> list[str]:
     heads = {key: head for key, head in heads.items() if any(row[key] is not None for row in rows)}
     table = [[word for word, _ in heads.values()]]
     for row in rows:
-        told = {**row, "start_used": "from last" if row["start_used"] else "anew"}
-        table.append([f"{told[key]:{style}}" for key, (_, style) in heads.items()])
+        cells = {**row, "start_used": "from last" if row["start_used"] else "anew"}
+        table.append([f"{cells[key]:{style}}" for key, (_, style) in heads.items()])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     marks = [" ", *("*" if k == chosen else " " for k in range(len(rows)))]
     return [

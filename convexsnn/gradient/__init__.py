@@ -4,11 +4,8 @@ This is the only folder that imports torch (extra ``torch``).
 """
 
 from convexsnn.errors import NotInstalled
-from convexsnn.threads import thread_limit
 
 try:
     import torch as torch
 except ImportError as error:
     raise NotInstalled("gradient: needs torch; pip install 'convexsnn[torch]'") from error
-if (_count := thread_limit()) is not None:
-    torch.set_num_threads(_count)

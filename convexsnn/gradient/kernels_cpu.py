@@ -21,6 +21,7 @@ from convexsnn.threads import in_parts
 
 BLOCK = 1 << 15  # neurons per block
 WORTH = 1 << 13  # smallest number of neurons for which a thread pays off
+VECTORS = 64  # neurons: a multiple of the vector length of any processor
 POOL_BYTES = 1 << 29  # largest total size of the pool of reusable memory
 SMALL = 1 << 16  # bytes below which the allocator is fast enough
 
@@ -163,6 +164,14 @@ def _backward(  # type: ignore[no-untyped-def]
             _back(e[a:b], u[a:b], slope, beta, theta, reset, through, later, d[a:b])
 
 
+def _share(work: Any, neurons: int) -> None:
+    """Run `work(start, stop)` on ranges that cover all neurons, in at most as many threads as torch uses.
+
+    A range is a whole number of vectors: the exponential may round differently in a vector and alone.
+    """
+    in_parts(work, neurons, neurons, WORTH, VECTORS, torch.get_num_threads())
+
+
 def _references(pool: list[np.ndarray], index: int) -> int:
     return sys.getrefcount(pool[index])
 
@@ -211,7 +220,7 @@ def forward(current: Tensor, leak: Tensor, threshold: Tensor, reset: int) -> tup
     arrays = [x.detach().numpy() for x in (current, leak, threshold)]
     out, run = (membranes.numpy(), spikes.numpy()), cast(Any, _forward)
     neurons = current.shape[1]
-    in_parts(lambda a, b: run(*arrays, reset, *out, a, b), neurons, neurons, WORTH)
+    _share(lambda a, b: run(*arrays, reset, *out, a, b), neurons)
     return membranes, spikes
 
 
@@ -228,5 +237,5 @@ def backward(
     sums = [x.detach().numpy() for x in (out, by_leak, by_threshold)]
     run = cast(Any, _backward)
     neurons = grad.shape[1]
-    in_parts(lambda a, b: run(*arrays, *settings, *sums, a, b), neurons, neurons, WORTH)
+    _share(lambda a, b: run(*arrays, *settings, *sums, a, b), neurons)
     return (out, by_leak, by_threshold) if parameters else (out, None, None)

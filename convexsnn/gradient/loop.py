@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -23,6 +23,7 @@ from convexsnn.fields import keys_of
 from convexsnn.gradient.checkpoint import load_checkpoint, save_checkpoint
 from convexsnn.problem.specs import GradientSpec
 from convexsnn.tasks.train_test import held_out_rows
+from convexsnn.threads import thread_limit
 from convexsnn.training.budget import Budget
 from convexsnn.training.history import History
 from convexsnn.training.score import Score
@@ -67,6 +68,17 @@ def device_of(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ShapeError("device: 'cuda', but torch finds no GPU")
     return torch.device(name)
+
+
+@contextmanager
+def torch_threads() -> Iterator[None]:
+    """Let torch use the number of threads that is set for this package; without one, torch keeps its own."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(thread_limit() or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def float_type(precision: str) -> torch.dtype:
@@ -152,7 +164,7 @@ class Loop(ABC):
             A batch is too small for normalisation.
         """
         # convolutions on a GPU must add in a fixed order
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True), torch_threads():
             return self._go()
 
     def _go(self) -> str:

@@ -1,4 +1,4 @@
-"""From problems to programs and from points back to networks; nothing here knows a solver."""
+"""From problems to programs, and from points back to networks; independent of the solvers."""
 
 from convexsnn.lowering.convexify import (
     Convexification,

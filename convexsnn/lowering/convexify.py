@@ -1,9 +1,9 @@
 """Parallel networks <-> the ℓ1 program over a dictionary of spike patterns ([E23] Thm 2.2, [U26] Thm 3).
 
 lower: draw or read hidden weights, simulate them into a dictionary D, state the program in W.
-reconstruct: keep the units of the active columns and what they hang on, move each unit's weights to the
-point of its cell that is farthest from all thresholds, put the subnetworks side by side in block-diagonal
-layers, and read them out with W.
+reconstruct: keep the units of the active columns and the units that feed them; move each unit's weights to
+the point of largest margin in its cell; put the subnetworks side by side in block-diagonal layers; take W as
+output weights.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def definition_of(problem: Problem) -> Definition:
     Raises
     ------
     LoweringError
-        The network has a readout or a layer that is no pattern of bits; the message has the key.
+        A readout or layer of the network gives no 0/1 patterns; the message names the key.
     """
     _check_patterns(problem.network)
     spec = problem.dictionary
@@ -50,7 +50,7 @@ def definition_of(problem: Problem) -> Definition:
 
 
 def _check_patterns(network: NetworkSpec) -> None:
-    """Refuse what only ADMM trains: its columns are no patterns, or its units share their weights."""
+    """Raise for networks that only ADMM trains: no 0/1 patterns, or units that share their weights."""
     refused = [] if READOUTS[network.readout].bits else [("network.readout", network.readout)]
     for k, layer in enumerate(network.layers, start=1):
         for name in ("kernel", "pool"):
@@ -64,7 +64,7 @@ def _check_patterns(network: NetworkSpec) -> None:
 
 
 def dual_at_zero(problem: Problem) -> FloatArray:
-    """Return the residual dual point at W = 0, (R, C), of a problem whatever its dictionary."""
+    """Return the residual dual point at W = 0, (R, C); it does not depend on the dictionary."""
     targets = problem.encoded_targets()
     scale = (problem.row_weights() / problem.rows)[:, None]
     return scale * get_loss(problem.training.loss).residual(np.zeros_like(targets), targets)
@@ -76,16 +76,16 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
     Raises
     ------
     LoweringError
-        The source does not fit the network, or trains networks first, or no pattern keeps the margin.
+        The source does not fit the network, or trains networks, or no pattern has the margin.
     ProblemFileError
-        There is no such source, or a source that reads has no readable file.
+        The source is not registered, or its file cannot be read.
     """
     spec, definition = problem.dictionary, definition_of(problem)
     source = get_source(spec.source)
     if source.trains:
         raise LoweringError(
-            f"dictionary.source: {source.name!r} trains networks first, which is not done here; use "
-            "convexsnn.lower(problem) or convexsnn.train(problem)"
+            f"dictionary.source: {source.name!r} trains networks first, build_dictionary does not; "
+            "use convexsnn.lower(problem) or convexsnn.train(problem)"
         )
     if source.enumerates:
         return source.enumerated(problem.distinct, problem.network, definition, spec.limit, exact_dictionary)
@@ -98,7 +98,7 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
         subnetworks = subnetworks_from_file(path, problem.network, inputs, spec.weight_box, source)
     else:
         network = problem.network
-        if spec.cascade:  # single units leave room for others on top
+        if spec.cascade:  # single units can be stacked on others
             network = replace(network, layers=(replace(network.layers[0], width=1),))
         subnetworks = draw_subnetworks(
             problem.distinct,
@@ -115,12 +115,12 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
 
 
 def witnesses_of(problem: Problem, *stacks: tuple[Layer, ...]) -> SpikeDictionary:
-    """Return the dictionary of given stacks of hidden layers, each of the problem's architecture.
+    """Return the dictionary of stacks of hidden layers, each of the problem's architecture.
 
     Raises
     ------
     LoweringError
-        A weight is outside the box, or no pattern keeps the margin.
+        A weight is outside the box, or no pattern has the margin.
     """
     box = problem.dictionary.weight_box
     for k, layer in ((k, layer) for layers in stacks for k, layer in enumerate(layers, start=1)):
@@ -137,7 +137,7 @@ class Convexification(Lowering):
     """The convex program of a parallel network over a dictionary."""
 
     def lower(self, problem: Problem, dictionary: SpikeDictionary | None = None) -> Lowered:
-        """Return the program over `dictionary`, or over the one that the problem asks for.
+        """Return the program over `dictionary`; if not given, over the problem's own.
 
         Raises
         ------
@@ -163,22 +163,22 @@ class Convexification(Lowering):
         if training.regularization_fraction is not None:
             largest = program.regularization_max
             if largest <= 1e-12 * program.row_scale.sum():
-                largest = 1.0 / training.regularization_fraction  # nothing to learn: any λ gives W = 0
+                largest = 1.0 / training.regularization_fraction  # any λ gives W = 0
             program = replace(program, regularization=training.regularization_fraction * largest)
         return Lowered(problem, program, dictionary)
 
     def reconstruct(self, lowered: Lowered, point: Point) -> Network:
-        """Return the network whose output weights are `point.weights`, without the units it does not use."""
+        """Return the network with output weights `point.weights`, without idle units."""
         problem, dictionary = lowered.problem, lowered.dictionary
         if np.shape(point.weights) != lowered.program.shape:
             raise ShapeError(f"weights: expected {lowered.program.shape}, got {np.shape(point.weights)}")
         stacks, outputs = [], []
         for k, columns in _active_by_subnetwork(dictionary, point):
-            layers, kept = _without_idle_units(dictionary.subnetworks[k].layers, dictionary.unit_of[columns])
-            weights = np.zeros((len(kept), point.weights.shape[1]))
-            weights[np.searchsorted(kept, dictionary.unit_of[columns])] = point.weights[columns]
+            layers, units = _without_idle_units(dictionary.subnetworks[k].layers, dictionary.unit_of[columns])
+            weights = np.zeros((len(units), point.weights.shape[1]))
+            weights[np.searchsorted(units, dictionary.unit_of[columns])] = point.weights[columns]
             if problem.dictionary.max_margin:
-                in_use = np.isin(kept, dictionary.unit_of[columns])
+                in_use = np.isin(units, dictionary.unit_of[columns])
                 layers = _centred(layers, problem.distinct.samples, dictionary.definition, in_use)
             stacks.append(layers)
             outputs.append(weights)
@@ -187,18 +187,18 @@ class Convexification(Lowering):
         return Network(merged, np.concatenate(outputs), problem.network.readout, problem.network.supervise)
 
     def columns_of_units(self, lowered: Lowered, point: Point) -> IntArray:
-        """Return, for every last unit of the reconstructed network, its column; -1 for one without."""
-        dictionary, found = lowered.dictionary, []
+        """Return the column of every last unit of the reconstructed network; -1 for a unit without one."""
+        dictionary, parts = lowered.dictionary, []
         for k, columns in _active_by_subnetwork(dictionary, point):
-            _, kept = _without_idle_units(dictionary.subnetworks[k].layers, dictionary.unit_of[columns])
-            column_of = np.full(len(kept), -1)
-            column_of[np.searchsorted(kept, dictionary.unit_of[columns])] = columns
-            found.append(column_of)
-        return np.concatenate(found)
+            _, units = _without_idle_units(dictionary.subnetworks[k].layers, dictionary.unit_of[columns])
+            column_of = np.full(len(units), -1)
+            column_of[np.searchsorted(units, dictionary.unit_of[columns])] = columns
+            parts.append(column_of)
+        return np.concatenate(parts)
 
 
 def _active_by_subnetwork(dictionary: SpikeDictionary, point: Point) -> list[tuple[int, IntArray]]:
-    """Return the columns with a weight, by the subnetwork of their witness and in order of its units."""
+    """Return the columns with a nonzero weight per subnetwork of their witness, in the order of its units."""
     active = np.flatnonzero(np.abs(point.weights).max(axis=1) > 0)
     if not len(active):
         active = np.array([0])  # the zero function: one unit, read out with weight 0
@@ -208,49 +208,56 @@ def _active_by_subnetwork(dictionary: SpikeDictionary, point: Point) -> list[tup
 
 
 def _without_idle_units(layers: tuple[Layer, ...], units: IntArray) -> tuple[tuple[Layer, ...], IntArray]:
-    """Drop units that the given last units do not hang on; a recurrent layer stays whole."""
-    kept: list[Layer] = []
-    wanted, of_last = units, units
+    """Drop the units that do not feed the last `units`; a recurrent layer stays whole.
+
+    Returns
+    -------
+    layers : tuple of Layer
+    of_last : (m,) int array
+        Indices of the remaining units of the last layer.
+    """
+    remaining: list[Layer] = []
+    in_layer, of_last = units, units
     for depth, layer in enumerate(reversed(layers)):
         if layer.recurrent is not None:
-            wanted = np.arange(layer.units)
+            in_layer = np.arange(layer.units)
         else:
-            layer = layer.select(wanted)
+            layer = layer.select(in_layer)
         if depth == 0:
-            of_last = wanted
+            of_last = in_layer
         if depth < len(layers) - 1:
             below = np.flatnonzero(np.abs(layer.weights).max(axis=0) > 0)
             below = below if len(below) else np.array([0])
-            wanted = (
+            in_layer = (
                 np.arange(layers[-2 - depth].units) if layers[-2 - depth].recurrent is not None else below
             )
-            layer = replace(layer, weights=layer.weights[:, wanted])
-        kept.append(layer)
-    return tuple(reversed(kept)), of_last
+            layer = replace(layer, weights=layer.weights[:, in_layer])
+        remaining.append(layer)
+    return tuple(reversed(remaining)), of_last
 
 
 def _centred(
     layers: tuple[Layer, ...], inputs: FloatArray, definition: Definition, in_use: BoolArray
 ) -> tuple[Layer, ...]:
-    """Move every unit to the point of largest margin in its cell; spikes and readouts `in_use` stay."""
+    """Move every unit to the point of largest margin in its cell; spikes and the readouts `in_use` stay."""
     centred: list[Layer] = []
     signal: FloatArray | BoolArray = inputs
     for k, layer in enumerate(layers):
         membranes, spikes = run_layer(layer, signal)
-        seen = layer.unit_inputs(np.asarray(signal, dtype=np.float64), spikes)
+        drive = layer.unit_inputs(np.asarray(signal, dtype=np.float64), spikes)
         rows = layer.unit_weights().copy()
         for j in range(layer.units):
-            neuron, own = layer.neuron.unit(j), spikes[:, :, j]
-            g, h = neuron.affine_rows(seen, own)
-            fires = own
+            neuron, unit_spikes = layer.neuron.unit(j), spikes[:, :, j]
+            g, h = neuron.affine_rows(drive, unit_spikes)
+            fires = unit_spikes
             if k == len(layers) - 1 and definition.reads.of_membrane and in_use[j]:
                 steps = slice(-1, None) if definition.supervise == "last" else slice(None)
-                read_g, read_h = neuron.readout_rows(seen, own)
+                read_g, read_h = neuron.readout_rows(drive, unit_spikes)
                 assert membranes is not None
-                read = neuron.after_reset(membranes[:, steps, j], own[:, steps]) >= 0
+                read = neuron.after_reset(membranes[:, steps, j], unit_spikes[:, steps]) >= 0
                 g = np.concatenate([g, read_g[:, steps]], axis=1)
                 h = np.concatenate([h, read_h[:, steps]], axis=1)
-                fires = np.concatenate([own, read], axis=1)
+                fires = np.concatenate([unit_spikes, read], axis=1)
             rows[j], _ = max_margin(
                 g.reshape(-1, g.shape[2]), h.ravel(), fires.ravel(), definition.weight_box, rows[j]
             )
@@ -260,7 +267,7 @@ def _centred(
 
 
 def _side_by_side(a: Layer, b: Layer) -> Layer:
-    """Put two layers of the same kind beside each other, block-diagonal: neither sees the other."""
+    """Put two layers of the same kind side by side, block-diagonal, without connections between them."""
     return Layer(
         block_diag(a.weights, b.weights),
         joined([a.neuron, b.neuron], [a.units, b.units]),
@@ -270,6 +277,6 @@ def _side_by_side(a: Layer, b: Layer) -> Layer:
 
 
 def _shared_inputs(layer: Layer, copies: int) -> Layer:
-    """Fold the blocks of a first layer together: all subnetworks see the same inputs."""
+    """Add up the blocks of a first layer: all subnetworks have the same inputs."""
     folded = layer.weights.reshape(layer.units, copies, -1).sum(axis=1)
     return replace(layer, weights=folded)

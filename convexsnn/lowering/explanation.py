@@ -1,4 +1,4 @@
-"""A row or column of a compiled form in the user's terms: which sample, which pattern, which unit."""
+"""Rows and columns of a compiled form, explained by sample, pattern and unit."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class SampleOrigin:
     ----------
     sample, step : int
         Counted from 0; the last step where only that is supervised.
-    given : tuple of float
-        The targets as the problem states them, one a head.
+    targets : tuple of float
+        The targets in the problem's own coding, one per head.
     encoded : float or None
-        The number that the loss compares this output with; None where the row or column is of all outputs.
+        The target value of this output in the loss; None if the row or column belongs to all outputs.
     weight : float
         a, the sample's weight.
     firing : int
-        How many patterns fire there.
+        Number of patterns that fire in this row.
     """
 
     sample: int
     step: int
-    given: tuple[float, ...]
+    targets: tuple[float, ...]
     encoded: float | None
     weight: float
     firing: int
@@ -45,17 +45,17 @@ class PatternOrigin:
     Attributes
     ----------
     spikes : int
-        Rows where the pattern fires.
+        Number of rows where the pattern fires.
     margin : float
         Smallest distance of a membrane from its threshold.
     subnetwork, unit : int
-        The witness: unit of the last layer of that subnetwork, counted from 0.
+        The witness: a unit of the last layer of a subnetwork, both counted from 0.
     units_below : tuple of int
-        Sizes of the hidden layers that it sits on.
+        Sizes of the hidden layers below it.
     parameters : dict of str to float
-        What the unit took from each grid of the architecture.
+        The unit's value from each grid of the architecture.
     weights : (d',) array
-        Inputs, then bias, neighbours and own last spike where the layer has them.
+        Weights of the inputs, then, if the layer has them, of bias, recurrent spikes and neuron terms.
     """
 
     pattern: int
@@ -69,22 +69,22 @@ class PatternOrigin:
 
     @property
     def leak(self) -> float | None:
-        """β, where the unit has one."""
+        """β; None if the unit has no leak."""
         return self.parameters.get("leak")
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What one row or column of a form stands for.
+    """The meaning of one row or column of a form.
 
     Attributes
     ----------
     output_name : str
-        The class or number that the output stands for; "" where the row or column has no output.
+        The class or target of the output; "" if the row or column has no output.
     sample : SampleOrigin or None
-        For what belongs to a row of D.
+        The sample, if the row or column belongs to a row of D.
     patterns : tuple of PatternOrigin
-        For what belongs to a column of D, or to a group of them.
+        The patterns, if the row or column belongs to a column of D or to a group of columns.
     """
 
     place: Place
@@ -96,7 +96,7 @@ class Explanation:
 def explanation(
     problem: Problem, program: L1Program, dictionary: SpikeDictionary, place: Place
 ) -> Explanation:
-    """Return the explanation of a place in a form of `program`, the problem's over `dictionary`."""
+    """Return the explanation of a place in a form of `program`."""
     patterns = [] if place.pattern is None else [place.pattern]
     groups = program.penalty.groups(program.shape[0])
     if not patterns and place.group is not None and groups is not None:
@@ -110,7 +110,7 @@ def explanation(
 
 
 def output_name(problem: Problem, output: int) -> str:
-    """Return what an output says: a class, a sign, or a target's number."""
+    """Return the name of an output: a class, a sign, or a target's number."""
     heads = problem.target_code.heads
     starts = np.cumsum([0] + [head.outputs for head in heads])
     k = int(np.searchsorted(starts, output, side="right")) - 1
@@ -126,11 +126,11 @@ def output_name(problem: Problem, output: int) -> str:
 def _sample(problem: Problem, program: L1Program, row: int, output: int | None) -> SampleOrigin:
     steps = problem.inputs.shape[1] if problem.network.supervise == "all" else 1
     sample, step = divmod(row, steps)
-    given = np.asarray(problem.targets, dtype=np.float64).reshape(program.dictionary.rows, -1)[row]
+    targets = np.asarray(problem.targets, dtype=np.float64).reshape(program.dictionary.rows, -1)[row]
     return SampleOrigin(
         sample,
         step if steps > 1 else problem.inputs.shape[1] - 1,
-        tuple(given.tolist()),
+        tuple(targets.tolist()),
         None if output is None else float(program.targets[row, output]),
         float(program.sample_weights[row]),
         int(program.dictionary.take_rows(np.array([row])).counts().sum()),

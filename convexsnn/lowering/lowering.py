@@ -1,4 +1,4 @@
-"""What a lowering is: a problem becomes a program, a point of the program becomes a network."""
+"""The interface of a lowering: a problem becomes a program, a point of the program becomes a network."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from convexsnn.programs import L1Program, Point
 
 @dataclass(frozen=True, eq=False)
 class Lowered:
-    """A program and the receipt that leads back: the problem it came from and the dictionary used."""
+    """A program, with the problem and the dictionary that it was made from."""
 
     problem: Problem
     program: L1Program
     dictionary: SpikeDictionary
 
     def explain(self, index: int, kind: str = "column", form: str = "qp") -> Explanation:
-        """Return which sample, or which pattern and unit, a row or column of a form of the program is of.
+        """Return the sample, or the pattern and its unit, of a row or column of a form of the program.
 
         Parameters
         ----------
@@ -41,11 +41,11 @@ class Lowered:
 
 
 class Lowering(ABC):
-    """Both directions of one road."""
+    """A map from problems to programs, and back from points to networks."""
 
     @abstractmethod
     def lower(self, problem: Problem) -> Lowered:
-        """Return the program of a problem, and what the way back needs."""
+        """Return the program of a problem, and the data that `reconstruct` needs."""
 
     @abstractmethod
     def reconstruct(self, lowered: Lowered, point: Point) -> Network:

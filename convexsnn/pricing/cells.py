@@ -21,6 +21,7 @@ from convexsnn.pricing.walk import (
     trees_of,
     walk,
 )
+from convexsnn.threads import stopping
 
 MOST_DIMENSIONS = 8  # a box has 2^d vertices
 
@@ -52,7 +53,7 @@ class CellWalk(BranchAndBound):
             weights.append(leaves.weights[:count].copy())
             if state == NO_ROOM:
                 stack = grown(stack)
-            elif state == DONE or time.perf_counter() > deadline:
+            elif state == DONE or stopping() or time.perf_counter() > deadline:
                 still_open = 0.0 if state == DONE else open_bound(stack, group)
                 bound = max(float(stack.cutoff[0]), still_open)
                 candidates = self.confirm(unit, np.concatenate(weights))

@@ -34,6 +34,7 @@ from convexsnn.pricing.decisions import Decisions
 from convexsnn.pricing.prices import AT_ONCE, BranchAndBound, Confirmed, Searched, dual_norm
 from convexsnn.pricing.rational import ExactCells
 from convexsnn.pricing.small_lp import OPTIMAL, RAY, solved
+from convexsnn.threads import stopping
 
 
 def inside(unit: Decisions, leaves: IntArray, sure: float) -> FloatArray:
@@ -116,7 +117,7 @@ class TreeOracle(BranchAndBound):
                     levels.possible[level, sample] = node
                 elif not empty:
                     enter(forest, levels, level)
-            if state == DONE or time.perf_counter() > deadline:
+            if state == DONE or stopping() or time.perf_counter() > deadline:
                 nothing = self.confirm(unit, np.zeros((0, decisions.dimension)))
                 candidates = nothing.joined(*search.candidates)
                 return Searched(candidates, search.bound, state == DONE, int(levels.state[2]))

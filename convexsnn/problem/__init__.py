@@ -1,4 +1,4 @@
-"""What is to be trained: data, network, dictionary, training; from a file or from arrays."""
+"""Problems: data, network, dictionary and training, from a file or from arrays."""
 
 from convexsnn.problem.data import DATA_NAMES, Data
 from convexsnn.problem.problem import Problem

@@ -1,7 +1,7 @@
-"""The data of a problem, apart from its settings: checked once, never copied again, never changed.
+"""The data of a problem without its settings: checked once, read-only, shared without copies.
 
-Everything that follows from the data alone is worked out once and kept with them: the distinct samples, how
-targets are encoded, the digest. Problems that differ in a setting share one `Data`.
+Results that depend on the data alone are computed once and stored with them: the distinct samples, the
+encoding of the targets, the digest. Problems that differ only in settings share one `Data`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DATA_NAMES = ("inputs", "targets", "test_inputs", "test_targets", "sample_weight
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Arrays of a problem, copied and read-only; an array that is read-only and owns its memory is kept.
+    """Arrays of a problem, copied and read-only; a read-only array that owns its memory is not copied.
 
     Attributes
     ----------
@@ -67,31 +67,31 @@ class Data:
         object.__setattr__(self, name, array)
 
     def with_arrays(self, **arrays: Any) -> Data:
-        """Return data of all these arrays; the same data if every one of them is the array that is here."""
+        """Return data with these arrays; this object if all of them are its own arrays."""
         same = all(getattr(self, name) is array for name, array in arrays.items())
         return self if same else Data(**arrays)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays that are there, by name."""
+        """Return the arrays that are not None, by name."""
         return {name: getattr(self, name) for name in DATA_NAMES if getattr(self, name) is not None}
 
     @cached_property
     def distinct(self) -> DistinctSamples:
-        """The distinct samples of the inputs, and which of them each sample is."""
+        """The distinct samples of the inputs, and the index of each sample among them."""
         samples, which = distinct_samples(self.inputs)
         samples.flags.writeable = which.flags.writeable = False
         return DistinctSamples(samples, which)
 
     def target_code(self, *, loss: str, task: str, supervise: str) -> TargetCode:
-        """Return how targets are encoded for a loss, after a check of the test set; kept from then on.
+        """Return the encoding of the targets for a loss, after a check of the test set; the result is stored.
 
         Raises
         ------
         ShapeError
-            Wrong shape, labels that are no labels, or a loss that does not fit the task.
+            Wrong shape, invalid labels, or a loss that does not fit the task.
         """
-        wanted = loss, task, supervise
-        if wanted not in self._codes:
+        kind = loss, task, supervise
+        if kind not in self._codes:
             n, steps, d = self.inputs.shape
             supervised = steps if supervise == "all" else None
             code = target_code(self.targets, n=n, steps=supervised, loss=loss, task=task)
@@ -99,25 +99,25 @@ class Data:
                 axes = ("n", ("T", steps) if supervised else "T", ("d", d))
                 real_array("test_inputs", self.test_inputs, axes, copy=False)
                 code.rows("test_targets", self.test_targets, len(self.test_inputs))
-            self._codes[wanted] = code
-        return self._codes[wanted]
+            self._codes[kind] = code
+        return self._codes[kind]
 
     def digest(self, stated: bytes) -> str:
-        """Return the SHA-256 of a statement followed by the training data; kept from then on."""
+        """Return the SHA-256 of `stated` followed by the training data; the result is stored."""
         if stated not in self._digests:
-            whole = hashlib.sha256(stated)
+            digest = hashlib.sha256(stated)
             for name in ("inputs", "targets", "sample_weights"):
                 value = getattr(self, name)
                 if value is not None:
                     array = np.ascontiguousarray(value, dtype="<f8")
-                    whole.update(f"{name}{array.shape}".encode())
-                    whole.update(array.reshape(-1).view(np.uint8).data)
-            self._digests[stated] = whole.hexdigest()
+                    digest.update(f"{name}{array.shape}".encode())
+                    digest.update(array.reshape(-1).view(np.uint8).data)
+            self._digests[stated] = digest.hexdigest()
         return self._digests[stated]
 
 
 def _fixed(value: Any) -> bool:
-    """Return whether nobody can change an array: it is read-only, and no view of another one."""
+    """Return whether an array cannot be changed: it is read-only and not a view."""
     flags = getattr(value, "flags", None)
     return flags is not None and flags.owndata and not flags.writeable
 
@@ -127,7 +127,7 @@ def _reals(name: str, value: Any, axes: Any) -> FloatArray:
 
 
 def _labels(name: str, value: Any, n: int) -> npt.NDArray[Any]:
-    """Return targets in their own type; what they must look like depends on loss and task."""
+    """Return targets in their own type; loss and task decide later what is valid."""
     try:
         return np.array(value, copy=None if _fixed(value) else True)
     except ValueError:  # rows of different lengths

@@ -1,6 +1,6 @@
-"""A problem: data, network, dictionary, training, and the answer where it is known.
+"""A problem: data, network, dictionary, training, and the optimum if it is known.
 
-Read from a TOML file whose keys are those of `convexsnn.problem.tables`, or made from arrays with
+A problem is read from a TOML file with the keys of `convexsnn.problem.tables`, or built from arrays with
 `Problem.from_arrays`, which takes the same keys.
 """
 
@@ -36,9 +36,9 @@ SETTINGS = (
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Everything that a run needs, checked.
+    """The checked input of a run.
 
-    ``dataclasses.replace`` and `with_settings` share the data: only arrays that are new are read again.
+    ``dataclasses.replace`` and `with_settings` share the data: only new arrays are checked again.
 
     Attributes
     ----------
@@ -47,9 +47,9 @@ class Problem:
     test_inputs, test_targets : the same for the test set, or None
     sample_weights : (n,) positive array, or None for all ones
     data : Data
-        The arrays, with what follows from them alone.
+        The arrays, with the results that depend on them alone.
     target_code : TargetCode
-        How targets become the numbers a loss takes.
+        The encoding of the targets for the loss.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Problem:
         put(self, "data", self.data.with_arrays(**arrays) if self.data else Data(**arrays))
         for name in DATA_NAMES:
             put(self, name, getattr(self.data, name))
-        windows(self.network, self.inputs.shape[2])  # refuses shapes that do not fit
+        windows(self.network, self.inputs.shape[2])  # raises if the shapes do not fit
         loss, task = self.training.loss, self.training.task
         code = self.data.target_code(loss=loss, task=task, supervise=self.network.supervise)
         put(self, "target_code", code)
@@ -108,14 +108,14 @@ class Problem:
     def _check_cascade(self) -> None:
         layers, source = self.network.layers, self.dictionary.source
         last = layers[-1]
-        for holds, needed, given in (
+        for holds, requirement, value in (
             (get_source(source).grows, 'dictionary.source = "column_generation"', repr(source)),
             (len(layers) == 1, "a single layer", f"{len(layers)} layers"),
             (last.recurrent, "a layer with recurrent = true", f"recurrent = {str(last.recurrent).lower()}"),
             (last.width > 1, "a layer of width > 1", f"width = {last.width}"),
         ):
             if not holds:
-                raise ProblemFileError(f"dictionary.cascade: true needs {needed}, got {given}")
+                raise ProblemFileError(f"dictionary.cascade: true needs {requirement}, got {value}")
 
     @classmethod
     def from_arrays(
@@ -160,7 +160,7 @@ class Problem:
     def from_tables(
         cls, tables: Mapping[str, Any], arrays: Mapping[str, Any], folder: Path | None = None
     ) -> Problem:
-        """Make a problem from the tables of a problem file and its arrays; ``[data]`` is not looked at.
+        """Make a problem from the tables of a problem file and its arrays; ``[data]`` is ignored.
 
         Raises
         ------
@@ -175,32 +175,32 @@ class Problem:
         return cls(**settings, **arrays, folder=folder)
 
     def with_settings(self, **settings: Any) -> Problem:
-        """Return the problem with other settings and the same data, of which nothing is copied.
+        """Return the problem with other settings and the same data, without a copy of the data.
 
         Parameters
         ----------
         **settings
-            By the name of a table: a mapping of the keys that change, or a whole object such as an
+            Per table name: a mapping of the keys to change, or a complete object such as an
             `AdmmSpec`. Also ``name``, ``title``, ``source``, ``expected``.
 
         Raises
         ------
         ProblemFileError
-            No such setting or key, or a value that is refused; the message has the name.
+            Unknown setting or key, or an invalid value; the message names it.
         """
-        made = {}
+        changes = {}
         for name, value in settings.items():
             if name not in SETTINGS:
-                raise ProblemFileError(f"{name}: no setting; known: {', '.join(SETTINGS)}")
+                raise ProblemFileError(f"{name}: unknown setting; known: {', '.join(SETTINGS)}")
             present = getattr(self, name)
             if is_dataclass(present) and isinstance(value, Mapping):
                 value = changed(present, name, value)
-            made[name] = value
-        return replace(self, **made)
+            changes[name] = value
+        return replace(self, **changes)
 
     @property
     def distinct(self) -> DistinctSamples:
-        """The distinct samples of the inputs, worked out once, and which of them each sample is."""
+        """The distinct samples of the inputs, and the index of each sample among them."""
         return self.data.distinct
 
     @property
@@ -219,7 +219,7 @@ class Problem:
         return get_source(self.dictionary.source).settings == "gradient"
 
     def encoded_targets(self) -> FloatArray:
-        """Return the training targets as the loss takes them, (R, C)."""
+        """Return the training targets, encoded for the loss, (R, C)."""
         return self.target_code.values("targets", self.targets, len(self.inputs))
 
     def row_weights(self) -> FloatArray:
@@ -228,7 +228,7 @@ class Problem:
         return np.repeat(weights, self.rows // len(self.inputs))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the data that this problem has, by name."""
+        """Return the arrays of this problem, by name."""
         return self.data.arrays()
 
     def tables(self) -> dict[str, Any]:
@@ -247,7 +247,7 @@ class Problem:
         }
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of what the optimum depends on: training data, network, training."""
+        """Return the SHA-256 of all that determines the optimum: training data, network, training."""
         tables = self.tables()
         stated = {k: without_later_defaults(k, tables[k]) for k in ("network", "training")}
         layers = stated["network"]["layers"]

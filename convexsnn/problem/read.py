@@ -1,4 +1,4 @@
-"""Problem files: where they are, and how they are read."""
+"""Problem files: their location and their reading."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _data(table: Any, folder: Path) -> dict[str, np.ndarray]:
 
 
 def library() -> Path:
-    """Return the folder of the problems that come with the package."""
+    """Return the folder of the package's problem library."""
     installed = PACKAGE / "library"
     return installed if installed.is_dir() else PACKAGE.parent / "problems"
 

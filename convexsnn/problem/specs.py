@@ -28,7 +28,7 @@ def _sources() -> Iterable[str]:
 
 @dataclass(frozen=True)
 class DictionarySpec:
-    """Where the dictionary's hidden weights come from; the keys of ``[dictionary]``."""
+    """The origin of the dictionary's hidden weights; the keys of ``[dictionary]``."""
 
     source: str = key(
         "text",
@@ -133,7 +133,7 @@ class TrainingSpec:
 
 @dataclass(frozen=True)
 class AdmmSpec:
-    """How ADMM trains; the keys of ``[admm]``."""
+    """Settings of ADMM; the keys of ``[admm]``."""
 
     variant: str = key(
         "text",
@@ -260,7 +260,7 @@ class AdmmSpec:
 
 @dataclass(frozen=True)
 class GradientSpec:
-    """How gradients train; the keys of ``[gradient]``."""
+    """Settings of gradient training; the keys of ``[gradient]``."""
 
     method: str = key(
         "text",
@@ -342,7 +342,7 @@ class GradientSpec:
 
 @dataclass(frozen=True)
 class SolverSpec:
-    """Which solver and how far; the keys of ``[solver]``."""
+    """Solver, tolerance and time limit; the keys of ``[solver]``."""
 
     name: str = key("text", "auto", "name of a solver, as listed by convexsnn solvers; auto chooses one")
     tolerance: float = key("number", 1e-6, "relative duality gap to reach", above=0, below=1)

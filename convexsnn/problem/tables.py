@@ -1,4 +1,4 @@
-"""The tables of a problem file: their keys, and how they become settings of a problem and tables again."""
+"""The tables of a problem file: their keys, and the conversion to settings of a problem and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from convexsnn.problem.specs import AdmmSpec, DictionarySpec, GradientSpec, Solv
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """The keys above all tables."""
+    """The keys before all tables."""
 
     name: str = key("text", REQUIRED, "short name")
     title: str = key("text", "", "title of one line, for lists of problems")
@@ -27,7 +27,7 @@ class HeadSpec:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Where the arrays come from; the keys of ``[data]``."""
+    """The origin of the arrays; the keys of ``[data]``."""
 
     file: str | None = key(
         "text",
@@ -46,7 +46,7 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class ExpectedSpec:
-    """The answer, where it is known; the keys of ``[expected]``."""
+    """The optimum, if it is known; the keys of ``[expected]``."""
 
     objective: float | None = key("number", None, "optimum of the objective, where it is known")
     how: str = key("text", "", "reason why the optimum is known")
@@ -78,7 +78,7 @@ def read_section(section: str, table: Any, keys: Mapping[str, Key] | None = None
     Parameters
     ----------
     keys : mapping of str to Key, optional
-        Keys of this one table, where they are not those of every table of its section.
+        Keys of this table, if they differ from those of its section.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def read_section(section: str, table: Any, keys: Mapping[str, Key] | None = None
 
 
 def settings_of(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the tables of a problem file say apart from its data, as arguments of `Problem`.
+    """Return the tables of a problem file, without its data, as arguments of `Problem`.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def network_table(network: NetworkSpec) -> dict[str, Any]:
 
 
 def without_later_defaults(section: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop keys that are younger than the first fingerprints and at their defaults: those stay valid."""
+    """Drop later keys at their defaults, so that fingerprints from before these keys stay valid."""
     later = {name: one.default for name, one in SCHEMA[section].items() if one.later}
     return {name: value for name, value in table.items() if name not in later or value != later[name]}
 
@@ -137,12 +137,12 @@ def _network(table: Any) -> NetworkSpec:
 
 
 def layer_keys(table: Any) -> dict[str, Key]:
-    """Return the keys of a layer's table: those of every layer, and what its neuron declares beside them.
+    """Return the keys of a layer's table: the keys of all layers and those that its neuron declares.
 
     Raises
     ------
     ProblemFileError
-        There is no such neuron.
+        The neuron is unknown.
     """
     keys = dict(SCHEMA["network.layers"])
     chosen = {"neuron": table["neuron"]} if isinstance(table, Mapping) and "neuron" in table else {}

@@ -1,13 +1,13 @@
-"""Targets: from labels as people write them to the numbers a loss takes, and back to accuracies.
+"""Encoding of targets: from labels to the numbers of a loss, and from outputs to accuracies.
 
 Rows are samples, or (sample, step) pairs in sample order when every step is supervised. Columns are
 outputs. Regression targets pass through. A classification head is either
 
-* binary: labels -1/+1, or 0/1 with a loss whose low target is -1: one output, the sign decides;
-* classes 0..C-1: C outputs, the largest decides: 1 for the row's own class, the loss's low target for the
-  others. Softmax couples them, the other losses are added up over them, one against the rest.
+* binary: labels -1/+1, or 0/1 with a loss whose low target is -1: one output, decided by its sign;
+* classes 0..C-1: C outputs, decided by the largest: target 1 for the class of the row, the loss's low target
+  for the others. Softmax couples the outputs; other losses are summed over them (one against the rest).
 
-Targets with one more axis hold several heads, whose outputs stand side by side.
+Targets with one more axis have several heads; the outputs of the heads are side by side.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from convexsnn.arrays import FloatArray, real_array
 from convexsnn.errors import ShapeError
 
-MOST_CLASSES = 10_000  # a larger label is a mistake rather than a class
+MOST_CLASSES = 10_000  # a larger label is probably a mistake
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Head:
 
 @dataclass(frozen=True)
 class TargetCode:
-    """How the targets of one problem are encoded; made from its training targets by `target_code`.
+    """The encoding of the targets of one problem, as `target_code` derives it from its training targets.
 
-    `low` is the number at the outputs of the classes that a row is not of.
+    `low` is the target of the outputs of all other classes than the row's.
     """
 
     heads: tuple[Head, ...]
@@ -61,7 +61,7 @@ class TargetCode:
         return table
 
     def values(self, name: str, targets: Any, n: int) -> FloatArray:
-        """Return the numbers that the loss compares outputs with, (R, C)."""
+        """Return the target values of the outputs in the loss, (R, C)."""
         table = self.rows(name, targets, n)
         if self.regression:
             return table
@@ -74,7 +74,7 @@ class TargetCode:
         return np.concatenate(parts, axis=1)
 
     def accuracies(self, outputs: FloatArray, name: str, targets: Any) -> list[float] | None:
-        """Return the share of rows that each head gets right; None for regression.
+        """Return the share of correct rows per head; None for regression.
 
         `outputs` (n, C) or (n, T, C). A binary output of exactly 0 counts as the lower label.
         """
@@ -94,7 +94,7 @@ class TargetCode:
 def _rank(targets: Any) -> int:
     try:
         return int(np.ndim(targets))
-    except ValueError:  # rows of different lengths; real_array says so
+    except ValueError:  # rows of different lengths; real_array raises
         return 0
 
 
@@ -112,7 +112,7 @@ def _head(name: str, column: FloatArray, coupled: bool, low: float) -> Head:
 
 
 def target_code(targets: Any, *, n: int, steps: int | None, loss: str, task: str) -> TargetCode:
-    """Read off training targets how they are encoded.
+    """Return the encoding that the training targets imply.
 
     Parameters
     ----------
@@ -123,9 +123,9 @@ def target_code(targets: Any, *, n: int, steps: int | None, loss: str, task: str
     Raises
     ------
     ShapeError
-        Wrong shape, labels that are no labels, an unknown loss, or one that does not fit the task.
+        Wrong shape, invalid labels, an unknown loss, or a loss that does not fit the task.
     """
-    from convexsnn.programs import LOSSES, get_loss  # not before a problem is made: it takes a second
+    from convexsnn.programs import LOSSES, get_loss  # imported late: it takes a second
 
     rule = get_loss(loss)
     axes: list[Any] = [("n", n)] + ([("T", steps)] if steps else [])
@@ -137,6 +137,6 @@ def target_code(targets: Any, *, n: int, steps: int | None, loss: str, task: str
     if task == "regression":
         return TargetCode((Head((), 1),) * table.shape[1], loss, steps, True)
     if not rule.separable and table.shape[1] > 1:
-        raise ShapeError(f"loss: {loss} takes one label a row, got {table.shape[1]} heads")
+        raise ShapeError(f"loss: {loss} takes one label per row, got {table.shape[1]} heads")
     heads = tuple(_head("targets", column, not rule.separable, rule.low_target) for column in table.T)
     return TargetCode(heads, loss, steps, False, rule.low_target)

@@ -8,6 +8,7 @@ when it is scaled down.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -57,6 +58,7 @@ class Loss(Term):
     needed = (*Term.needed, "kind", "value", "residual", "dual_value")
 
     @classmethod
+    @cache  # once a class: every program asks
     def check_complete(cls) -> None:
         """Raise an UnsupportedError that names the first part that is missing or wrong."""
         super().check_complete()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,6 +42,7 @@ class Penalty(Term):
     needed = (*Term.needed, "value", "dual_norm", "take")
 
     @classmethod
+    @cache  # once a class: every program asks
     def check_complete(cls) -> None:
         """Raise an UnsupportedError that names the first part that the class lacks."""
         super().check_complete()

@@ -8,7 +8,6 @@ its use raises an error that names the term.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import ClassVar, NoReturn
 
 from convexsnn.errors import UnsupportedError
@@ -38,7 +37,6 @@ class Term:
     meanings: ClassVar[Mapping[tuple[str, str], tuple[str, str]]] = {}
 
     @classmethod
-    @cache  # each program asks anew, and a class does not change
     def _defines(cls, part: str) -> bool:
         # the base class of the term, Loss or Penalty, declares the parts but defines none of them
         owner = next((parent for parent in cls.__mro__ if part in vars(parent)), None)

@@ -1,1 +1,1 @@
-"""What people read: formulations and results as text."""
+"""Formulations and results as text, tables and plots."""

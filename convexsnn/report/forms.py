@@ -1,4 +1,4 @@
-"""A compiled form in words: what ``convexsnn inspect --form`` prints, and its rows and columns explained."""
+"""Text of a compiled form, its rows and its columns, as ``convexsnn inspect --form`` prints it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from convexsnn.programs import ConeForm, L1Program, Layout, QPForm
 from convexsnn.programs.mps import mps_name
 from convexsnn.report.written import Written
 
-EXAMPLES = 2  # of every block of rows or columns, if there are few blocks
-SHOWN = 8  # weights of a unit
+EXAMPLES = 2  # rows or columns shown of every block
+SHOWN = 8  # weights shown of a unit
 IN_SHORT = (
-    "What has several indices stands for the sum of these entries; i: row of D, p: pattern, c: output, "
-    "g: group of patterns, part: which entry of its cone."
+    "An entry with several indices is the sum of these entries; i: row of D, p: pattern, c: output, "
+    "g: group of patterns, part: entry of its cone."
 )
 
 
@@ -49,7 +49,7 @@ def _cones(form: ConeForm) -> list[str]:
     runs: list[tuple[str, int, int, int]] = []  # kind, size, first row, number
     start = 0
     for kind, size in form.cones:
-        whole = kind in ("zero", "nonnegative")  # one long cone is as good as several
+        whole = kind in ("zero", "nonnegative")  # neighbours of these kinds form one cone
         if runs and runs[-1][0] == kind and (whole or runs[-1][1] == size):
             _, old, first, count = runs.pop()
             runs.append((kind, old + size if whole else size, first, 1 if whole else count + 1))
@@ -66,10 +66,12 @@ def _cones(form: ConeForm) -> list[str]:
 def _cvxpy(program: L1Program) -> list[str]:
     problem = program.to_cvxpy()
     text = str(problem)
-    known = {"D": program.dictionary.toarray(), "y": program.targets}
+    constants = {"D": program.dictionary.toarray(), "y": program.targets}
     for constant in problem.constants():
         if constant.size > 1 and constant.name() in text:
-            same = [k for k, v in known.items() if v.shape == constant.shape and (constant.value == v).all()]
+            same = [
+                k for k, v in constants.items() if v.shape == constant.shape and (constant.value == v).all()
+            ]
             text = text.replace(constant.name(), same[0] if same else "scale")
     shapes = ", ".join(
         f"{v.name()} {v.shape[0]} × {v.shape[1]}" for v in sorted(problem.variables(), key=str)
@@ -98,7 +100,7 @@ def _blocks(layout: Layout) -> list[str]:
 
 
 def form_text(lowered: Lowered, form: str) -> str:
-    """Return sizes, blocks and a few rows and columns of a form of the program as stated, before presolve.
+    """Return sizes, blocks and example rows and columns of a form of the program, before presolve.
 
     Raises
     ------
@@ -121,16 +123,16 @@ def form_text(lowered: Lowered, form: str) -> str:
 
 
 def explained(lowered: Lowered, index: int, kind: str, form: str) -> str:
-    """Return a row or column of a form in the user's terms: sample, pattern, witness.
+    """Return a row or column of a form explained by sample, pattern and witness.
 
     Raises
     ------
     ShapeError, UnsupportedError
         As `Lowered.explain`.
     """
-    found = lowered.explain(index, kind, form)
+    explanation = lowered.explain(index, kind, form)
     written = Written(lowered.program, form)
-    place = found.place
+    place = explanation.place
     numbers = [
         f"{name} {value}"
         for name, value in (
@@ -145,43 +147,46 @@ def explained(lowered: Lowered, index: int, kind: str, form: str) -> str:
         f"  indices   {', '.join(numbers)}",
         f"  in full   {written.row(index) if kind == 'row' else written.column(index)}",
     ]
-    if found.output_name:
-        lines.append(f"  output    {place.output}: {found.output_name}")
-    return "\n".join([*lines, *_sample(lowered, found), *_patterns(lowered, found)])
+    if explanation.output_name:
+        lines.append(f"  output    {place.output}: {explanation.output_name}")
+    return "\n".join([*lines, *_sample(lowered, explanation), *_patterns(lowered, explanation)])
 
 
-def _sample(lowered: Lowered, found: Explanation) -> list[str]:
-    of = found.sample
-    if of is None:
+def _sample(lowered: Lowered, explanation: Explanation) -> list[str]:
+    origin = explanation.sample
+    if origin is None:
         return []
-    given = ", ".join(f"{value:.6g}" for value in of.given)
-    encoded = "" if of.encoded is None else f", for this output y = {of.encoded:.6g}"
+    targets = ", ".join(f"{value:.6g}" for value in origin.targets)
+    encoded = "" if origin.encoded is None else f", for this output y = {origin.encoded:.6g}"
     steps = lowered.problem.inputs.shape[1]
     return [
-        f"  sample    {of.sample}, step {of.step} of 0..{steps - 1}, weight {of.weight:.6g}",
-        f"  target    {given}{encoded}",
-        f"  patterns  {of.firing} of {lowered.dictionary.patterns} fire there",
+        f"  sample    {origin.sample}, step {origin.step} of 0..{steps - 1}, weight {origin.weight:.6g}",
+        f"  target    {targets}{encoded}",
+        f"  patterns  {origin.firing} of {lowered.dictionary.patterns} fire there",
     ]
 
 
-def _patterns(lowered: Lowered, found: Explanation) -> list[str]:
+def _patterns(lowered: Lowered, explanation: Explanation) -> list[str]:
     lines: list[str] = []
-    for of in found.patterns:
-        below = f" on hidden layers of {' and '.join(map(str, of.units_below))}" if of.units_below else ""
-        values = "".join(f", {name} {value:.6g}" for name, value in of.parameters.items())
+    rows = lowered.dictionary.columns.rows
+    for origin in explanation.patterns:
+        below = (
+            f" on hidden layers of {' and '.join(map(str, origin.units_below))}" if origin.units_below else ""
+        )
+        values = "".join(f", {name} {value:.6g}" for name, value in origin.parameters.items())
         lines += [
-            f"  pattern   {of.pattern}: fires at {of.spikes} of {lowered.dictionary.columns.rows} rows, "
-            f"margin {of.margin:.3g}",
-            f"  witness   unit {of.unit} of subnetwork {of.subnetwork}{below}{values}",
-            f"  weights   {_weights(lowered.problem, of)}",
+            f"  pattern   {origin.pattern}: fires at {origin.spikes} of {rows} rows, "
+            f"margin {origin.margin:.3g}",
+            f"  witness   unit {origin.unit} of subnetwork {origin.subnetwork}{below}{values}",
+            f"  weights   {_weights(lowered.problem, origin)}",
         ]
     return lines
 
 
-def _weights(problem: Problem, of: PatternOrigin) -> str:
+def _weights(problem: Problem, origin: PatternOrigin) -> str:
     spec = problem.network.layers[-1]
     kinds = ["inputs"] + ["bias"] * spec.bias + ["last spikes of the layer"] * spec.recurrent
     kinds += [declared.multiplies or declared.name for declared in NEURONS[spec.neuron].parameters(TRAINED)]
-    numbers = ", ".join(f"{value:.6g}" for value in of.weights[:SHOWN])
-    more = f", … {len(of.weights)} in all" if len(of.weights) > SHOWN else ""
+    numbers = ", ".join(f"{value:.6g}" for value in origin.weights[:SHOWN])
+    more = f", … {len(origin.weights)} in all" if len(origin.weights) > SHOWN else ""
     return f"{numbers}{more} ({', then '.join(kinds)})"

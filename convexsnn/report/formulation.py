@@ -1,4 +1,4 @@
-"""A lowered problem in words and mathematics: what ``convexsnn inspect`` prints."""
+"""Text of a lowered problem with its formulas, as ``convexsnn inspect`` prints it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _layer(k: int, spec: LayerSpec) -> str:
     values = ""
     for declared in neuron.parameters(SHARED, GRID):
         setting = np.atleast_1d(spec.setting(declared.name))
-        if declared.name != "threshold" and not declared.choices:  # a word is told by the dynamics
+        if declared.name != "threshold" and not declared.choices:  # choices show in the dynamics
             numbers = ", ".join(f"{value:g}" for value in setting)
             values += f", {declared.symbol} {'=' if len(setting) == 1 else 'in'} {numbers}"
     head = f"  layer {k}: {spec.width} × {spec.neuron}"
@@ -32,12 +32,12 @@ def _layer(k: int, spec: LayerSpec) -> str:
 
 def _groups(form: QPForm | ConeForm) -> list[str]:
     parts = []
-    for what, groups in (("variables", form.variables), ("rows", form.rows)):
+    for kind, groups in (("variables", form.variables), ("rows", form.rows)):
         sizes = {name: part.stop - part.start for name, part in groups.items()}
         if len(sizes) > 8:
-            parts.append(f"    {what}: {sum(sizes.values())} in {len(sizes)} groups")
+            parts.append(f"    {kind}: {sum(sizes.values())} in {len(sizes)} groups")
         else:
-            parts.append(f"    {what}: " + ", ".join(f"{name} {size}" for name, size in sizes.items()))
+            parts.append(f"    {kind}: " + ", ".join(f"{name} {size}" for name, size in sizes.items()))
     return parts
 
 
@@ -65,7 +65,7 @@ def _forms(program: L1Program) -> list[str]:
 
 
 def formulation(lowered: Lowered) -> str:
-    """Return network, dictionary, program, presolve and standard forms with this instance's numbers."""
+    """Return network, dictionary, program, presolve and standard forms with the problem's numbers."""
     problem, dictionary, program = lowered.problem, lowered.dictionary, lowered.program
     network, spec = problem.network, problem.dictionary
     n, steps, d = problem.inputs.shape

@@ -7,7 +7,7 @@ from convexsnn.problem.tables import SCHEMA
 
 
 def schema_table() -> str:
-    """Return one row a key: name, what it takes, default, meaning."""
+    """Return one row per key: name, valid values, default, meaning."""
     rows = ["| key | takes | default | meaning |", "|---|---|---|---|"]
     for section, keys in SCHEMA.items():
         for name, key in keys.items():

@@ -16,31 +16,31 @@ TRAINING, HELD_OUT, UNITS, CHOSEN = "#0072b2", "#d55e00", "#4d4d4d", "#999999"
 
 
 def check_plot(file: Path, force: bool = False) -> None:
-    """Raise the error of `plot_path`, if there will be one; costs nothing, so ask first.
+    """Raise the errors of `plot_path` in advance, before a long run.
 
     Raises
     ------
     ProblemFileError
         Another ending than .png, .svg, .pdf; no such folder; a file that exists (without `force`).
     NotInstalled
-        There is no matplotlib.
+        matplotlib is not installed.
     """
     if file.suffix not in ENDINGS:
         raise ProblemFileError(f"plot: {file}: expected a name that ends in {', '.join(ENDINGS)}")
     with_folder("plot", file)
     if file.is_dir() or (file.exists() and not force):
-        raise ProblemFileError(f"plot: {file}: exists; choose another name, or --force to replace a file")
+        raise ProblemFileError(f"plot: {file}: exists; choose another name, or replace it with force")
     if find_spec("matplotlib") is None:
         raise NotInstalled("plot: needs matplotlib; pip install 'convexsnn[notebook]'")
 
 
 def plot_path(summary: Mapping[str, Any], file: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Draw loss, accuracy and units against λ, from a path's plot data; the file appears whole or not at all.
+    """Draw loss, accuracy and units against λ; the file is written completely or not at all.
 
     Parameters
     ----------
     summary : mapping
-        As `RegularizationPath.summary` makes it, or ``path.json`` read back.
+        A `RegularizationPath.summary`, or the content of ``path.json``.
 
     Raises
     ------
@@ -50,8 +50,8 @@ def plot_path(summary: Mapping[str, Any], file: str | os.PathLike[str], *, force
     file = Path(file)
     check_plot(file, force)
     try:
-        with appearing(file) as made:
-            _path_figure(summary).savefig(made, dpi=150)
+        with appearing(file) as target:
+            _path_figure(summary).savefig(target, dpi=150)
     except OSError as error:
         raise ProblemFileError(f"plot: {file}: {error.strerror or error}") from error
 
@@ -96,7 +96,7 @@ PRIMAL, DUAL = "#0072b2", "#d55e00"
 
 
 def draw_curves(iterations: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Draw residuals, loss and accuracy of an ADMM training against iterations, if there is matplotlib.
+    """Draw residuals, loss and accuracy of an ADMM training against iterations, if matplotlib is installed.
 
     Parameters
     ----------
@@ -117,9 +117,9 @@ def draw_curves(iterations: Sequence[Mapping[str, Any]], file: Path) -> None:
     for axis, name in zip(axes[1:], panels[1:], strict=True):
         key = "loss" if name == "loss" else "train_accuracy"
         axis.plot(x, [row[key] for row in iterations], color=TRAINING, label="training")
-        held = [row[f"validation_{name}"] for row in iterations]
-        if held[0] is not None:
-            axis.plot(x, held, color=HELD_OUT, label="held out")
+        held_out = [row[f"validation_{name}"] for row in iterations]
+        if held_out[0] is not None:
+            axis.plot(x, held_out, color=HELD_OUT, label="held out")
     for axis, name in zip(axes, panels, strict=True):
         axis.set_ylabel(name if name != "loss" else "loss, simulated")
         axis.legend(frameon=False)

@@ -1,4 +1,4 @@
-"""Which solver takes which program as a Markdown table, as the README shows it."""
+"""The programs that each solver takes, as a Markdown table."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from convexsnn.bits import PackedBits
 from convexsnn.programs import LOSSES, PENALTIES, L1Program
 from convexsnn.solvers import SOLVERS, Capabilities
 
-WRITTEN = {"l1": "ℓ1"}  # names that the table writes in another way
+WRITTEN = {"l1": "ℓ1"}  # names that the table replaces
 
 
 def solver_table() -> str:
-    """Return one row a solver: by loss the penalties and the gaps that it reaches, then what else it does."""
+    """Return one row per solver: its penalties and gaps for each loss, then its other capabilities."""
     heads = ["solver", *(f"`{loss}`" for loss in LOSSES), "duals", "start", "time limit", "extra"]
     rows = [heads, ["---"] * len(heads)]
     for name, cls in SOLVERS.items():
@@ -24,15 +24,15 @@ def solver_table() -> str:
 
 
 def _taken(capabilities: Capabilities, loss: str) -> str:
-    """Return the penalties under which a solver takes a loss, each with its gap."""
-    found = []
+    """Return the penalties that a solver takes with a loss, each with its gap."""
+    penalties = []
     targets = np.array([[1.0, LOSSES[loss].low_target]])
     for name, penalty in PENALTIES.items():
         one = PackedBits.from_array(np.ones((1, 1)))
         program = L1Program(one, targets, LOSSES[loss], 1.0, penalty=penalty.for_columns(1))
         if capabilities.refusal(program) is None:
             gap = f"{capabilities.gap[program.kind]:.0e}".replace("e-0", "e-")
-            found.append(
+            penalties.append(
                 f"{WRITTEN.get(name, name)} {gap}{'*' if loss in capabilities.whole_weights else ''}"
             )
-    return ", ".join(found) or "–"
+    return ", ".join(penalties) or "–"

@@ -1,4 +1,4 @@
-"""A splitting in words, every block with its sizes and numbers: what ``inspect --splitting`` prints."""
+"""Text of a splitting, with sizes and numbers of every block, as ``inspect --splitting`` prints it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from convexsnn.admm.spike_blocks import spike_blocks
 from convexsnn.admm.splitting import VARIANTS, SplitProblem, damping, weight_block
 from convexsnn.admm.state import Split
 
-SHOWN = 200  # samples whose blocks are built: the mathematics is the same for all
+SHOWN = 200  # samples whose blocks are built; the formulas are the same for all
 
 
 def _indented(text: str) -> list[str]:
@@ -45,7 +45,7 @@ def splitting_text(lowered: SplitProblem) -> str:
         "",
         f"splitting: {spec.variant}; {n} samples × {steps} steps × {d} inputs, "
         f"{problem.network.readout} readout, loss {shared.loss.name}",
-        "  not convex as a whole: no lower bound, no gap; each block is exact or says what it is not",
+        "  not convex as a whole: no lower bound, no gap; each block states whether it is exact",
         f"  weights by {'full fits' if variant.full_fit else 'proximal steps'}, every iteration from "
         f"{'the true dynamics' if variant.restarts else 'where the last one ended'}, order {spec.order}",
         f"  outputs   ρ_o = {shared.output_penalty:.4g}, k = {np.array2string(shared.kernel, precision=3)}",

@@ -1,4 +1,4 @@
-"""Rows and columns of a compiled form written out, with sums over patterns or samples gathered."""
+"""Rows and columns of a compiled form as text, with sums over patterns or samples in short form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import sparse
 from convexsnn.programs import ConeForm, L1Program, Layout, Place, QPForm
 from convexsnn.programs.qp_form import stacked_dictionary
 
-SHOWN = 4  # indices of one sum
+SHOWN = 4  # indices shown of one sum
 CONES = {
     "second_order": "s[0] >= norm of the others",
     "exponential": "s[1] exp(s[0] / s[1]) <= s[2]",
@@ -20,14 +20,14 @@ CONES = {
 
 
 def indices(places: Iterable[Place], outputs: int) -> str:
-    """Return the indices of places that differ in one of them alone, as ``[p = 0, 3, 5; c = 1]``."""
-    found = list(places)
-    first = found[0]
+    """Return the indices of places that differ in one index only, as ``[p = 0, 3, 5; c = 1]``."""
+    listed = list(places)
+    first = listed[0]
     parts = []
     for letter, name in (("i", "row"), ("p", "pattern"), ("g", "group")):
         if getattr(first, name) is not None:
-            numbers = [str(getattr(place, name)) for place in found[:SHOWN]]
-            more = f", … {len(found)} in all" if len(found) > SHOWN else ""
+            numbers = [str(getattr(place, name)) for place in listed[:SHOWN]]
+            more = f", … {len(listed)} in all" if len(listed) > SHOWN else ""
             parts.append(f"{letter} = {', '.join(numbers)}{more}")
     if first.output is not None and outputs > 1:
         parts.append(f"c = {first.output}")
@@ -35,18 +35,18 @@ def indices(places: Iterable[Place], outputs: int) -> str:
 
 
 def in_sums(layout: Layout, kind: str, numbers: Any, values: Any) -> list[tuple[float, str]]:
-    """Return coefficients and what they multiply: entries of one block, output and value together."""
+    """Return coefficients and their sums: entries of one block, output and value form one sum."""
     sums: dict[tuple[Any, ...], list[Place]] = {}
     for number, value in sorted(zip(numbers, values, strict=True)):
         place = layout.place(int(number), kind)
         name = "group" if place.block.startswith("group ") else place.block
         sums.setdefault((name, place.output, place.part, float(value)), []).append(place)
     outputs = layout.shape[2]
-    found = []
+    terms = []
     for (name, _, part, value), places in sums.items():
-        which = "" if part is None else f", part {part}"
-        found.append((value, f"{name}{indices(places, outputs)}{which}"))
-    return found
+        entry = "" if part is None else f", part {part}"
+        terms.append((value, f"{name}{indices(places, outputs)}{entry}"))
+    return terms
 
 
 def linear(sums: list[tuple[float, str]]) -> str:
@@ -63,7 +63,7 @@ class Written:
     """A form of a program that can write out its rows and columns."""
 
     def __init__(self, program: L1Program, name: str) -> None:
-        """Build the form; raises what `L1Program.layout` does."""
+        """Build the form; errors as `L1Program.layout`."""
         self.program, self.layout, self.name = program, program.layout(name), name
         self.form: QPForm | ConeForm | None = None
         if name in ("qp", "cone"):
@@ -71,7 +71,7 @@ class Written:
 
     @cached_property
     def matrix(self) -> Any:
-        """The rows' coefficients, csc; of the dual, one row an entry of Dᵀu."""
+        """The coefficients of the rows, csc; for the dual, one row per entry of Dᵀu."""
         if self.form is not None:
             return self.form.A
         stacked = stacked_dictionary(self.program.dictionary, self.program.shape[1])
@@ -84,7 +84,7 @@ class Written:
         return self.matrix.tocsr()
 
     def row(self, index: int) -> str:
-        """Return a row as an equation, an inequality, or its part in a cone."""
+        """Return a row as an equation, an inequality, or an entry of a cone."""
         if self.name == "dual":
             return self._price(index)
         row = self._by_row[[index]]
@@ -135,7 +135,7 @@ class Written:
         return f"{norm} of ({', '.join(sums)}{more}) <= {limit}"
 
     def column(self, index: int) -> str:
-        """Return a column's cost and bounds, and the rows that it is in."""
+        """Return a column's cost and bounds, and the rows that contain it."""
         column = self.matrix[:, [index]]
         rows, values = column.indices, column.data
         if self.name == "dual":

@@ -49,19 +49,18 @@ class SolversTable(SphinxDirective):
         return _markdown(self, solver_table())
 
 
-class Commands(SphinxDirective):
-    """Every command with its arguments and options, as its help says them."""
+def commands():
+    """Return every command with its arguments and options as Markdown, as its help says them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "typer", "convexsnn.cli", "utils", "docs", "--name", "convexsnn"],
+        capture_output=True, text=True, check=True, env={**os.environ, "NO_COLOR": "1"},
+    )  # fmt: skip
+    _, _, text = done.stdout.partition("\n## ")  # the page has a title of its own
 
-    def run(self):
-        done = subprocess.run(
-            [sys.executable, "-m", "typer", "convexsnn.cli", "utils", "docs", "--name", "convexsnn"],
-            capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"},
-        )  # fmt: skip
-        if done.returncode:
-            raise self.error(done.stderr)
-        _, _, commands = done.stdout.partition("\n## ")  # the page has a title of its own
-        text = re.sub(r"^# ", "## ", "## " + commands, flags=re.M)
-        return _markdown(self, text)
+    def heading(match):
+        return f"{'###' if ' ' in match[1] else '##'} {match[1]}"
+
+    return re.sub(r"^#+ `convexsnn (.*)`$", heading, "## " + text, flags=re.M)
 
 
 class Names(SphinxDirective):
@@ -78,8 +77,7 @@ class Names(SphinxDirective):
         for name in " ".join(self.content).split():
             value = getattr(convexsnn, name)
             kind = "autoclass" if inspect.isclass(value) else "autofunction"
-            target = f".. {kind}:: {value.__module__}.{value.__qualname__}"
-            lines += ["```{eval-rst}", target, "   :noindex:", "```", ""]
+            lines += ["```{eval-rst}", f".. {kind}:: convexsnn.{name}", "   :noindex:", "```", ""]
         return _markdown(self, "\n".join(lines))
 
 
@@ -127,8 +125,8 @@ class Output(Directive):
 def setup(app):
     """Register the directives with Sphinx."""
     for name, directive in (
-        ("keys-table", KeysTable), ("solvers-table", SolversTable), ("commands", Commands), ("names", Names),
-        ("marked", Marked), ("output", Output),
+        ("keys-table", KeysTable), ("solvers-table", SolversTable), ("names", Names), ("marked", Marked),
+        ("output", Output),
     ):  # fmt: skip
         app.add_directive(name, directive)
     return {"parallel_read_safe": True}

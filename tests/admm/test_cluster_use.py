@@ -16,6 +16,7 @@ from convexsnn.bits import PackedBits
 from convexsnn.dictionary import Definition, collect, draw_subnetworks
 from convexsnn.errors import LoweringError, NotInstalled, ProblemFileError, ShapeError
 from convexsnn.networks import LayerSpec, NetworkSpec
+from convexsnn.threads import BLAS, OPENMP, VARIABLE, threads, use_threads
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,6 +139,18 @@ def test_bad_arguments(client, tmp_path):
         dictionary_on(client, np.ones((3, 2, 2)), [], DEFINITION, rows=0)
 
 
+def test_workers_share_the_threads_and_ours_stay(monkeypatch):
+    names = (VARIABLE, OPENMP, *BLAS.values())
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    before = threads()
+    with use_threads(7), connect(workers=2) as client:
+        assert set(client.run(threads).values()) == {3}
+        assert set(client.run(os.getenv, "OPENBLAS_NUM_THREADS").values()) == {"3"}
+        assert not set(names) & set(os.environ)  # dask sets variables in this process too
+    assert threads() == before
+
+
 def test_workers_are_for_admm():
     class Convex:
         class training:
@@ -200,7 +213,7 @@ def test_dask_is_imported_when_it_is_needed():
 
 
 def test_nobody_else_imports_dask():
-    files = [f for f in (ROOT / "convexsnn").rglob("*.py") if f.name != "cluster.py"]
+    files = [f for f in (ROOT / "convexsnn").rglob("*.py") if f.name not in ("cluster.py", "workers.py")]
     lines = [line.split()[:2] for f in files for line in f.read_text(encoding="utf-8").splitlines()]
     assert not [
         line

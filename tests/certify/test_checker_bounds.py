@@ -148,7 +148,7 @@ def test_the_word_complete_proves_nothing(tmp_path):
     """Only a source that enumerates can say so, and the bound is proved again all the same."""
     convexsnn.train(problem_of("gaussian", {"regularization": 0.03}, count=8)).save(tmp_path / "run")
     set_array(tmp_path / "run", "dictionary.npz", "complete", lambda c: ~c)
-    assert "called complete" in refused(tmp_path / "run")
+    assert "marked complete" in refused(tmp_path / "run")
 
 
 def test_an_oracle_that_does_not_exist_is_refused(tmp_path):

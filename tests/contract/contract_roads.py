@@ -174,7 +174,7 @@ def failed_path(folder):
     from convexsnn.errors import SolverFailed
 
     file = write_problem("path", folder)
-    with mock.patch("convexsnn.convex.regularization_path", side_effect=SolverFailed("highs: gave up")):
+    with mock.patch("convexsnn.convex.regularization_path.path", side_effect=SolverFailed("highs: gave up")):
         return told("path", file, status=1)
 
 

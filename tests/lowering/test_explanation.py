@@ -62,7 +62,7 @@ def test_a_row_of_outputs_names_sample_step_and_target(supervise, form):
         of = lowered.explain(first + k, kind, form).sample
         sample, step = (k, 2) if supervise == "last" else divmod(k, 3)
         target = given.targets[sample] if supervise == "last" else given.targets[sample, step]
-        assert (of.sample, of.step, of.given, of.encoded) == (sample, step, (target,), target)
+        assert (of.sample, of.step, of.targets, of.encoded) == (sample, step, (target,), target)
         assert of.weight == given.sample_weights[sample]
         assert of.firing == lowered.dictionary.columns.toarray()[k].sum()
 
@@ -73,7 +73,12 @@ def test_outputs_carry_the_names_of_their_classes():
     names = [lowered.explain(c * patterns, form="cone").output_name for c in range(3)]
     assert names == ["class 0", "class 1", "class 2"]
     of = lowered.explain(9 * 2 + 4, "column", "dual")
-    assert (of.output_name, of.sample.sample, of.sample.given, of.sample.encoded) == ("class 2", 4, (1.0,), 0)
+    assert (of.output_name, of.sample.sample, of.sample.targets, of.sample.encoded) == (
+        "class 2",
+        4,
+        (1.0,),
+        0,
+    )
     heads = np.stack([np.arange(9) % 2, np.arange(9) % 3], axis=1)
     two = Problem.from_arrays(
         RNG.normal(size=(9, 3, 2)), heads, layers=[{"bias": True}], dictionary={"count": 20},
@@ -82,7 +87,7 @@ def test_outputs_carry_the_names_of_their_classes():
     lowered = convexsnn.lower(two)
     told = [lowered.explain(9 * c, "row").output_name for c in range(4)]
     assert told == ["label 1 if positive, 0 if not of head 0", *(f"class {k} of head 1" for k in range(3))]
-    assert lowered.explain(9, "row").sample.given == (0.0, 0.0)
+    assert lowered.explain(9, "row").sample.targets == (0.0, 0.0)
 
 
 def test_a_group_names_all_its_patterns():

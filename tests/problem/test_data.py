@@ -121,8 +121,8 @@ def test_settings_by_key_or_whole():
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"inputs": DATA["inputs"]}, "inputs: no setting; known: name, title, source, network"),
-        ({"sovler": {}}, "sovler: no setting; known: "),
+        ({"inputs": DATA["inputs"]}, "inputs: unknown setting; known: name, title, source, network"),
+        ({"sovler": {}}, "sovler: unknown setting; known: "),
         ({"solver": {"tolerence": 1e-3}}, "solver.tolerence: unknown key; did you mean 'tolerance'?"),
         ({"solver": {"tolerance": 2}}, "solver.tolerance: expected less than 1, got 2"),
         ({"admm": {"patience": 3}}, "admm.patience: 3 without samples held out"),

@@ -1,0 +1,67 @@
+"""Dask workers on this machine: processes with equal shares of the threads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from convexsnn.errors import ProblemFileError
+from convexsnn.threads import BLAS, OPENMP, VARIABLE, threads
+
+BEFORE_START = "distributed.nanny.pre-spawn-environ"
+
+
+@contextmanager
+def _worker_variables(share: int) -> Iterator[None]:
+    """Start workers inside the block with `share` threads for BLAS, if no variable of BLAS is set.
+
+    Dask also sets these variables in the present process; at the end of the block they are restored. The
+    variable of OpenMP is not among them: dask sets it again at every restart of a worker, and the number of
+    threads of the present process would change.
+    """
+    import dask
+
+    before = {name: os.environ.get(name) for name in BLAS.values()}
+    variables = {**dask.config.get(BEFORE_START), **dict.fromkeys(before, share), OPENMP: None}
+    try:
+        with dask.config.set({BEFORE_START: variables}):
+            yield
+    finally:
+        for name in before:
+            os.environ.pop(name, None)
+        os.environ.update({name: text for name, text in before.items() if text is not None})
+
+
+def start_workers(make: Callable[..., Any], workers: int) -> Any:
+    """Return a client that owns a cluster of processes on this machine, each with an equal share of threads.
+
+    Raises
+    ------
+    ProblemFileError
+        Processes do not start.
+    """
+    import dask
+
+    # otherwise dask may give up a worker for good that died twice and is just restarting
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "1000d"})
+    scratch = tempfile.mkdtemp(prefix="convexsnn-")  # for lock files, which dask never removes
+    # registered before dask's own exit functions, so that it runs after them
+    weakref.finalize(start_workers, shutil.rmtree, scratch, ignore_errors=True)
+    share = max(1, threads() // workers)
+    try:
+        with dask.config.set({"temporary-directory": scratch}), _worker_variables(share):
+            return make(
+                n_workers=workers, threads_per_worker=1, env={VARIABLE: share},
+                processes=True, host="127.0.0.1",
+                # without a dashboard its server still runs, on port 8787 if no other port is set
+                dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
+            )  # fmt: skip
+    except RuntimeError as error:
+        raise ProblemFileError(
+            'workers: processes do not start; a script needs `if __name__ == "__main__":` around its call'
+        ) from error
