@@ -33,7 +33,8 @@ def test_the_example_runs_and_is_about_twenty_lines(tmp_path):
     assert gap <= 1e-6 and units > 0 and accuracy > 0.9
 
 
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, flags=re.S) for line in block.splitlines()]
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.S)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("convexsnn ")])
