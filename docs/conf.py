@@ -44,6 +44,7 @@ autodoc_mock_imports = ["triton"]
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+toc_object_entries = False  # each page copies the table of contents: the build would take twice as long
 default_role = "code"  # a single backtick in a docstring is code
 autosummary_generate = False
 copybutton_prompt_text = r"\$ |>>> "
@@ -79,13 +80,14 @@ def _reference_pages():
             section = module.name.split(".")[1] if module.name.count(".") > 1 else "package"
             sections.setdefault(section, []).append(module.name)
     for section, names in sorted(sections.items()):
-        title = "Modules of the package itself" if section == "package" else f"convexsnn.{section}"
+        title = "Modules of the package itself" if section == "package" else section
         lines = [f"# {title}", ""]
         if section != "package":
             doc = (importlib.import_module(f"convexsnn.{section}").__doc__ or "").strip()
             lines += [doc, ""]
         for name in names:
-            lines += [f"## {name}", "", "```{eval-rst}", f".. automodule:: {name}", "```", ""]
+            lines += [f"## {name.removeprefix('convexsnn.')}", ""]
+            lines += ["```{eval-rst}", f".. automodule:: {name}", "```", ""]
         (target / f"{section}.md").write_text("\n".join(lines), encoding="utf-8")
 
 

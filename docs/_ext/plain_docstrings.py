@@ -14,6 +14,7 @@ from sphinx.application import Sphinx
 LISTED = {"Parameters", "Attributes", "Raises", "Returns", "Yields", "Warns"}  # napoleon reads their indents
 CODE = re.compile(r"``.+?``|`[^`]+`|\*\*[^*]+\*\*", flags=re.S)
 ITEM = re.compile(r"\s*(?:[-*•]|\d+[.)])\s")
+AS_WRITTEN: dict[str, list[str]] = {}  # docstrings of properties, by name
 BULLET = re.compile(r"^(\s*)[*•](?=\s)", flags=re.M)
 
 
@@ -86,9 +87,17 @@ def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
     if what == "module" and obj.__doc__:  # as it is written: autodoc takes indents away
         lines[:] = obj.__doc__.splitlines()
     lines[:] = restructured(lines)
+    if what in ("property", "attribute", "data"):
+        AS_WRITTEN[name] = list(lines)
+
+
+def restore(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Undo napoleon in the docstring of a property: it takes "what: more" for a type and a meaning."""
+    lines[:] = AS_WRITTEN.pop(name, lines)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Come before napoleon."""
+    """Come before napoleon and after it."""
     app.connect("autodoc-process-docstring", process, priority=100)
+    app.connect("autodoc-process-docstring", restore, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
