@@ -18,7 +18,7 @@ TEXT = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for 
 # README.md has a test of its own; of the pages, these need a running cluster, an hour, or an installation
 NOT_RUN = ("--scheduler", "bench")
 # whole trainings for what has tests of its own
-LONG = ("--checkpoint", "--out deep", "verify deep", "--workers", "sequential-mnist", "--validation", "on_dask")
+LONG = ("--checkpoint", "--out deep", "verify deep", "--workers", "sequential-mnist", "--validation")
 
 
 def run(words, folder):
@@ -78,16 +78,27 @@ def test_every_key_has_a_row_and_a_meaning():
     assert [row for row in rows if not row[-1].strip(" |")] == []
 
 
-# a fragment of a class, shown beside the file that defines it, is not a program
-PROGRAMS = [
-    pytest.param(text, id=page, marks=[pytest.mark.slow] * any(word in text for word in LONG))
-    for page, text in blocks("python") if "import convexsnn\n" in text and page != "README.md"
-]  # fmt: skip
+def test_a_reader_who_follows_the_page_adds_a_neuron(tmp_path):
+    """The file that the page describes, and its program, in a folder of their own."""
+    source = (ROOT / "tests" / "test_extension.py").read_text(encoding="utf-8")
+    head = source[source.index("from dataclasses import") : source.index("# [neuron]")]
+    (neuron,) = re.findall(r"^# \[neuron\]\n(.*?)^# \[/neuron\]", source, flags=re.S | re.M)
+    register, program = [text for page, text in blocks("python") if page == "docs/extending.md"][:2]
+    (tmp_path / "my_neuron.py").write_text(head + neuron + register, encoding="utf-8")
+    data = """
+import numpy as np
+
+inputs = np.random.default_rng(0).normal(size=(30, 4, 2)).round(2)
+targets = inputs[:, 0, 0] * inputs[:, -1, 1]
+"""
+    (tmp_path / "example.py").write_text(data + program, encoding="utf-8")
+    assert "optimal_on_dictionary" in run(["example.py"], tmp_path)
 
 
-@pytest.mark.parametrize("text", PROGRAMS)
-def test_the_programs_run_as_written(text, tmp_path):
-    (tmp_path / "example.py").write_text(text, encoding="utf-8")
+@pytest.mark.slow
+def test_the_program_of_the_cluster_runs_as_written(tmp_path):
+    ((_, program),) = [found for found in blocks("python") if found[0] == "docs/cluster.md"]
+    (tmp_path / "example.py").write_text(program, encoding="utf-8")
     run(["example.py"], tmp_path)
 
 

@@ -259,7 +259,7 @@ def test_what_has_no_path_says_why():
         path(problem("squared", targets=np.zeros(40)))
     rare = np.where(np.arange(40) == 3, 2, CLASSES % 2)
     seed = next(s for s in range(40) if 3 in np.random.default_rng(s).permutation(40)[:20])
-    with pytest.raises(ShapeError, match=f"held out by seed {seed} the other samples lack a label"):
+    with pytest.raises(ShapeError, match=f"held out by seed {seed}, the training samples lack a label"):
         path(problem("softmax", targets=rare), validation=0.5, seed=seed)
 
 

@@ -85,13 +85,13 @@ def no_work(*_, **__):
     ],
 )
 def test_mistakes_are_named_before_any_work(cli, monkeypatch, tmp_path, arguments, told):
-    monkeypatch.setattr("convexsnn.convex.regularization_path", no_work)
+    monkeypatch.setattr("convexsnn.convex.regularization_path.path", no_work)
     status, out, err = cli("path", *arguments)
     assert (status, out) == (2, "") and one_line(err).startswith(told) and files_in(tmp_path) == []
 
 
 def test_without_matplotlib_a_plot_names_the_extra(cli, monkeypatch):
-    monkeypatch.setattr("convexsnn.convex.regularization_path", no_work)
+    monkeypatch.setattr("convexsnn.convex.regularization_path.path", no_work)
     monkeypatch.setattr("convexsnn.report.plots.find_spec", lambda name: None)
     status, out, err = cli("path", "xor", "--plot", "plot.png")
     assert (status, out) == (2, "")
@@ -126,7 +126,7 @@ def test_a_failure_is_a_failed_object(cli, monkeypatch):
     def fail(*_, **__):
         raise SolverFailed("highs: gave up")
 
-    monkeypatch.setattr("convexsnn.convex.regularization_path", fail)
+    monkeypatch.setattr("convexsnn.convex.regularization_path.path", fail)
     status, out, err = cli("path", "xor", "--json")
     assert (status, one_line(err)) == (1, "highs: gave up")
     assert json.loads(out) == {"problem": "xor", "status": "failed", "reason": "highs: gave up"}
