@@ -18,7 +18,7 @@ TEXT = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for 
 # README.md has a test of its own; of the pages, these need a running cluster, an hour, or an installation
 NOT_RUN = ("--scheduler", "bench")
 # whole trainings for what has tests of its own
-LONG = ("--checkpoint", "--workers", "sequential-mnist", "--validation")
+LONG = ("--checkpoint", "--out deep", "verify deep", "--workers", "sequential-mnist", "--validation")
 
 
 def run(words, folder):
