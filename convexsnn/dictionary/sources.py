@@ -183,8 +183,11 @@ def register_source(kind: type[Source]) -> type[Source]:
     Raises
     ------
     UnsupportedError
-        The name is in use, or the class lacks its name, meaning, kind or the method of its kind.
+        Not a subclass of Source, a name in use, or a class without name, meaning, kind or the method of its
+        kind.
     """
+    if not (isinstance(kind, type) and issubclass(kind, Source)):
+        raise UnsupportedError(f"source: expected a subclass of Source, got {kind!r}")
     title = f"source {getattr(kind, 'name', kind.__name__)!r}"
     for attribute in ("name", "meaning", "kind"):
         if not getattr(kind, attribute, ""):

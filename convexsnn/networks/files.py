@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from convexsnn.arrays import choice, read_npz, write_npz
-from convexsnn.errors import ConvexSNNError, ProblemFileError
+from convexsnn.arrays import read_npz, write_npz
+from convexsnn.errors import ConvexSNNError, ProblemFileError, ShapeError
 from convexsnn.networks.layers import Layer
 from convexsnn.networks.network import Network
 from convexsnn.networks.neurons import NEURONS, Neuron
@@ -89,7 +89,10 @@ def layers_from_arrays(arrays: Mapping[str, np.ndarray], prefix: str = "") -> tu
 
 def _neuron(table: Mapping[str, np.ndarray]) -> Neuron:
     """Return the neuron of a layer's arrays, which must be all that it declares and no others."""
-    choice("neuron", kind := str(table["neuron"]), tuple(NEURONS))
+    if (kind := str(table["neuron"])) not in NEURONS:
+        raise ShapeError(
+            f"neuron: expected one of {', '.join(NEURONS)}, got {kind!r}; register a class of your own first"
+        )
     names = [parameter.name for parameter in NEURONS[kind].parameters()]
     if unknown := set(table) - KEYS - set(names):
         raise ProblemFileError(f"unknown {', '.join(sorted(unknown))}")

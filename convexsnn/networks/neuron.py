@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from convexsnn.arrays import BoolArray, FloatArray
 from convexsnn.errors import ShapeError, UnsupportedError
+from convexsnn.networks.agreement import check_agreement
 from convexsnn.networks.parameters import (
     GRID,
     RESERVED,
@@ -105,6 +106,8 @@ class Neuron(ABC):
     @abstractmethod
     def affine_rows(self, inputs: FloatArray, spikes: BoolArray) -> tuple[FloatArray, FloatArray]:
         """Return g (n, T, d') and h (n, T): given `spikes`, the unit fires at (i, t) iff g·w >= h.
+
+        g·w − h is the membrane minus the threshold, so that margins have the unit of the membrane.
 
         Parameters
         ----------
@@ -238,13 +241,28 @@ LAYER_KEYS: dict[str, tuple[str, Any]] = {
 
 
 def register_neuron(cls: N) -> N:
-    """Register a neuron under its `kind`, the name in problem files and saved networks.
+    """Register a neuron under its `kind`, the name in problem files and saved networks; a decorator.
 
     Raises
     ------
     UnsupportedError
-        The class lacks something, or its kind or a parameter name is in use; the message has the name.
+        The class lacks something, its kind or a parameter name is in use, or its inequalities are not those
+        of its dynamics (`agreement`); the message has the name.
     """
+    _check_complete(cls)
+    check_agreement(cls)
+    NEURONS[cls.kind] = cls
+    return cls
+
+
+def own_neuron(cls: N) -> N:
+    """Register a neuron of this package: its agreement is a test, which need not run at every start."""
+    _check_complete(cls)
+    NEURONS[cls.kind] = cls
+    return cls
+
+
+def _check_complete(cls: type[Neuron]) -> None:
     if not (isinstance(cls, type) and issubclass(cls, Neuron)):
         raise UnsupportedError(f"neuron: expected a class below Neuron, got {cls!r}")
     name, kind = f"neuron {cls.__name__}", cls.__dict__.get("kind")
@@ -258,8 +276,6 @@ def register_neuron(cls: N) -> N:
         raise UnsupportedError(f"{name}: needs @dataclass(frozen=True, eq=False) below @register_neuron")
     for declared in parameters_of(cls):
         _check_declared(name, declared)
-    NEURONS[kind] = cls
-    return cls
 
 
 def _check_declared(neuron: str, declared: Parameter) -> None:

@@ -47,14 +47,14 @@ from convexsnn.networks.neuron import (
     Neuron,
     joined,
     last_spikes,
-    register_neuron,
+    own_neuron,
 )
 from convexsnn.networks.parameters import GRID, TRAINED, PerUnit, parameter
 
 __all__ = ["LIF", "NEURONS", "RESETS", "LeakyForm", "Neuron", "RecurrentThreshold", "Threshold", "joined"]
 
 
-@register_neuron
+@own_neuron
 @dataclass(frozen=True, eq=False)
 class LIF(Neuron):
     """Leaky integrate-and-fire neuron.
@@ -128,7 +128,7 @@ class LIF(Neuron):
         return LeakyForm(self.leak, self.reset, None if self.reset == "zero" else self._subtraction())
 
 
-@register_neuron
+@own_neuron
 @dataclass(frozen=True, eq=False)
 class Threshold(Neuron):
     """Feed-forward threshold unit s = 1{w·x + b >= θ}, without memory ([E23])."""
@@ -154,7 +154,7 @@ class Threshold(Neuron):
         return LeakyForm(None, "none", 0.0)
 
 
-@register_neuron
+@own_neuron
 @dataclass(frozen=True, eq=False)
 class RecurrentThreshold(Threshold):
     """Threshold unit that sees its own last spike: s_t = 1{w·x_t + ρ s_{t-1} + b >= θ} ([U26]).

@@ -25,6 +25,7 @@ from scipy.special import entr, logsumexp, softmax, wrightomega
 
 from convexsnn.arrays import FloatArray
 from convexsnn.errors import ShapeError
+from convexsnn.programs.duality import check_duality
 from convexsnn.programs.loss import Loss
 from convexsnn.programs.margin_losses import NEWTON_STEPS, Hinge, Logistic, SquaredHinge, exponential_dual
 from convexsnn.programs.rows import (
@@ -228,13 +229,15 @@ def register_loss(loss: Loss) -> None:
     ShapeError
         Not a Loss, or another one has its name.
     UnsupportedError
-        Its class lacks a part that every loss needs; the message names the part.
+        Its class lacks a part that every loss needs, or its dual is not that of its value (`duality`); the
+        message names the part.
     """
     if not isinstance(loss, Loss):
         raise ShapeError(f"loss: expected an instance of a subclass of Loss, got {loss!r}")
     loss.check_complete()
     if loss.name in LOSSES:
         raise ShapeError(f"loss: {loss.name!r} is registered already, as {type(LOSSES[loss.name]).__name__}")
+    _check_once(loss)
     LOSSES[loss.name] = loss
 
 
@@ -246,10 +249,11 @@ def get_loss(loss: str | Loss) -> Loss:
     ShapeError
         Neither a registered name nor a Loss.
     UnsupportedError
-        The class of the loss lacks a part that every loss needs.
+        The class of the loss lacks a part that every loss needs, or its dual is not that of its value.
     """
     if isinstance(loss, Loss):
         loss.check_complete()
+        _check_once(loss)
         return loss
     if not isinstance(loss, str) or loss not in LOSSES:
         match = get_close_matches(loss, LOSSES, n=1) if isinstance(loss, str) else []
@@ -258,5 +262,13 @@ def get_loss(loss: str | Loss) -> Loss:
     return LOSSES[loss]
 
 
-for _loss in (Squared(), Hinge(), SquaredHinge(), Logistic(), Softmax()):
-    register_loss(_loss)
+def _check_once(loss: Loss) -> None:
+    """Check the dual of a loss when its class comes for the first time."""
+    if type(loss) not in CHECKED:
+        check_duality(loss)
+        CHECKED.add(type(loss))
+
+
+# the package's own losses pass `check_duality` in the tests, which need not run at every start
+LOSSES.update({loss.name: loss for loss in (Squared(), Hinge(), SquaredHinge(), Logistic(), Softmax())})
+CHECKED: set[type[Loss]] = {type(loss) for loss in LOSSES.values()}

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from convexsnn.arrays import FloatArray, IntArray
 from convexsnn.errors import ShapeError
+from convexsnn.programs.duality import check_norms
 from convexsnn.programs.rows import ENTRIES, GROUPS, MEMBERS, ConeRows, ConeStart, by_output, picked
 from convexsnn.programs.term import Term
 
@@ -280,7 +281,8 @@ def register_penalty(penalty: type[Penalty]) -> None:
     ShapeError
         Not a subclass of Penalty, or another one has its name.
     UnsupportedError
-        It lacks a part that every penalty of a problem file needs; the message names the part.
+        It lacks a part that every penalty of a problem file needs, or its dual norm is not that of its value
+        (`duality`); the message names the part.
     """
     if not (isinstance(penalty, type) and issubclass(penalty, Penalty)):
         raise ShapeError(f"penalty: expected a subclass of Penalty, got {penalty!r}")
@@ -290,6 +292,7 @@ def register_penalty(penalty: type[Penalty]) -> None:
     if penalty.name in PENALTIES:
         other = PENALTIES[penalty.name].__name__
         raise ShapeError(f"penalty: {penalty.name!r} is registered already, as {other}")
+    check_norms(penalty)
     PENALTIES[penalty.name] = penalty
 
 
@@ -302,5 +305,4 @@ def get_penalty(name: str) -> type[Penalty]:
     return PENALTIES[name]
 
 
-for _penalty in (L1, Group):
-    register_penalty(_penalty)
+PENALTIES.update({penalty.name: penalty for penalty in (L1, Group)})  # checked in the tests

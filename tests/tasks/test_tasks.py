@@ -1,6 +1,5 @@
 """Generators of data: every label computed again, by another rule than the generator's."""
 
-
 import numpy as np
 import pytest
 
