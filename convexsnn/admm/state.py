@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 
@@ -264,13 +265,11 @@ class Split:
             last += self.multipliers / split.output_penalty
             return sums_of(features, residual.reshape(len(features), -1).astype(features.dtype), False, gram)
         layer, residual = self.weights.layers[k], self.residual(k)
-        total: Sums | None = None
-        for rows, features in feature_blocks(layer, self.below(k), self.spikes[k]):
-            errors = by_filter(layer, residual[rows])
-            part = sums_of(features, errors, layer.bias is not None, gram)
-            total = part if total is None else total.plus(part)
-        assert total is not None
-        return total
+        parts = (
+            sums_of(features, by_filter(layer, residual[rows]), layer.bias is not None, gram)
+            for rows, features in feature_blocks(layer, self.below(k), self.spikes[k])
+        )
+        return reduce(Sums.plus, parts)
 
     def output_block(self) -> OutputBlock:
         """Return the program of the outputs at the last step."""
