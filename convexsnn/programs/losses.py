@@ -80,9 +80,7 @@ class Squared(Loss):
         eye = sparse.eye_array(y.size, format="csc")
         return [ConeRows("residual", "zero", {"z": eye, "r": -eye}, by_output(y))], {"r": (cost, 1.0)}
 
-    def cone_start(  # noqa: D102
-        self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray
-    ) -> ConeStart:
+    def cone_start(self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray) -> ConeStart:  # noqa: D102
         return ConeStart({"r": by_output(z - y)}, {"residual": by_output(-u)})
 
     def cvxpy(self, Z: Any, y: FloatArray, row_scale: FloatArray) -> Any:  # noqa: D102
@@ -202,9 +200,7 @@ class Softmax(Loss):
             ConeRows("sum", "nonnegative", {"e": picked((row, i), 1.0, (n, count))}, np.ones(n)),
         ], {"t": (cost[:n], 0.0), "e": (0.0 * cost, 0.0)}
 
-    def cone_start(  # noqa: D102
-        self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray
-    ) -> ConeStart:
+    def cone_start(self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray) -> ConeStart:  # noqa: D102
         t = self.value(z, y)
         shifted = z - np.sum(z * y, axis=1, keepdims=True) - t[:, None]
         duals = {"exp(z-zy-t)": exponential_dual(cost, cost * y - u), "sum": cost[:, 0]}

@@ -152,9 +152,7 @@ class L1(Penalty):
     def entry_costs(self, columns: int, outputs: int) -> FloatArray:  # noqa: D102
         return np.ones((columns, outputs))
 
-    def cone_rows(  # noqa: D102
-        self, columns: int, outputs: int
-    ) -> tuple[list[ConeRows], dict[str, FloatArray]]:
+    def cone_rows(self, columns: int, outputs: int) -> tuple[list[ConeRows], dict[str, FloatArray]]:  # noqa: D102
         entries = columns * outputs
         eye, zeros = sparse.eye_array(entries, format="csc"), np.zeros(entries)
         return [
@@ -162,9 +160,7 @@ class L1(Penalty):
             ConeRows("-W <= bound", "nonnegative", {"W": -eye, "bound": -eye}, zeros),
         ], {"bound": np.ones(entries)}
 
-    def cone_start(  # noqa: D102
-        self, weights: FloatArray, price: FloatArray, regularization: float
-    ) -> ConeStart:
+    def cone_start(self, weights: FloatArray, price: FloatArray, regularization: float) -> ConeStart:  # noqa: D102
         duals = {
             row: by_output(np.maximum(regularization + sign * price, 0.0) / 2.0)
             for row, sign in (("W <= bound", 1.0), ("-W <= bound", -1.0))
@@ -251,9 +247,7 @@ class Group(Penalty):
             rows.append(ConeRows(f"group {g}", "second_order", parts, np.zeros(size), size))
         return rows, {"bound": np.ones(count)}
 
-    def cone_start(  # noqa: D102
-        self, weights: FloatArray, price: FloatArray, regularization: float
-    ) -> ConeStart:
+    def cone_start(self, weights: FloatArray, price: FloatArray, regularization: float) -> ConeStart:  # noqa: D102
         groups, flat = np.tile(self.index, weights.shape[1]), by_output(price)
         duals = {
             f"group {g}": np.append(regularization, -flat[groups == g]) for g in range(int(groups.max()) + 1)
