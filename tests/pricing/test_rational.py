@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import linprog
+from unit_trees import unit_decisions
 
 from convexsnn.dictionary.dictionary import Definition
 from convexsnn.networks import LIF, Layer, LayerSpec, RecurrentThreshold, Threshold
-from convexsnn.pricing.decisions import unit_decisions
 from convexsnn.pricing.rational import ExactCells, exact_rows, exact_spikes
 from convexsnn.simulate import readout, run_layer
 

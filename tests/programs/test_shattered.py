@@ -5,11 +5,11 @@ from itertools import product
 import numpy as np
 import pytest
 from small_programs import make_program, random_targets
+from unit_trees import unit_decisions
 
 from convexsnn.dictionary import Definition
 from convexsnn.errors import ShapeError, UnsupportedError
 from convexsnn.networks import LayerSpec
-from convexsnn.pricing.decisions import unit_decisions
 from convexsnn.pricing.prices import Witnesses, confirmed, trivial_bound
 from convexsnn.pricing.shattering import realise, realise_all, shatters
 from convexsnn.programs import LOSSES, Group, Point
