@@ -114,6 +114,7 @@ def inspect(
 ) -> None:
     """Show a problem's formulation with its numbers, without solving it."""
     from convexsnn.admm.splitting import AdmmSplitting
+    from convexsnn.arrays import choice
     from convexsnn.convex.training import lower
     from convexsnn.errors import ShapeError
     from convexsnn.problem import load_problem
@@ -122,8 +123,8 @@ def inspect(
     from convexsnn.report.formulation import formulation
     from convexsnn.report.splitting import splitting_text
 
-    if form is not None and form not in FORMS:
-        raise ShapeError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
+    if form is not None:
+        choice("form", form, FORMS)
     loaded = load_problem(problem)
     if splitting:
         options = [

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from functools import cache
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from convexsnn.errors import ConvexSNNError, ProblemFileError
+from convexsnn.errors import ConvexSNNError, ProblemFileError, nearest
 
 REQUIRED = object()
 Spec = TypeVar("Spec", bound=Any)
@@ -103,8 +102,7 @@ class Key:
         if not _fits(self.kind, value):
             raise error(f"{name}: expected {EXPECTED[self.kind]}, got {value!r}")
         if len(self.choices) and value not in self.choices:
-            match = get_close_matches(value, self.choices, n=1)
-            hint = f"; did you mean {match[0]!r}?" if match else ""
+            hint = nearest(value, self.choices)
             raise error(f"{name}: expected one of {', '.join(self.choices)}, got {value!r}{hint}")
         if self.least is not None and np.min(value) < self.least:
             raise error(f"{name}: expected at least {self.least:g}, got {value!r}")
@@ -209,9 +207,8 @@ def changed(spec: Spec, section: str, table: Mapping[str, Any]) -> Spec:
 def _refuse_unknown(dot: str, table: Iterable[str], known: Sequence[str]) -> None:
     for name in table:
         if name not in known:
-            match = get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {match[0]!r}?" if match else f"known keys: {', '.join(known)}"
-            raise ProblemFileError(f"{dot}{name}: unknown key; {hint}")
+            hint = nearest(name, known, f"; known keys: {', '.join(known)}")
+            raise ProblemFileError(f"{dot}{name}: unknown key{hint}")
 
 
 def as_table(spec: Any) -> dict[str, Any]:

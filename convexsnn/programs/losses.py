@@ -16,7 +16,6 @@ All but softmax are sums over outputs. Sources: [U26, §3]; Boyd & Vandenberghe,
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from scipy import sparse
 from scipy.special import entr, logsumexp, softmax, wrightomega
 
 from convexsnn.arrays import FloatArray
-from convexsnn.errors import ShapeError
+from convexsnn.errors import ShapeError, nearest
 from convexsnn.programs.loss import Loss
 from convexsnn.programs.margin_losses import NEWTON_STEPS, Hinge, Logistic, SquaredHinge, exponential_dual
 from convexsnn.programs.rows import (
@@ -248,8 +247,7 @@ def get_loss(loss: str | Loss) -> Loss:
         loss.check_complete()
         return loss
     if not isinstance(loss, str) or loss not in LOSSES:
-        match = get_close_matches(loss, LOSSES, n=1) if isinstance(loss, str) else []
-        hint = f"; did you mean {match[0]!r}?" if match else ""
+        hint = nearest(loss, LOSSES)
         raise ShapeError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}{hint}")
     return LOSSES[loss]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from typing import Any, ClassVar
 
@@ -11,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from convexsnn.arrays import FloatArray, IntArray
-from convexsnn.errors import ShapeError
+from convexsnn.errors import ShapeError, nearest
 from convexsnn.programs.rows import ENTRIES, GROUPS, MEMBERS, ConeRows, ConeStart, by_output, picked
 from convexsnn.programs.term import Term
 
@@ -212,7 +211,7 @@ class Group(Penalty):
 
     def norms(self, table: FloatArray) -> FloatArray:
         """Return the ℓ2 norm of every group of a (P, C) table."""
-        return np.sqrt(np.bincount(self.index, weights=np.sum(table**2, axis=1)))
+        return group_norms(self.index, table)
 
     def value(self, weights: FloatArray) -> float:  # noqa: D102
         return float(self.norms(weights).sum())
@@ -263,6 +262,11 @@ class Group(Penalty):
         return cp.sum(cp.hstack([cp.norm(W[rows], "fro") for rows in members]))
 
 
+def group_norms(index: IntArray, table: FloatArray) -> FloatArray:
+    """Return the ℓ2 norm of every group of a table (P, C); `index` (P,) has the group of every row."""
+    return np.sqrt(np.bincount(index, weights=np.sum(table**2, axis=1)))
+
+
 PENALTIES: dict[str, type[Penalty]] = {}
 
 
@@ -290,8 +294,7 @@ def register_penalty(penalty: type[Penalty]) -> None:
 def get_penalty(name: str) -> type[Penalty]:
     """Return the class of a penalty by its name; ShapeError where there is none."""
     if not isinstance(name, str) or name not in PENALTIES:
-        match = get_close_matches(name, PENALTIES, n=1) if isinstance(name, str) else []
-        hint = f"; did you mean {match[0]!r}?" if match else ""
+        hint = nearest(name, PENALTIES)
         raise ShapeError(f"penalty: expected one of {', '.join(PENALTIES)}, got {name!r}{hint}")
     return PENALTIES[name]
 

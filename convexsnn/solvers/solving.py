@@ -12,7 +12,6 @@ import numpy as np
 from convexsnn.errors import SolverFailed
 from convexsnn.programs import AnyProgram, Block, L1Program, Point, Presolved
 from convexsnn.programs.presolve import presolve
-from convexsnn.programs.reductions import Chain
 from convexsnn.programs.scaling import scale
 from convexsnn.solvers.blocks import solve_block
 from convexsnn.solvers.capabilities import over_dictionary
@@ -113,24 +112,24 @@ class _Call:
         nothing = Solution(zero, Status.LIMIT, part.certify(zero), self.solvers[0].name, "time limit")
         if part.regularization >= part.regularization_max:
             return replace(nothing, status=Status.OPTIMAL, solver_status="W = 0: no pattern can help")
-        reductions, best, failure = Chain((small, scale(small.program))), nothing, None
+        scaled, best, failure = scale(small.program), nothing, None
         for solver in self.solvers:
             seconds = None if self.deadline is None else self.deadline - time.perf_counter()
             if self.watch.stopped or (seconds is not None and seconds <= 0):
                 break
             try:
                 solution = solver.solve(
-                    reductions.program,
+                    scaled.program,
                     tolerance=self.tolerance,
                     time_limit=seconds,
-                    start=None if start is None else reductions.reduce(start),
+                    start=None if start is None else scaled.reduce(small.reduce(start)),
                     options=self.options,
                     progress=self.watch,
                 )
             except SolverFailed as error:
                 failure = error
                 continue
-            point = reductions.recover(solution.point)
+            point = small.recover(scaled.recover(solution.point))
             solution = replace(solution, point=point, certificate=part.certify(point))
             # the point of a stopped solver can be worse than W = 0
             if best is nothing or solution.certificate.gap < best.certificate.gap:
