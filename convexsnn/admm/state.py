@@ -25,7 +25,7 @@ from functools import reduce
 import numpy as np
 
 from convexsnn.admm.weights import Sums, Weights, by_filter, feature_blocks, sums_of
-from convexsnn.arrays import FloatArray
+from convexsnn.arrays import FloatArray, lagged
 from convexsnn.blocks.membranes import ChainBlock, MembraneBlock, spike_cost
 from convexsnn.blocks.outputs import OutputBlock
 from convexsnn.blocks.quadratic import Quadratic, QuadraticBlock
@@ -91,13 +91,6 @@ class Splitting:
             for layer in self.layers
         )
         return replace(self, layers=layers, output_penalty=self.output_penalty * factor)
-
-
-def lagged(values: FloatArray) -> FloatArray:
-    """Return v_{t−1} of values (n, T, m); 0 at the first step."""
-    previous = np.zeros_like(values)
-    previous[:, 1:] = values[:, :-1]
-    return previous
 
 
 class Split:
