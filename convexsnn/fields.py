@@ -1,14 +1,11 @@
 """Keys: kind, default, range and meaning of a dataclass field, declared once, at the field itself.
 
     @dataclass(frozen=True)
-    class SolverSpec:
+    class SolverSpec(Table, section="solver"):
         tolerance: float = key("number", 1e-6, "relative duality gap to reach", above=0, below=1)
 
-        def __post_init__(self) -> None:
-            check_fields(self, "solver")
-
 These declarations determine the tables of a problem file, the documentation, and the checks of a dataclass
-made in Python. `read_table` and `check_fields` refuse a value with the same message.
+made in Python. `read_table` and `Table` refuse a value with the same message.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from types import MappingProxyType
-from typing import Any, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 import numpy as np
 
@@ -162,6 +159,19 @@ def check_fields(spec: Any, section: str = "", error: type[ConvexSNNError] = Pro
     dot = f"{section}." if section else ""
     for name, one in keys_of(spec.__class__).items():
         object.__setattr__(spec, name, one.checked(f"{dot}{name}", getattr(spec, name), error))
+
+
+class Table:
+    """The base of a dataclass with keys: its values are checked when it is made; see `check_fields`."""
+
+    _section: ClassVar[str]
+
+    def __init_subclass__(cls, section: str = "") -> None:
+        """Take the name of the table in a problem file."""
+        cls._section = section
+
+    def __post_init__(self) -> None:
+        check_fields(self, self._section)
 
 
 def read_table(
