@@ -95,10 +95,6 @@ class SpikeDictionary:
             complete=False,
         )
 
-    def completed(self, complete: bool) -> SpikeDictionary:
-        """Return the dictionary with another value of `complete`."""
-        return replace(self, complete=complete)
-
     def joined(self, other: SpikeDictionary) -> SpikeDictionary:
         """Return this dictionary, extended by the new patterns of another one of the same definition."""
         both = PackedBits(np.concatenate([self.columns.packed, other.columns.packed]), self.columns.rows)
@@ -206,14 +202,10 @@ def patterns_of(
         signal = spikes
     last = subnetwork.layers[-1]
     whole = last.recurrent is not None
-    blocks = (
-        [slice(None)]
-        if whole
-        else [slice(k, k + UNITS_AT_A_TIME) for k in range(0, last.units, UNITS_AT_A_TIME)]
-    )
+    starts = range(0, last.units, last.units if whole else UNITS_AT_A_TIME)
     packed, margins = [], []
-    for block in blocks:
-        part = last if whole else last.select(block)
+    for start in starts:
+        part = last if whole else last.select(slice(start, start + UNITS_AT_A_TIME))
         membranes, spikes = run_layer(part, signal)
         assert membranes is not None
         seen = readout(part, membranes, spikes, definition.readout)

@@ -120,18 +120,13 @@ class Source:
 
     @property
     def trains(self) -> bool:
-        """Whether the hidden weights come from a training."""
+        """Whether the hidden weights come from a training, which a checkpoint file can continue."""
         return self.kind == "trains"
 
     @property
     def grows(self) -> bool:
         """Whether patterns are added by their prices, so that they depend on λ."""
         return self.kind == "grows"
-
-    @property
-    def takes_checkpoint(self) -> bool:
-        """Whether a run of this source can be interrupted and continued from a checkpoint file."""
-        return self.trains
 
     @property
     def drawer(self) -> Source:

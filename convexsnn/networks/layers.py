@@ -149,6 +149,12 @@ class LayerSpec:
         trained = {p.name: np.zeros(units) for p in NEURONS[self.neuron].parameters(TRAINED)}
         return self.make_neuron(**values, **trained)
 
+    def blank(self, units: int, inputs: int, neuron: Neuron) -> Layer:
+        """Return a layer of this architecture with all weights 0."""
+        bias = np.zeros(units) if self.bias else None
+        recurrent = np.zeros((units, units)) if self.recurrent else None
+        return Layer(np.zeros((units, inputs)), neuron, bias, recurrent)
+
     def table(self) -> dict[str, Any]:
         """Return the layer as its table in a problem file, without keys that are None."""
         parameters = {k: list(v) if isinstance(v, tuple) else v for k, v in self.parameters.items()}

@@ -126,9 +126,7 @@ class Decisions:
 def unit_layer(spec: LayerSpec, inputs: int, point: Mapping[str, float]) -> Layer:
     """Return one unit of an architecture with all weights 0, at one point of its parameter grids."""
     neuron = spec.make_neuron(**{name: np.array([value]) for name, value in point.items()})
-    bias = np.zeros(1) if spec.bias else None
-    recurrent = np.zeros((1, 1)) if spec.recurrent else None
-    return Layer(np.zeros((1, inputs)), neuron, bias, recurrent)
+    return spec.blank(1, inputs, neuron)
 
 
 def events_of(steps: int, definition: Definition) -> list[tuple[int, bool]]:

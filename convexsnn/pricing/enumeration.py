@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
@@ -165,7 +165,7 @@ def exact_dictionary(
     witnesses = with_faces(units, centred(units, enumeration.witnesses))
     dictionary = collect(inputs, subnetworks(units, witnesses), definition)
     confirmed = dictionary.patterns == enumeration.patterns  # the simulator produces every one of them
-    return dictionary.completed(enumeration.complete and confirmed)
+    return replace(dictionary, complete=enumeration.complete and confirmed)
 
 
 def cell_trains(units: Sequence[Decisions], samples: FloatArray, limit: int) -> Trains:
@@ -192,7 +192,7 @@ def cell_trains(units: Sequence[Decisions], samples: FloatArray, limit: int) -> 
         raise UnsupportedError(
             "some of its spike trains need weights that no float hits; a margin above 0 avoids this"
         )
-    return Trains(spikes[rows], Witnesses(witnesses.unit[rows], witnesses.weights[rows]))
+    return Trains(spikes[rows], witnesses.select(rows))
 
 
 def _check_dimension(units: Sequence[Decisions], who: str) -> None:

@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -38,6 +38,10 @@ class Witnesses:
     unit: IntArray
     weights: FloatArray
 
+    def select(self, rows: Any) -> Witnesses:
+        """Return some of the units, by their indices."""
+        return Witnesses(self.unit[rows], self.weights[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class Confirmed:
@@ -56,8 +60,7 @@ class Confirmed:
 
     def select(self, rows: IntArray | BoolArray) -> Confirmed:
         """Return some of the units, by their indices."""
-        witnesses = Witnesses(self.witnesses.unit[rows], self.witnesses.weights[rows])
-        return Confirmed(witnesses, self.patterns[rows], self.margins[rows])
+        return Confirmed(self.witnesses.select(rows), self.patterns[rows], self.margins[rows])
 
     def joined(self, *others: Confirmed) -> Confirmed:
         """Return these units, followed by those of `others`."""
@@ -151,7 +154,7 @@ def _together(units: Sequence[Decisions], witnesses: Witnesses, width: int) -> l
 
 
 def _subnetwork(units: Sequence[Decisions], witnesses: Witnesses, rows: IntArray) -> Subnetwork:
-    selection = Witnesses(witnesses.unit[rows], witnesses.weights[rows])
+    selection = witnesses.select(rows)
     return Subnetwork((*units[selection.unit[0]].below, layer_of(units, selection)))
 
 

@@ -159,10 +159,9 @@ class CascadeSearch:
         return base
 
     def _layer(self, units: _Units) -> Layer:
-        k, d = len(units), self.samples.shape[2]
         neuron = self.spec.make_neuron(**units.grids)
-        bias = np.zeros(k) if self.spec.bias else None
-        return Layer(np.zeros((k, d)), neuron, bias, np.zeros((k, k))).with_unit_weights(units.weights)
+        blank = self.spec.blank(len(units), self.samples.shape[2], neuron)
+        return blank.with_unit_weights(units.weights)
 
     def _seen(self, base: _Units) -> FloatArray:
         """Return the inputs of a unit on top of others, without its own spikes: (n, T, d'-1)."""

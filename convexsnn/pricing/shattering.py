@@ -25,11 +25,7 @@ from convexsnn.pricing.decisions import Decisions
 from convexsnn.pricing.prices import Witnesses, confirmed
 
 LEAST_SINGULAR_VALUE = 1e-8  # of rows of length 1, relative to the largest: below it rows count as dependent
-UNREAD = (
-    "silent",
-    "read",
-    "fires",
-)  # value of spikes that are not read out; "read": that of the next readout
+UNREAD = ("silent", "read", "fires")  # spikes that are not read out; "read": as the next readout
 MOST_WEIGHTS = 256  # of a linear program, because its basis is dense
 SLACK = 1e-12  # of a row of that program, relative to the largest value that a row takes in the box
 
