@@ -79,11 +79,6 @@ def run_layer(
     return membranes, spikes
 
 
-def readout(layer: Layer, membranes: FloatArray | None, spikes: BoolArray, kind: str) -> BoolArray:
-    """Return the bits of a layer that a readout sees: its spikes, or 1{v >= 0}; (n, T, m)."""
-    return READOUTS[kind].seen(layer.neuron, membranes, spikes)
-
-
 def simulate(
     network: Network,
     inputs: npt.ArrayLike,

@@ -251,7 +251,7 @@ def _centred(
             g, h = neuron.affine_rows(drive, unit_spikes)
             fires = unit_spikes
             if k == len(layers) - 1 and definition.reads.of_membrane and in_use[j]:
-                steps = slice(-1, None) if definition.supervise == "last" else slice(None)
+                steps = definition.steps
                 read_g, read_h = neuron.readout_rows(drive, unit_spikes)
                 assert membranes is not None
                 read = neuron.after_reset(membranes[:, steps, j], unit_spikes[:, steps]) >= 0

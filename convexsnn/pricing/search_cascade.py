@@ -25,7 +25,7 @@ from convexsnn.errors import UnsupportedError
 from convexsnn.networks import NEURONS, TRAINED, Layer, NetworkSpec, Subnetwork
 from convexsnn.pricing.prices import dual_norm
 from convexsnn.pricing.search_units import moved_weights, random_weights
-from convexsnn.simulate import readout, run_layer
+from convexsnn.simulate import run_layer
 
 TRIES = 5  # rounds before the search gives up
 STARTS = 60  # subnetworks in use that are extended by one unit
@@ -220,9 +220,7 @@ class CascadeSearch:
             layer = Layer(some.weights[:, :-1], neuron, None, np.diag(some.weights[:, -1]))
             membranes, spikes = run_layer(layer, seen)
             assert membranes is not None
-            bits = readout(layer, membranes, spikes, self.definition.readout)
-            bits = bits[:, -1] if self.definition.supervise == "last" else bits.reshape(-1, layer.units)
-            patterns.append(bits.T)
+            patterns.append(self.definition.bits(layer, membranes, spikes).T)
             away = readout_margins(layer, membranes, spikes, self.definition)
             margins.append(np.minimum(spike_margins(layer, membranes), away))
         return np.concatenate(patterns), np.concatenate(margins)

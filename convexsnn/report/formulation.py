@@ -10,7 +10,6 @@ from convexsnn.lowering import Lowered
 from convexsnn.networks import GRID, SHARED, LayerSpec
 from convexsnn.programs import ConeForm, L1Program, QPForm
 from convexsnn.programs.presolve import presolve
-from convexsnn.solvers import kind_of
 
 
 def _layer(k: int, spec: LayerSpec) -> str:
@@ -90,7 +89,7 @@ def formulation(lowered: Lowered) -> str:
         f"{dictionary.columns.nbytes} bytes packed ({dense} as floats)",
         "  scope: " + ("every pattern of the definition" if dictionary.complete else "these patterns only"),
         "",
-        f"program ({kind_of(program)})",
+        f"program ({program.kind})",
         *("  " + line for line in program.describe().splitlines()),
         "",
         f"presolve: {program.dictionary.rows} × {program.shape[0]} -> "
