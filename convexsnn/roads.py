@@ -8,14 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from convexsnn.admm.result import (
-    AdmmClaim,
-    AdmmResult,
-    ConfirmedAdmm,
-    Judged,
-    run_admm,
-    verify_admm_folder,
-)
+from convexsnn.admm.result import AdmmClaim, AdmmResult, ConfirmedAdmm, Judged, run_admm, verify_admm_folder
 from convexsnn.arrays import positive
 from convexsnn.certify import Claim
 from convexsnn.certify.checker import Checked

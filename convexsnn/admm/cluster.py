@@ -253,17 +253,17 @@ class DaskShards:
         self.sent += len(self.data) * _bytes_of(weights)
         return reduce(Reply.plus, received)
 
-    def inputs_sums(self, weights: Weights) -> Sums:  # noqa: D102
-        parts = [_submit(self.client, Shard.inputs_sums, one, weights) for one in self.data]
-        total: Sums = reduce(Sums.plus, _results(self.client, parts))
+    def _of_every_shard(self, work: Callable[..., Any], weights: Weights, *others: Any) -> list[Any]:
         self.sent += len(self.data) * _bytes_of(weights)
+        return _results(self.client, [_submit(self.client, work, one, weights, *others) for one in self.data])
+
+    def inputs_sums(self, weights: Weights) -> Sums:  # noqa: D102
+        total: Sums = reduce(Sums.plus, self._of_every_shard(Shard.inputs_sums, weights))
         self.received += len(self.data) * (0 if total.gram is None else total.gram.nbytes)
         return total
 
     def score(self, weights: Weights) -> Score:  # noqa: D102
-        tasks = [_submit(self.client, Shard.score, data, weights, self.network) for data in self.data]
-        total: Score = reduce(Score.plus, _results(self.client, tasks))
-        self.sent += len(self.data) * _bytes_of(weights)
+        total: Score = reduce(Score.plus, self._of_every_shard(Shard.score, weights, self.network))
         self.received += len(self.data) * (total.spikes.nbytes + total.entries.nbytes + 24)
         return total
 

@@ -122,7 +122,6 @@ class Split:
         self.membranes, self.spikes = [], []
         for layer in weights.layers:
             membranes, spikes = run_layer(layer, signal, dtype)
-            assert membranes is not None
             signal = spikes.astype(dtype)
             self.membranes.append(membranes)
             self.spikes.append(signal)

@@ -207,7 +207,6 @@ def patterns_of(
     below = np.inf
     for layer in subnetwork.layers[:-1]:
         membranes, spikes = run_layer(layer, signal)
-        assert membranes is not None
         below = min(below, float(spike_margins(layer, membranes).min()))
         signal = spikes
     last = subnetwork.layers[-1]
@@ -217,7 +216,6 @@ def patterns_of(
     for start in starts:
         part = last if whole else last.select(slice(start, start + UNITS_AT_A_TIME))
         membranes, spikes = run_layer(part, signal)
-        assert membranes is not None
         packed.append(np.packbits(definition.bits(part, membranes, spikes).T, axis=1))
         of_spikes = spike_margins(part, membranes)
         if whole:  # in a recurrent layer every unit's pattern depends on the spikes of all units

@@ -57,7 +57,6 @@ def _settled(
     layer, best = redraw(), -1.0
     for _ in range(ROUNDS):
         membranes, spikes = run_layer(layer, signal)
-        assert membranes is not None
         margins = spike_margins(layer, membranes)
         best = max(best, float(margins.min()))
         close = np.flatnonzero(margins < definition.margin)

@@ -20,14 +20,7 @@ from convexsnn.dictionary import Definition, SpikeDictionary, collect, draw_subn
 from convexsnn.dictionary.sources import get_source
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError
 from convexsnn.lowering.lowering import Lowered, Lowering
-from convexsnn.networks import (
-    READOUTS,
-    Layer,
-    LayerSpec,
-    Network,
-    NetworkSpec,
-    Subnetwork,
-)
+from convexsnn.networks import READOUTS, Layer, LayerSpec, Network, NetworkSpec, Subnetwork
 from convexsnn.networks.neuron import joined
 from convexsnn.pricing.enumeration import exact_dictionary
 from convexsnn.problem import Problem
@@ -253,7 +246,6 @@ def _centred(
             if k == len(layers) - 1 and definition.reads.of_membrane and in_use[j]:
                 steps = definition.steps
                 read_g, read_h = neuron.readout_rows(drive, unit_spikes)
-                assert membranes is not None
                 read = neuron.after_reset(membranes[:, steps, j], unit_spikes[:, steps]) >= 0
                 g = np.concatenate([g, read_g[:, steps]], axis=1)
                 h = np.concatenate([h, read_h[:, steps]], axis=1)

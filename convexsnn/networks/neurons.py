@@ -40,15 +40,7 @@ from typing import ClassVar
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray
-from convexsnn.networks.neuron import (
-    NEURONS,
-    RESETS,
-    LeakyForm,
-    Neuron,
-    joined,
-    last_spikes,
-    register_neuron,
-)
+from convexsnn.networks.neuron import NEURONS, RESETS, LeakyForm, Neuron, joined, last_spikes, register_neuron
 from convexsnn.networks.parameters import GRID, TRAINED, PerUnit, parameter
 
 __all__ = ["LIF", "NEURONS", "RESETS", "LeakyForm", "Neuron", "RecurrentThreshold", "Threshold", "joined"]

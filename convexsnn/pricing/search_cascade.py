@@ -219,7 +219,6 @@ class CascadeSearch:
             neuron = self.spec.make_neuron(**some.grids)
             layer = Layer(some.weights[:, :-1], neuron, None, np.diag(some.weights[:, -1]))
             membranes, spikes = run_layer(layer, seen)
-            assert membranes is not None
             patterns.append(self.definition.bits(layer, membranes, spikes).T)
             away = readout_margins(layer, membranes, spikes, self.definition)
             margins.append(np.minimum(spike_margins(layer, membranes), away))
