@@ -8,6 +8,7 @@ output         z = φ A, at the last step or at every step
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,12 @@ from convexsnn.networks.readouts import READOUTS, readout_of
 from convexsnn.networks.windows import Window
 
 SUPERVISIONS = ("last", "all")
+
+
+def _check_readout(readout: str, supervise: str, leak: Any) -> float:
+    readout_of(readout)
+    choice("supervise", supervise, SUPERVISIONS)
+    return between("readout_leak", leak, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class NetworkSpec:
     def __post_init__(self) -> None:
         if not self.layers:
             raise ShapeError("layers: a network needs at least one hidden layer")
+        _check_readout(self.readout, self.supervise, self.readout_leak)
         check_fields(self, error=ShapeError)
         if self.subnetworks > 1 and any(layer.looks for layer in self.layers):
             raise ShapeError(f"subnetworks: expected 1 with kernel or pool, got {self.subnetworks}")
@@ -143,9 +151,8 @@ class Network:
         m = self.layers[-1].units
         weights = real_array("output_weights", self.output_weights, (("m", m), "C"))
         object.__setattr__(self, "output_weights", weights)
-        readout_of(self.readout)
-        choice("supervise", self.supervise, SUPERVISIONS)
-        object.__setattr__(self, "readout_leak", between("readout_leak", self.readout_leak, 0, 1))
+        leak = _check_readout(self.readout, self.supervise, self.readout_leak)
+        object.__setattr__(self, "readout_leak", leak)
 
     @property
     def units(self) -> int:
