@@ -84,10 +84,6 @@ class PackedBits:
         """Return the number of ones in every column, (P,)."""
         return np.bitwise_count(self.packed).sum(axis=1, dtype=np.int64)
 
-    def _blocks(self) -> list[slice]:
-        width = max(1, BLOCK // max(self.rows, 1))
-        return [slice(k, k + width) for k in range(0, len(self.packed), width)]
-
     def __matmul__(self, weights: FloatArray) -> FloatArray:
         """Return D W for W (P,) or (P, C), without unpacking D."""
         if len(weights) != len(self.packed):
@@ -122,7 +118,9 @@ class PackedBits:
 
     def take_rows(self, rows: IntArray) -> PackedBits:
         """Return some of the rows."""
-        blocks = [np.packbits(self.toarray(b)[rows].T, axis=1) for b in self._blocks()]
+        width = max(1, BLOCK // max(self.rows, 1))
+        parts = [slice(k, k + width) for k in range(0, len(self.packed), width)]
+        blocks = [np.packbits(self.toarray(part)[rows].T, axis=1) for part in parts]
         empty = np.zeros((0, -(-len(rows) // 8)), np.uint8)
         return PackedBits(np.concatenate(blocks) if blocks else empty, len(rows))
 
