@@ -35,14 +35,10 @@ class PackedBits:
     rows: int
 
     def __post_init__(self) -> None:
-        if (
-            self.packed.dtype != np.uint8
-            or self.packed.ndim != 2
-            or self.packed.shape[1] != -(-self.rows // 8)
-        ):
+        width, packed = -(-self.rows // 8), self.packed
+        if packed.dtype != np.uint8 or packed.shape[1:] != (width,):
             raise ShapeError(
-                f"packed: expected uint8 (P, {-(-self.rows // 8)}) for {self.rows} rows, "
-                f"got {self.packed.dtype} {self.packed.shape}"
+                f"packed: expected uint8 (P, {width}) for {self.rows} rows, got {packed.dtype} {packed.shape}"
             )
         object.__setattr__(self, "packed", np.ascontiguousarray(self.packed))  # the layout of the kernels
 

@@ -220,10 +220,9 @@ def _without_idle_units(layers: tuple[Layer, ...], units: IntArray) -> tuple[tup
             of_last = in_layer
         if depth < len(layers) - 1:
             below = np.flatnonzero(np.abs(layer.weights).max(axis=0) > 0)
-            below = below if len(below) else np.array([0])
-            in_layer = (
-                np.arange(layers[-2 - depth].units) if layers[-2 - depth].recurrent is not None else below
-            )
+            in_layer = below if len(below) else np.array([0])
+            if layers[-2 - depth].recurrent is not None:
+                in_layer = np.arange(layers[-2 - depth].units)
             layer = replace(layer, weights=layer.weights[:, in_layer])
         remaining.append(layer)
     return tuple(reversed(remaining)), of_last

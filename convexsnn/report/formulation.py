@@ -13,11 +13,8 @@ from convexsnn.programs.presolve import presolve
 
 
 def _layer(k: int, spec: LayerSpec) -> str:
-    drive = (
-        ("W x_t" if k == 1 else f"W s^({k - 1})_t")
-        + (" + R s_(t-1)" if spec.recurrent else "")
-        + (" + b" if spec.bias else "")
-    )
+    drive = "W x_t" if k == 1 else f"W s^({k - 1})_t"
+    drive += " + R s_(t-1)" * spec.recurrent + " + b" * spec.bias
     neuron = spec.first_neuron()
     values = ""
     for declared in neuron.parameters(SHARED, GRID):
