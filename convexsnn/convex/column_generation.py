@@ -173,10 +173,9 @@ class ColumnGeneration:
             if best is None or solution.certificate.objective < best[1].certificate.objective:
                 best = lowered, solution  # a master stopped by time can be worse than the last one
             if grown is None or gap <= self.tolerance or len(self.history) >= STEPS or self._left() <= 0:
-                proved = (
-                    self.oracle is not None or gap <= self.tolerance
-                )  # else the bound is not worth stating
-                return Generated(*best, self.proof if proved else None, tuple(self.history))
+                # without an oracle, only a bound that closes the gap is stated
+                stated = self.oracle is not None or gap <= self.tolerance
+                return Generated(*best, self.proof if stated else None, tuple(self.history))
             dictionary, previous = grown.dictionary, solution
 
     def _closed(self, lowered: Lowered, point: Point) -> Generated:
