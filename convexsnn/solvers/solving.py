@@ -141,8 +141,10 @@ class _Call:
         zero = Point(np.zeros(block.shape))
 
         def run(solver: Solver, seconds: float | None) -> Solution:
+            # the block is the only part, so that the watch has no shares to work out
+            progress = self.watch.progress
             solution = solver.solve(
-                block, tolerance=self.tolerance, time_limit=seconds, options=self.options, progress=self.watch
+                block, tolerance=self.tolerance, time_limit=seconds, options=self.options, progress=progress
             )
             inside = replace(solution.point, weights=block.inside(solution.point.weights))
             return replace(solution, point=inside)
