@@ -71,6 +71,16 @@ def real_array(
     return array
 
 
+def is_number(value: Any) -> bool:
+    """Return whether a value is a real number, of Python or numpy; flags are none."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def is_whole(value: Any) -> bool:
+    """Return whether a value is a whole number, of Python or numpy; flags are none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Raise a ShapeError that names the argument unless `value` is one of `choices`."""
     if value not in choices:
@@ -80,7 +90,7 @@ def choice(name: str, value: Any, choices: Sequence[str]) -> None:
 def positive(name: str, value: Any) -> float:
     """Return `value` as a positive finite float, or raise a ShapeError that names it."""
     try:
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        if not is_number(value):
             raise TypeError
         number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -90,13 +100,26 @@ def positive(name: str, value: Any) -> float:
     return number
 
 
+def between(name: str, value: Any, least: float, most: float) -> float:
+    """Return `value` as a float if it is in [least, most], or raise a ShapeError that names it."""
+    if not (is_number(value) and least <= value <= most):
+        raise ShapeError(f"{name}: expected a number in [{least:g}, {most:g}], got {value!r}")
+    return float(value)
+
+
 def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """Return `value` if it is a whole number in [least, most], or raise a ShapeError that names it."""
-    fits = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
-    if not fits or (most is not None and value > most):
+    if not (is_whole(value) and value >= least) or (most is not None and value > most):
         limits = f">= {least}" if most is None else f"in {least}..{most}"
         raise ShapeError(f"{name}: expected a whole number {limits}, got {value!r}")
     return int(value)
+
+
+def lagged(values: np.ndarray) -> np.ndarray:
+    """Return values (n, T, ...) one step later: v_{t−1} at step t, and 0 at the first step."""
+    previous = np.zeros_like(values)
+    previous[:, 1:] = values[:, :-1]
+    return previous
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

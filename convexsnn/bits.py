@@ -35,14 +35,10 @@ class PackedBits:
     rows: int
 
     def __post_init__(self) -> None:
-        if (
-            self.packed.dtype != np.uint8
-            or self.packed.ndim != 2
-            or self.packed.shape[1] != -(-self.rows // 8)
-        ):
+        width, packed = -(-self.rows // 8), self.packed
+        if packed.dtype != np.uint8 or packed.shape[1:] != (width,):
             raise ShapeError(
-                f"packed: expected uint8 (P, {-(-self.rows // 8)}) for {self.rows} rows, "
-                f"got {self.packed.dtype} {self.packed.shape}"
+                f"packed: expected uint8 (P, {width}) for {self.rows} rows, got {packed.dtype} {packed.shape}"
             )
         object.__setattr__(self, "packed", np.ascontiguousarray(self.packed))  # the layout of the kernels
 
@@ -84,10 +80,6 @@ class PackedBits:
         """Return the number of ones in every column, (P,)."""
         return np.bitwise_count(self.packed).sum(axis=1, dtype=np.int64)
 
-    def _blocks(self) -> list[slice]:
-        width = max(1, BLOCK // max(self.rows, 1))
-        return [slice(k, k + width) for k in range(0, len(self.packed), width)]
-
     def __matmul__(self, weights: FloatArray) -> FloatArray:
         """Return D W for W (P,) or (P, C), without unpacking D."""
         if len(weights) != len(self.packed):
@@ -122,7 +114,9 @@ class PackedBits:
 
     def take_rows(self, rows: IntArray) -> PackedBits:
         """Return some of the rows."""
-        blocks = [np.packbits(self.toarray(b)[rows].T, axis=1) for b in self._blocks()]
+        width = max(1, BLOCK // max(self.rows, 1))
+        parts = [slice(k, k + width) for k in range(0, len(self.packed), width)]
+        blocks = [np.packbits(self.toarray(part)[rows].T, axis=1) for part in parts]
         empty = np.zeros((0, -(-len(rows) // 8)), np.uint8)
         return PackedBits(np.concatenate(blocks) if blocks else empty, len(rows))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +45,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 def _print_json(values: Any) -> None:
     print(json.dumps(values, allow_nan=False))
+
+
+def _show(as_json: bool, values: Any, text: Callable[[], str]) -> None:
+    """Print values as JSON, or the text."""
+    if as_json:
+        _print_json(values)
+    else:
+        print(text())
 
 
 @app.command("list")
@@ -114,6 +123,7 @@ def inspect(
 ) -> None:
     """Show a problem's formulation with its numbers, without solving it."""
     from convexsnn.admm.splitting import AdmmSplitting
+    from convexsnn.arrays import choice
     from convexsnn.convex.training import lower
     from convexsnn.errors import ShapeError
     from convexsnn.problem import load_problem
@@ -122,16 +132,12 @@ def inspect(
     from convexsnn.report.formulation import formulation
     from convexsnn.report.splitting import splitting_text
 
-    if form is not None and form not in FORMS:
-        raise ShapeError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
+    if form is not None:
+        choice("form", form, FORMS)
     loaded = load_problem(problem)
     if splitting:
-        options = [
-            f"--{name}"
-            for name, value in (("form", form), ("row", row), ("column", column))
-            if value is not None
-        ]
-        if options:
+        given = {"--form": form, "--row": row, "--column": column}
+        if options := [name for name, value in given.items() if value is not None]:
             raise ShapeError(f"splitting: has no {', '.join(options)}; its blocks are shown whole")
         return print(splitting_text(AdmmSplitting().lower(loaded)))
     with Progress(quiet=False) as progress:
@@ -197,9 +203,7 @@ def solve(
     written = None if out is None else str(out)
     if out is not None:
         _save(result, out, force)
-    if as_json:
-        return _print_json({**result.summary(), "out": written})
-    print(result.text(written))
+    _show(as_json, {**result.summary(), "out": written}, lambda: result.text(written))
 
 
 def _save(result: TrainingResult, out: Path, force: bool) -> None:
@@ -277,9 +281,7 @@ def path(
     if plot is not None:
         plot_path(summary, plot, force=force)
     summary |= {name: None if file is None else str(file) for name, file in (("out", out), ("plot", plot))}
-    if as_json:
-        return _print_json(summary)
-    print(path_text(summary))
+    _show(as_json, summary, lambda: path_text(summary))
 
 
 @app.command()
@@ -300,14 +302,10 @@ def verify(
     try:
         confirmed = confirm_folder(folder, exact=exact)
     except VerificationError as error:
-        if as_json:
-            _print_json({"folder": str(folder), "accepted": False, "reason": str(error)})
-        else:
-            print(f"refused: {error}")
+        refused = {"folder": str(folder), "accepted": False, "reason": str(error)}
+        _show(as_json, refused, lambda: f"refused: {refused['reason']}")
         raise typer.Exit(1) from error
-    if as_json:
-        return _print_json(confirmed.summary())
-    print(confirmed.text())
+    _show(as_json, confirmed.summary(), confirmed.text)
 
 
 @app.command()
@@ -329,9 +327,7 @@ def gap(
     loaded, network = load_problem(problem), load_network(weights)
     with Progress(quiet=as_json) as progress:
         comparison = distance(loaded, network, tolerance=tolerance, time_limit=time_limit, progress=progress)
-    if as_json:
-        return _print_json(comparison.summary())
-    print(comparison.text())
+    _show(as_json, comparison.summary(), comparison.text)
 
 
 @app.command()

@@ -4,6 +4,15 @@ Every exception raised on purpose derives from `ConvexSNNError`. `exit_status` i
 command line: 2 if the input is wrong, 1 if the computation failed.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def nearest(name: object, known: Iterable[str], otherwise: str = "") -> str:
+    """Return ``; did you mean …?`` with the known name nearest to a wrong one, or `otherwise`."""
+    match = get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {match[0]!r}?" if match else otherwise
+
 
 class ConvexSNNError(Exception):
     """Base of all errors of this package."""

@@ -1,28 +1,24 @@
 """Keys: kind, default, range and meaning of a dataclass field, declared once, at the field itself.
 
     @dataclass(frozen=True)
-    class SolverSpec:
+    class SolverSpec(Table, section="solver"):
         tolerance: float = key("number", 1e-6, "relative duality gap to reach", above=0, below=1)
 
-        def __post_init__(self) -> None:
-            check_fields(self, "solver")
-
 These declarations determine the tables of a problem file, the documentation, and the checks of a dataclass
-made in Python. `read_table` and `check_fields` refuse a value with the same message.
+made in Python. `read_table` and `Table` refuse a value with the same message.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from functools import cache
 from types import MappingProxyType
-from typing import Any, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 import numpy as np
 
-from convexsnn.errors import ConvexSNNError, ProblemFileError
+from convexsnn.errors import ConvexSNNError, ProblemFileError, nearest
 
 REQUIRED = object()
 Spec = TypeVar("Spec", bound=Any)
@@ -103,8 +99,7 @@ class Key:
         if not _fits(self.kind, value):
             raise error(f"{name}: expected {EXPECTED[self.kind]}, got {value!r}")
         if len(self.choices) and value not in self.choices:
-            match = get_close_matches(value, self.choices, n=1)
-            hint = f"; did you mean {match[0]!r}?" if match else ""
+            hint = nearest(value, self.choices)
             raise error(f"{name}: expected one of {', '.join(self.choices)}, got {value!r}{hint}")
         if self.least is not None and np.min(value) < self.least:
             raise error(f"{name}: expected at least {self.least:g}, got {value!r}")
@@ -166,6 +161,19 @@ def check_fields(spec: Any, section: str = "", error: type[ConvexSNNError] = Pro
         object.__setattr__(spec, name, one.checked(f"{dot}{name}", getattr(spec, name), error))
 
 
+class Table:
+    """The base of a dataclass with keys: its values are checked when it is made; see `check_fields`."""
+
+    _section: ClassVar[str]
+
+    def __init_subclass__(cls, section: str = "") -> None:
+        """Take the name of the table in a problem file."""
+        cls._section = section
+
+    def __post_init__(self) -> None:
+        check_fields(self, self._section)
+
+
 def read_table(
     section: str, table: Any, keys: Mapping[str, Key], beside: Iterable[str] = ()
 ) -> dict[str, Any]:
@@ -209,9 +217,8 @@ def changed(spec: Spec, section: str, table: Mapping[str, Any]) -> Spec:
 def _refuse_unknown(dot: str, table: Iterable[str], known: Sequence[str]) -> None:
     for name in table:
         if name not in known:
-            match = get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {match[0]!r}?" if match else f"known keys: {', '.join(known)}"
-            raise ProblemFileError(f"{dot}{name}: unknown key; {hint}")
+            hint = nearest(name, known, f"; known keys: {', '.join(known)}")
+            raise ProblemFileError(f"{dot}{name}: unknown key{hint}")
 
 
 def as_table(spec: Any) -> dict[str, Any]:

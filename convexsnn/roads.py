@@ -8,14 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from convexsnn.admm.result import (
-    AdmmClaim,
-    AdmmResult,
-    ConfirmedAdmm,
-    Judged,
-    run_admm,
-    verify_admm_folder,
-)
+from convexsnn.admm.result import AdmmClaim, AdmmResult, ConfirmedAdmm, Judged, run_admm, verify_admm_folder
 from convexsnn.arrays import positive
 from convexsnn.certify import Claim
 from convexsnn.certify.checker import Checked
@@ -72,8 +65,8 @@ def train(
         return run_admm(problem, Budget.of(limit, progress, checkpoint), place)
     if place is not None:
         raise ShapeError('place: is for training.method = "admm", this problem has "convex"')
-    if checkpoint is not None and not get_source(problem.dictionary.source).takes_checkpoint:
-        sources = " or ".join(name for name, source in SOURCES.items() if source.takes_checkpoint)
+    if checkpoint is not None and not get_source(problem.dictionary.source).trains:
+        sources = " or ".join(name for name, source in SOURCES.items() if source.trains)
         raise ShapeError(
             f'checkpoint: is for training.method = "admm" or dictionary.source {sources}; '
             f'this problem has "convex" and "{problem.dictionary.source}"'

@@ -42,27 +42,27 @@ class Trace:
         unit, and writing them takes longer than computing the spikes.
         """
         signals: tuple[FloatArray | BoolArray, ...] = (self.inputs, *self.spikes[:-1])
-        recorded = []
-        for layer, signal in zip(self.network.layers, signals, strict=True):
-            membranes, _ = run_layer(layer, signal, self.inputs.dtype)
-            assert membranes is not None
-            recorded.append(membranes)
-        return tuple(recorded)
+        layers = zip(self.network.layers, signals, strict=True)
+        return tuple(run_layer(layer, signal, self.inputs.dtype)[0] for layer, signal in layers)
 
 
 BLOCK = 100  # samples at a time, so that the arrays of one step fit in the processor's cache
 
 
 def run_layer(
-    layer: Layer,
-    inputs: FloatArray | BoolArray,
-    dtype: npt.DTypeLike = np.float64,
-    record_membranes: bool = True,
-) -> tuple[FloatArray | None, BoolArray]:
-    """Run one layer over time: `inputs` (n, T, d) -> membranes (or None), spikes (n, T, m)."""
+    layer: Layer, inputs: FloatArray | BoolArray, dtype: npt.DTypeLike = np.float64
+) -> tuple[FloatArray, BoolArray]:
+    """Run one layer over time: `inputs` (n, T, d) -> membranes and spikes (n, T, m)."""
+    membranes = np.empty((*inputs.shape[:2], layer.units), dtype)
+    return membranes, spikes_of(layer, inputs, dtype, membranes)
+
+
+def spikes_of(
+    layer: Layer, inputs: FloatArray | BoolArray, dtype: npt.DTypeLike, membranes: FloatArray | None = None
+) -> BoolArray:
+    """Return the spikes of `run_layer`; the membranes are written to an array, if there is one."""
     layer = layer.astype(dtype)
     n, steps, d = inputs.shape
-    membranes = np.empty((n, steps, layer.units), dtype) if record_membranes else None
     spikes = np.empty((n, steps, layer.units), bool)
     drives = np.empty((steps * min(n, BLOCK), layer.units), dtype)
     for start in range(0, n, BLOCK):
@@ -76,12 +76,7 @@ def run_layer(
             membrane, spikes[block, t], carry = layer.neuron.step(drive[t], carry, out=drive[t])
             if membranes is not None:
                 membranes[block, t] = membrane
-    return membranes, spikes
-
-
-def readout(layer: Layer, membranes: FloatArray | None, spikes: BoolArray, kind: str) -> BoolArray:
-    """Return the bits of a layer that a readout sees: its spikes, or 1{v >= 0}; (n, T, m)."""
-    return READOUTS[kind].seen(layer.neuron, membranes, spikes)
+    return spikes
 
 
 def simulate(
@@ -110,7 +105,8 @@ def simulate(
     spikes = []
     for layer in network.layers:
         is_read = layer is network.layers[-1] and reads.of_membrane
-        membranes, signal = run_layer(layer, signal, dtype, record_membranes=is_read)
+        membranes = np.empty((*signal.shape[:2], layer.units), dtype) if is_read else None
+        signal = spikes_of(layer, signal, dtype, membranes)
         spikes.append(signal)
     features: npt.NDArray[Any]
     if reads.bits:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from unit_trees import unit_decisions
 
 import convexsnn
 from convexsnn import threads as module
@@ -20,7 +21,6 @@ from convexsnn.distinct import distinct_samples
 from convexsnn.errors import ShapeError
 from convexsnn.networks import LayerSpec
 from convexsnn.pricing.cells import CellWalk
-from convexsnn.pricing.decisions import unit_decisions
 from convexsnn.pricing.tree import TreeOracle
 from convexsnn.problem import Problem
 from convexsnn.threads import (

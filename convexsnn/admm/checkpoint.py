@@ -55,11 +55,8 @@ def save_checkpoint(
             arrays[f"{name}{k}"] = weights.table(k)
     arrays |= {f"steps_{name}": value for name, value in steps.arrays().items()}
     for j, shard in enumerate(variables):
-        if shard is None:
-            continue
-        arrays[f"shard{j}_outputs"], arrays[f"shard{j}_multipliers"] = shard.outputs, shard.multipliers
-        for k, (z, a) in enumerate(zip(shard.membranes, shard.spikes, strict=True)):
-            arrays[f"shard{j}_membranes{k}"], arrays[f"shard{j}_spikes{k}"] = z, a
+        if shard is not None:
+            arrays |= shard.arrays(f"shard{j}_")
     _file(path, problem).write(arrays)
 
 
@@ -101,20 +98,8 @@ def load_checkpoint(
         rows = read_rows(row, json.loads(str(arrays["history"])))
         steps.restore({k.removeprefix("steps_"): v for k, v in arrays.items() if k.startswith("steps_")})
         if restore is not None:
-            restore(_variables(arrays, layers))
+            shards: list[Variables | None] = []
+            while f"shard{len(shards)}_outputs" in arrays:
+                shards.append(Variables.of_arrays(arrays, f"shard{len(shards)}_"))
+            restore(shards)
         return weights, best, penalty, History(rows, value, int(iteration))
-
-
-def _variables(arrays: dict[str, np.ndarray], layers: int) -> list[Variables | None]:
-    shards: list[Variables | None] = []
-    while f"shard{len(shards)}_outputs" in arrays:
-        prefix = f"shard{len(shards)}_"
-        shards.append(
-            Variables(
-                [arrays[f"{prefix}membranes{k}"] for k in range(layers)],
-                [arrays[f"{prefix}spikes{k}"] for k in range(layers)],
-                arrays[f"{prefix}outputs"],
-                arrays[f"{prefix}multipliers"],
-            )
-        )
-    return shards

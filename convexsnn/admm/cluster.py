@@ -16,6 +16,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import reduce
 from math import lcm
 from operator import getitem
 from pathlib import Path
@@ -188,21 +189,12 @@ def _load_shard(path: Path, constants: dict[str, Any]) -> Shard:
 
 
 def _write_variables(variables: Variables, path: Path) -> None:
-    arrays = {f"membranes{k}": z for k, z in enumerate(variables.membranes)}
-    arrays |= {f"spikes{k}": a for k, a in enumerate(variables.spikes)}
-    write_npz(path, {**arrays, "outputs": variables.outputs, "multipliers": variables.multipliers})
+    write_npz(path, variables.arrays())
 
 
 def _read_variables(path: Path, shard: Shard | None = None) -> Variables:
     """Return variables from their file; `shard` only makes dask run the task where the data are."""
-    arrays = read_npz(path)
-    layers = range(sum(name.startswith("membranes") for name in arrays))
-    return Variables(
-        [arrays[f"membranes{k}"] for k in layers],
-        [arrays[f"spikes{k}"] for k in layers],
-        arrays["outputs"],
-        arrays["multipliers"],
-    )
+    return Variables.of_arrays(read_npz(path))
 
 
 def _bytes_of(weights: Weights) -> int:
@@ -256,30 +248,22 @@ class DaskShards:
                 self.states[j] = _submit(self.client, getitem, pair, 0)
             replies.append(_submit(self.client, getitem, pair, 1))
         self.is_settled = False
-        total: Reply | None = None
-        for reply in _results(self.client, replies):
-            if reply is not None:
-                self.received += reply.bytes
-                total = reply if total is None else total.plus(reply)
-        assert total is not None
+        received = [reply for reply in _results(self.client, replies) if reply is not None]
+        self.received += sum(reply.bytes for reply in received)
         self.sent += len(self.data) * _bytes_of(weights)
-        return total
+        return reduce(Reply.plus, received)
+
+    def _of_every_shard(self, work: Callable[..., Any], weights: Weights, *others: Any) -> list[Any]:
+        self.sent += len(self.data) * _bytes_of(weights)
+        return _results(self.client, [_submit(self.client, work, one, weights, *others) for one in self.data])
 
     def inputs_sums(self, weights: Weights) -> Sums:  # noqa: D102
-        parts = [_submit(self.client, Shard.inputs_sums, one, weights) for one in self.data]
-        total, *others = _results(self.client, parts)
-        for sums in others:
-            total = total.plus(sums)
-        self.sent += len(self.data) * _bytes_of(weights)
+        total: Sums = reduce(Sums.plus, self._of_every_shard(Shard.inputs_sums, weights))
         self.received += len(self.data) * (0 if total.gram is None else total.gram.nbytes)
         return total
 
     def score(self, weights: Weights) -> Score:  # noqa: D102
-        tasks = [_submit(self.client, Shard.score, data, weights, self.network) for data in self.data]
-        total, *others = _results(self.client, tasks)
-        for score in others:
-            total = total.plus(score)
-        self.sent += len(self.data) * _bytes_of(weights)
+        total: Score = reduce(Score.plus, self._of_every_shard(Shard.score, weights, self.network))
         self.received += len(self.data) * (total.spikes.nbytes + total.entries.nbytes + 24)
         return total
 

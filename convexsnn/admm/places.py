@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Protocol
 
 import numpy as np
@@ -51,24 +52,17 @@ class LocalShards:
         self.states = [shard.start(weights) for shard in shards]
 
     def sweep(self, weights: Weights, order: Order, penalty: float, batch: Batch | None) -> Reply:  # noqa: D102
-        total: Reply | None = None
+        replies = []
         for k, shard in enumerate(self.shards):
             self.states[k], reply = shard.sweep(self.states[k], weights, order, penalty, batch)
-            total = total if reply is None else reply if total is None else total.plus(reply)
-        assert total is not None
-        return total
+            replies.append(reply)
+        return reduce(Reply.plus, filter(None, replies))
 
     def inputs_sums(self, weights: Weights) -> Sums:  # noqa: D102
-        total, *others = (shard.inputs_sums(weights) for shard in self.shards)
-        for sums in others:
-            total = total.plus(sums)
-        return total
+        return reduce(Sums.plus, (shard.inputs_sums(weights) for shard in self.shards))
 
     def score(self, weights: Weights) -> Score:  # noqa: D102
-        total, *others = (shard.score(weights, self.network) for shard in self.shards)
-        for score in others:
-            total = total.plus(score)
-        return total
+        return reduce(Score.plus, (shard.score(weights, self.network) for shard in self.shards))
 
     def variables(self) -> list[Variables | None]:  # noqa: D102
         return self.states

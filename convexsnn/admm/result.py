@@ -20,12 +20,13 @@ from convexsnn.admm.training import AdmmRun, AdmmTraining
 from convexsnn.admm.words import admm_text, confirmed_text
 from convexsnn.errors import ProblemFileError, ShapeError, VerificationError
 from convexsnn.lowering.convexify import definition_of
-from convexsnn.networks import Network, architecture_mismatch, load_network, save_network
+from convexsnn.networks import Network, load_network, save_network
 from convexsnn.problem import Problem, load_problem
 from convexsnn.training.budget import Budget, Progress
-from convexsnn.training.folder import ADMM, write_folder
+from convexsnn.training.folder import ADMM
 from convexsnn.training.history import plain
-from convexsnn.training.score import score, score_on_test_set
+from convexsnn.training.result import TrainingResult
+from convexsnn.training.score import mismatch, score, score_on_test_set
 
 SCOPE = "this network alone: a splitting is not convex as a whole, so there is no lower bound and no gap"
 STATUSES = ("stationary", "limit")
@@ -54,7 +55,7 @@ def judge(problem: Problem, network: Network) -> Judged:
 
 
 @dataclass(frozen=True, eq=False)
-class AdmmResult:
+class AdmmResult(TrainingResult):
     """One training and the simulated score of its network.
 
     Attributes
@@ -117,26 +118,8 @@ class AdmmResult:
             "iterations": history,
         }
 
-    def save(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        force: bool = False,
-        also: Callable[[Path], None] | None = None,
-    ) -> None:
-        """Write problem, data, network, and ``admm.json`` with claim and curves into a new folder.
-
-        `also` is called with the unfinished folder and may add files.
-
-        Raises
-        ------
-        ProblemFileError
-            The folder exists and `force` is not set, or it cannot be written; then nothing is written.
-        """
-        write_folder(Path(folder), self.write, force, also)
-
     def write(self, folder: Path) -> None:
-        """Write the files of `save` into an existing folder."""
+        """Write the files of `save`; ``admm.json`` holds claim and curves."""
         self.problem.save(folder)
         save_network(folder / "network.npz", self.network)
         digest = hashlib.sha256((folder / "network.npz").read_bytes()).hexdigest()
@@ -193,18 +176,6 @@ def run_admm(problem: Problem, budget: Budget, place: Callable[..., Any] | None 
     ended = time.perf_counter()
     seconds = {"train": trained - begun, "verify": ended - trained, "total": ended - begun}
     return AdmmResult(problem, run, judged, seconds)
-
-
-def _mismatch(problem: Problem, network: Network) -> str | None:
-    """Return the difference between a network and the architecture of a problem; None if they agree."""
-    for name in ("readout", "supervise", "readout_leak"):
-        value, expected = getattr(network, name), getattr(problem.network, name)
-        if value != expected:
-            return f"{name} {value!r}, the problem has {expected!r}"
-    outputs, expected = network.output_weights.shape[1], problem.encoded_targets().shape[1]
-    if outputs != expected:
-        return f"{outputs} outputs, the problem has {expected}"
-    return architecture_mismatch(problem.network, network.layers, problem.inputs.shape[2])
 
 
 @dataclass(frozen=True)
@@ -293,7 +264,7 @@ def verify_admm_folder(folder: Path, exact: bool = False) -> ConfirmedAdmm:
     for name, value, expected in (("scope", claim.scope, SCOPE), ("problem", claim.problem, problem.name)):
         if value != expected:
             raise VerificationError(f"{name}: the claim states {value!r}, expected {expected!r}")
-    reason = _mismatch(problem, network)
+    reason = mismatch(problem, network, ("readout", "supervise", "readout_leak"))
     if reason is None and claim.network != hashlib.sha256((folder / "network.npz").read_bytes()).hexdigest():
         reason = "network.npz is not the file of the claim"
     if reason is None and claim.units != network.units:

@@ -6,8 +6,9 @@ returns sums: Gram matrices, moments and counts. Their size does not depend on t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import reduce
 
 import numpy as np
 
@@ -116,6 +117,21 @@ class Variables:
     outputs: FloatArray
     multipliers: FloatArray
 
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str = "") -> Variables:
+        """Return the variables of a file; `prefix` is that of their names."""
+        layers = range(sum(name.startswith(f"{prefix}membranes") for name in arrays))
+        membranes, spikes = (
+            [arrays[f"{prefix}{name}{k}"] for k in layers] for name in ("membranes", "spikes")
+        )
+        return cls(membranes, spikes, arrays[f"{prefix}outputs"], arrays[f"{prefix}multipliers"])
+
+    def arrays(self, prefix: str = "") -> dict[str, np.ndarray]:
+        """Return the arrays of a file, from which `of_arrays` makes the variables."""
+        arrays = {f"{prefix}outputs": self.outputs, f"{prefix}multipliers": self.multipliers}
+        arrays |= {f"{prefix}membranes{k}": z for k, z in enumerate(self.membranes)}
+        return arrays | {f"{prefix}spikes{k}": a for k, a in enumerate(self.spikes)}
+
     def take(self, rows: IntArray) -> Variables:
         """Return copies for the samples `rows`."""
         return Variables(
@@ -209,12 +225,9 @@ class Shard:
         if not len(local):
             return variables, None
         if self.restarts:  # no state: process small blocks of samples, whose variables fit in the cache
-            reply: Reply | None = None
-            for first in range(0, len(local), AT_ONCE):
-                split = self._split(weights, penalty, local[first : first + AT_ONCE])
-                part = _sweep_blocks(split, order)
-                reply = part if reply is None else reply.plus(part)
-            return None, reply
+            blocks = (local[first : first + AT_ONCE] for first in range(0, len(local), AT_ONCE))
+            parts = (_sweep_blocks(self._split(weights, penalty, rows), order) for rows in blocks)
+            return None, reduce(Reply.plus, parts)
         split = self._split(weights, penalty, local)
         if variables is not None:
             state = variables.take(local)  # copies
@@ -239,13 +252,9 @@ class Shard:
     def inputs_sums(self, weights: Weights) -> Sums:
         """Return the Gram matrix of the first layer's features if they are only the inputs."""
         layer = weights.layers[0]
-        total: Sums | None = None
         no_spikes = np.zeros((len(self.inputs), self.inputs.shape[1], 0), self.inputs.dtype)
-        for _, features in feature_blocks(layer, self.inputs, no_spikes):
-            part = sums_of(features, features[:, :0], layer.bias is not None)
-            total = part if total is None else total.plus(part)
-        assert total is not None
-        return total
+        blocks = (features for _, features in feature_blocks(layer, self.inputs, no_spikes))
+        return reduce(Sums.plus, (sums_of(f, f[:, :0], layer.bias is not None) for f in blocks))
 
     def score(self, weights: Weights, network: object) -> Score:
         """Return the simulated score of weights; `network` is the architecture."""

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from convexsnn.admm.state import Split, lagged
-from convexsnn.arrays import FloatArray
+from convexsnn.admm.state import Split
+from convexsnn.arrays import FloatArray, lagged
 from convexsnn.blocks.box_qp import box_qp
 from convexsnn.blocks.quadratic import Quadratic, QuadraticBlock
 from convexsnn.blocks.ramp import lifted_parabola

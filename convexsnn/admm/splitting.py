@@ -63,40 +63,36 @@ VARIANTS = {
 }
 
 
-def _refusal(problem: Problem) -> tuple[str, str] | None:
-    """Return the key of a setting that ADMM does not support, and the reason; None if there is none."""
+def _refusal(problem: Problem) -> str | None:
+    """Return a setting that ADMM does not support, by its key, with the reason; None if there is none."""
     network = problem.network
     if READOUTS[network.readout].of_membrane:
-        return (
-            "network.readout",
-            "'membrane' is a bit of the last membrane; take output_membrane, rate or spike",
-        )
+        others = "take output_membrane, rate or spike"
+        return f"network.readout: 'membrane' is a bit of the last membrane; {others}"
     if network.supervise == "all":
-        return "network.supervise", "'all': ADMM trains the output of the last step"
+        return "network.supervise: 'all': ADMM trains the output of the last step"
     if network.subnetworks > 1:
-        return "network.subnetworks", f"{network.subnetworks}: ADMM trains one stack of layers"
+        return f"network.subnetworks: {network.subnetworks}: ADMM trains one stack of layers"
     for k, layer in enumerate(network.layers, start=1):
         key = f"network.layers[{k}]"
         try:
             form = layer.first_neuron().leaky_form("ADMM")
         except UnsupportedError as error:
-            return f"{key}.neuron", str(error)
+            return f"{key}.neuron: {error}"
         if form.own_weight is not None:
-            return f"{key}.neuron", f"{layer.neuron!r}; take threshold with recurrent = true"
+            return f"{key}.neuron: {layer.neuron!r}; take threshold with recurrent = true"
         if form.removed is None:
-            return (
-                f"{key}.reset",
-                f"{form.reset!r} multiplies membranes and spikes; take subtract, subtract_after or none",
-            )
+            others = "take subtract, subtract_after or none"
+            return f"{key}.reset: {form.reset!r} multiplies membranes and spikes; {others}"
         if layer.recurrent and layer.looks:
-            return f"{key}.recurrent", "true with kernel or pool"
+            return f"{key}.recurrent: true with kernel or pool"
     return None
 
 
 def check_admm(problem: Problem) -> None:
     """Raise a LoweringError that names the key of a setting that ADMM does not support."""
     if refusal := _refusal(problem):
-        raise LoweringError(f"{refusal[0]}: {refusal[1]}")
+        raise LoweringError(refusal)
 
 
 def splitting_of(problem: Problem, weights: Weights) -> Splitting:
@@ -163,10 +159,8 @@ def weight_block(
     """
     mu = damping(gram, spec.ridge if full else spec.damping)
     fit = table @ gram
-    linear, constant = (
-        sums.moment + fit,
-        0.5 * (sums.square + 2 * np.sum(sums.moment * table) + np.sum(fit * table)),
-    )
+    linear = sums.moment + fit
+    constant = 0.5 * (sums.square + 2 * np.sum(sums.moment * table) + np.sum(fit * table))
     formula = "  min over W of  ½ Σ ‖y − W f‖² + ½ μ ‖W‖²"
     if not full:
         formula = "  min over W of  ½ Σ ‖y − W f‖² + ½ μ ‖W − W_0‖²"
@@ -190,15 +184,10 @@ class SplitProblem:
 
     def split(self, rows: Any = slice(None)) -> Split:
         """Return the variables of the samples `rows`, at the true dynamics of the starting weights."""
-        problem, dtype = self.problem, np.dtype(self.problem.admm.precision)
-        weights = problem.row_weights()[rows]
-        return Split(
-            self.splitting,
-            problem.inputs[rows].astype(dtype),
-            problem.encoded_targets()[rows],
-            weights,
-            self.weights,
-        )
+        problem = self.problem
+        inputs = problem.inputs[rows].astype(problem.admm.precision)
+        targets, weights = problem.encoded_targets()[rows], problem.row_weights()[rows]
+        return Split(self.splitting, inputs, targets, weights, self.weights)
 
 
 class AdmmSplitting:
@@ -212,7 +201,7 @@ class AdmmSplitting:
         LoweringError
             The architecture has no such splitting, or a layer never fires.
         """
-        check_admm(problem)
+        check_admm(problem)  # before the work of drawing weights
         weights = initial_weights(problem)
         return SplitProblem(problem, splitting_of(problem, weights), weights)
 

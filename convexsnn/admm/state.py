@@ -20,11 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 
 from convexsnn.admm.weights import Sums, Weights, by_filter, feature_blocks, sums_of
-from convexsnn.arrays import FloatArray
+from convexsnn.arrays import FloatArray, lagged
 from convexsnn.blocks.membranes import ChainBlock, MembraneBlock, spike_cost
 from convexsnn.blocks.outputs import OutputBlock
 from convexsnn.blocks.quadratic import Quadratic, QuadraticBlock
@@ -92,13 +93,6 @@ class Splitting:
         return replace(self, layers=layers, output_penalty=self.output_penalty * factor)
 
 
-def lagged(values: FloatArray) -> FloatArray:
-    """Return v_{t−1} of values (n, T, m); 0 at the first step."""
-    previous = np.zeros_like(values)
-    previous[:, 1:] = values[:, :-1]
-    return previous
-
-
 class Split:
     """The variables of n samples in a splitting, and the block programs that update them.
 
@@ -128,7 +122,6 @@ class Split:
         self.membranes, self.spikes = [], []
         for layer in weights.layers:
             membranes, spikes = run_layer(layer, signal, dtype)
-            assert membranes is not None
             signal = spikes.astype(dtype)
             self.membranes.append(membranes)
             self.spikes.append(signal)
@@ -264,13 +257,11 @@ class Split:
             last += self.multipliers / split.output_penalty
             return sums_of(features, residual.reshape(len(features), -1).astype(features.dtype), False, gram)
         layer, residual = self.weights.layers[k], self.residual(k)
-        total: Sums | None = None
-        for rows, features in feature_blocks(layer, self.below(k), self.spikes[k]):
-            errors = by_filter(layer, residual[rows])
-            part = sums_of(features, errors, layer.bias is not None, gram)
-            total = part if total is None else total.plus(part)
-        assert total is not None
-        return total
+        parts = (
+            sums_of(features, by_filter(layer, residual[rows]), layer.bias is not None, gram)
+            for rows, features in feature_blocks(layer, self.below(k), self.spikes[k])
+        )
+        return reduce(Sums.plus, parts)
 
     def output_block(self) -> OutputBlock:
         """Return the program of the outputs at the last step."""

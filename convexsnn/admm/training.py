@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import numpy as np
 
@@ -191,7 +192,7 @@ class AdmmTraining:
         """Process all samples once, batch by batch."""
         begun, spec, state = time.perf_counter(), self.spec, self.state
         order, weights = self._order(iteration), state.weights
-        total: Reply | None = None
+        replies: list[Reply] = []
         change = 0.0
         for k in range(self.batches):
             batch = Batch(spec.seed, iteration, k, self.batches, self.samples) if self.batches > 1 else None
@@ -201,10 +202,8 @@ class AdmmTraining:
             step = spec.step * (1.0 - share if spec.schedule == "linear" else 1.0)
             weights, square = self.steps.move(weights, reply, step)
             change += square / self.batches
-            reply.sums = []
-            total = reply if total is None else total.plus(reply)
-        assert total is not None
-        self._record(iteration, weights, total, change, begun)
+            replies.append(replace(reply, sums=[]))
+        self._record(iteration, weights, reduce(Reply.plus, replies), change, begun)
 
     def _record(self, iteration: int, weights: Weights, reply: Reply, change: float, begun: float) -> None:
         """Simulate the new weights; store them and the results of the iteration."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from convexsnn.arrays import FloatArray
+from convexsnn.arrays import FloatArray, lagged
 from convexsnn.networks import Layer, Network, NetworkSpec
 
 ROWS = 200_000_000  # largest number of entries in one block of features
@@ -111,9 +111,7 @@ def feature_blocks(layer: Layer, seen: FloatArray, spikes: FloatArray) -> Iterat
         if layer.window is not None:
             yield rows, layer.window.gather(flat).reshape(-1, layer.window.patch)
             continue
-        before = np.zeros_like(spikes[rows])
-        before[:, 1:] = spikes[rows, :-1]
-        yield rows, np.concatenate([flat, before.reshape(len(flat), -1)], axis=1)
+        yield rows, np.concatenate([flat, lagged(spikes[rows]).reshape(len(flat), -1)], axis=1)
 
 
 def sums_of(features: FloatArray, residual: FloatArray, bias: bool, gram: bool = True) -> Sums:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from convexsnn.training.words import ending, on_test
+
 
 def admm_text(summary: Mapping[str, Any]) -> str:
     """Return the lines for a summary of `AdmmResult.summary`."""
@@ -20,9 +22,7 @@ def admm_text(summary: Mapping[str, Any]) -> str:
         parts = [f"{summary['train_accuracy']:.4f} on training data"]
         if summary["validation_accuracy"] is not None:
             parts.append(f"{summary['validation_accuracy']:.4f} at best on held-out samples")
-        test = summary["test_accuracy"]
-        parts.append("no test set" if test is None else f"{test:.4f} on test data")
-        lines.append(f"  accuracy      {', '.join(parts)}")
+        lines.append(f"  accuracy      {', '.join([*parts, on_test(summary['test_accuracy'])])}")
     if first is not None and last is not None:
         rates = ", ".join(f"{rate:.3f}" for rate in last["rates"])
         lines += [
@@ -35,12 +35,7 @@ def admm_text(summary: Mapping[str, Any]) -> str:
                 f"  traffic       {last['bytes_sent']} bytes to workers, {last['bytes_received']} back"
             )
     lines.append("  simulation    confirms accuracy and loss of the saved network")
-    seconds = summary["seconds"]
-    parts = [f"{name} {value:.2f}" for name, value in seconds.items() if name != "total"]
-    lines.append(f"  seconds       {seconds['total']:.2f} ({', '.join(parts)})")
-    if summary["out"]:
-        lines.append(f"  written to    {summary['out']}; check it with: convexsnn verify {summary['out']}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *ending(summary)])
 
 
 def confirmed_text(claim: Mapping[str, Any]) -> str:

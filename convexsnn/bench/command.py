@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,14 +50,14 @@ def solvers(
     from convexsnn.bench.data import write_data
     from convexsnn.bench.machine import conditions
     from convexsnn.bench.problems import BITS, FULL, QUICK, find_problems
-    from convexsnn.bench.run import Results, check_solver, pairs_of, run_all
+    from convexsnn.bench.run import Results, pairs_of, run_all, solver_of
     from convexsnn.solvers import check_limits
 
     among = QUICK if quick else FULL
     chosen = find_problems(problem or [], among)
     for name in solver or []:
         if name != BITS:
-            check_solver(name)
+            solver_of(name)
     check_limits(tolerance, time_limit)
     whole("repeat", repeat)
     if data is not None:
@@ -115,11 +116,8 @@ def _finish(among: Any, results: Any, out: Path, as_json: bool) -> None:
         files.append(PLOT)
     if as_json:
         results_of = by_pair(records)
-        judged = {
-            p.name: verdicts(p, results_of, tolerance)
-            for p in among
-            if any(p.name == q for q, _ in results_of)
-        }
+        run = {name for name, _ in results_of}
+        judged = {p.name: verdicts(p, results_of, tolerance) for p in among if p.name in run}
         values = {
             "out": str(out), "files": files, "conditions": results.conditions, "results": records,
             "targets": judged, "means": means(results_of, limit),
@@ -167,7 +165,7 @@ def gradients(
         out.mkdir(exist_ok=True)
     except OSError as error:
         raise ProblemFileError(f"out: {out}: {error.strerror or error}") from error
-    report = _quiet if as_json else _say
+    report = (lambda line: None) if as_json else partial(print, flush=True)
     layer = {"steps": step_counts, "batch": batch, "units": units}
     try:
         values, text, files = run_gradients(layer, repeat, where, long, out, report)
@@ -178,11 +176,3 @@ def gradients(
     if as_json:
         return print(json.dumps({"out": str(out), "files": files, **values}, allow_nan=False))
     print(f"\n{text}\nwrote {', '.join(str(out / name) for name in files)}")
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _quiet(line: str) -> None:
-    """Print nothing."""

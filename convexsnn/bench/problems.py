@@ -242,6 +242,5 @@ def find_problems(
     by_name = {problem.name: problem for problem in among}
     for name in names:
         if name not in by_name:
-            hint = nearest(name, by_name)
-            raise UnsupportedError(f"problem: unknown {name!r}{hint or '; known: ' + ', '.join(by_name)}")
+            raise UnsupportedError(f"problem: unknown {name!r}{nearest(name, by_name)}")
     return [problem for problem in among if not names or problem.name in names]

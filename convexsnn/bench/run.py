@@ -22,7 +22,7 @@ from convexsnn.bench.machine import conditions_key
 from convexsnn.bench.problems import ALONE, BITS, BenchProblem, BitProducts
 from convexsnn.errors import ProblemFileError, UnsupportedError
 from convexsnn.files import appearing
-from convexsnn.solvers import SOLVERS, get_solver, installed
+from convexsnn.solvers import SOLVERS, Solver, get_solver, installed
 from convexsnn.threads import environment
 
 RESULTS = "results.json"
@@ -32,9 +32,9 @@ Record = dict[str, Any]
 Pair = tuple[BenchProblem | BitProducts, str]
 
 
-def check_solver(name: str) -> None:
-    """Raise the error of `get_solver` if there is no such solver."""
-    get_solver(name.removeprefix(ALONE))
+def solver_of(name: str) -> Solver:
+    """Return the solver of a name that may begin with "alone:"; errors as `get_solver`."""
+    return get_solver(name.removeprefix(ALONE))
 
 
 def solvers_for(problem: BenchProblem | BitProducts, names: Sequence[str]) -> list[str]:
@@ -44,11 +44,8 @@ def solvers_for(problem: BenchProblem | BitProducts, names: Sequence[str]) -> li
     every = [name for name in SOLVERS if installed(name)]
     also = [name for name in problem.also if installed(name.removeprefix(ALONE).partition(":")[0])]
     program = problem.warm_up()
-    return [
-        name
-        for name in names or (*every, *also)
-        if name != BITS and not get_solver(name.removeprefix(ALONE)).capabilities.refusal(program)
-    ]
+    asked = [name for name in names or (*every, *also) if name != BITS]
+    return [name for name in asked if not solver_of(name).capabilities.refusal(program)]
 
 
 class Results:
@@ -135,14 +132,9 @@ def run_pair(problem: str, solver: str, conditions: Mapping[str, Any]) -> Record
 def _events(request: Mapping[str, Any], errors: IO[bytes]) -> Iterator[Record]:
     """Yield the events of a worker; kill it when it is late, or when the caller stops."""
     command = [sys.executable, "-m", "convexsnn.bench.worker", json.dumps(request)]
+    pipe = subprocess.PIPE
     process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        env=environment(),
-        text=True,
-        start_new_session=True,
+        command, stdin=pipe, stdout=pipe, stderr=errors, env=environment(), text=True, start_new_session=True
     )
     lines: queue.Queue[str] = queue.Queue()
 
@@ -189,8 +181,7 @@ def summarised(runs: Sequence[Record], reason: str, conditions: Mapping[str, Any
     larger gap), "limit" or "failed".
     """
     if not runs:
-        status = "limit" if reason == "time limit" else "failed"
-        return {"status": status, "reason": reason, "seconds": None, "runs": [], "gap": None}
+        return _without_runs("limit" if reason == "time limit" else "failed", reason)
     seconds = statistics.median(run["seconds"] for run in runs)
     gap = max(run.get("gap", 0.0) for run in runs)  # products have none
     late = seconds > conditions["time_limit"] or reason == "time limit"
@@ -205,6 +196,10 @@ def summarised(runs: Sequence[Record], reason: str, conditions: Mapping[str, Any
         "gap": gap if math.isfinite(gap) and "gap" in runs[-1] else None,
         "memory_gb": max(memory, default=None),
     }
+
+
+def _without_runs(status: str, reason: str) -> Record:
+    return {"status": status, "reason": reason, "seconds": None, "runs": [], "gap": None}
 
 
 def pairs_of(problems: Sequence[BenchProblem | BitProducts], solvers: Sequence[str]) -> list[Pair]:
@@ -226,14 +221,7 @@ def run_all(pairs: Sequence[Pair], results: Results, report: Callable[[Record, b
     for problem, name in pairs:
         stored, missing = results.find(problem.name, name), problem.missing()
         if missing:
-            skipped: Record = {
-                "status": "skipped",
-                "reason": missing,
-                "seconds": None,
-                "runs": [],
-                "gap": None,
-            }
-            report({"problem": problem.name, "solver": name, **skipped}, False)
+            report({"problem": problem.name, "solver": name, **_without_runs("skipped", missing)}, False)
             continue
         if stored is None:
             results.add(run_pair(problem.name, name, results.conditions))

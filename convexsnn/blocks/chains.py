@@ -241,24 +241,3 @@ def chain_membranes(
     if not np.isfinite(membranes.sum()):
         raise ShapeError(f"drive: the membranes that follow it overflow {membranes.dtype}")
     return membranes.reshape(np.shape(drive))
-
-
-def chain_objective(
-    membranes: Any,
-    drive: Any,
-    spikes: Any,
-    leak: Any,
-    threshold: float,
-    coupling: float,
-    spike_penalty: float,
-) -> FloatArray:
-    """Return the objective at membranes, (N,) or (n, m); other arguments as in `chain_membranes`."""
-    c, a, beta, theta, rho, sigma = checked_chains(drive, spikes, leak, threshold, coupling, spike_penalty)
-    names = ("N", "T") if np.ndim(drive) == 2 else ("n", "T", "m")
-    shape = tuple(zip(names, c.shape, strict=False))
-    z = real_array("membranes", membranes, shape).reshape(c.shape)
-    earlier = np.zeros_like(z)
-    earlier[:, 1:] = z[:, :-1]
-    off, mismatch = z - beta[:, None] * earlier - c, np.float64(a) - (z >= theta)
-    value = rho / 2 * np.sum(off**2, axis=1) + sigma / 2 * np.sum(mismatch**2, axis=1)
-    return value if np.ndim(drive) == 3 else value[:, 0]

@@ -12,24 +12,20 @@ A unit's membranes z and spikes a are separate variables, coupled by two penalti
                                                   instead of the spike (`lifted_cost`), for a − ξ, with the
                                                   rounding ξ = 1{z⁰ >= θ} − r(z⁰) at the true dynamics
 
-On each side of θ both are quadratic in z, so that each branch is a `QuadraticBlock`. The solution is the
-cheaper branch.
+On each side of θ both are quadratic in z; the solution is the cheaper of these two branches.
 
 [P25] Perin, Bidini, Mazzieri, Rossi, "ADMM-based training for spiking neural networks", arXiv 2505.05527.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, choice, positive
 from convexsnn.blocks.chains import chain_membranes
 from convexsnn.blocks.lifted_chains import lifted_membranes
-from convexsnn.blocks.quadratic import Quadratic, QuadraticBlock
 from convexsnn.blocks.ramp import lifted_cost
 from convexsnn.errors import ShapeError
 
@@ -48,16 +44,6 @@ def spike_cost(
     if constraint == "squared":
         return 0.5 * (spikes - (membranes >= threshold)) ** 2
     return lifted_cost(membranes, spikes, threshold, width)
-
-
-def _side(
-    fires: BoolArray, spikes: FloatArray, threshold: float, penalty: float, constraint: str
-) -> tuple[FloatArray, FloatArray]:
-    """Return slope s and constant k of φ = s z + k on the side of θ that `fires` selects for each entry."""
-    mismatch = fires - spikes
-    if constraint == "squared":
-        return np.zeros_like(spikes), 0.5 * penalty * mismatch**2
-    return penalty * mismatch, -penalty * mismatch * threshold
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,25 +90,6 @@ class MembraneBlock:
         """Return the objective at membranes (N, m)."""
         return float(self.entries(membranes).sum(dtype=np.float64))
 
-    def branches(self) -> tuple[QuadraticBlock, QuadraticBlock]:
-        """Return the program with all spikes, z >= θ, and that without spikes, z < θ, in double precision."""
-        blocks, edge = [], below(self.threshold, self.center.dtype)
-        center, spikes, curvature = (np.asarray(v, float) for v in (self.center, self.spikes, self.curvature))
-        quadratic = Quadratic(np.array(np.broadcast_to(curvature, center.shape[1:])))
-        for fires, side in ((True, "z >= θ"), (False, "z < θ")):
-            slope, constant = _side(
-                np.full(spikes.shape, fires), spikes, self.threshold, self.spike_penalty, self.constraint
-            )
-            total = float(np.sum(constant + 0.5 * curvature * center**2))
-            low, high = (self.threshold, np.inf) if fires else (-np.inf, edge)
-            name, linear = f"{self.name}, {side}", curvature * center - slope
-            blocks.append(QuadraticBlock(name, self.formula, quadratic, linear, low, high, total))
-        return blocks[0], blocks[1]
-
-    def chosen(self, fires: FloatArray, rests: FloatArray) -> FloatArray:
-        """Return, entry by entry, the cheaper of the points of the two branches."""
-        return np.where(self.entries(fires) < self.entries(rests), fires, rests)
-
     def minimize(self) -> FloatArray:
         """Return the minimiser (N, m), the cheaper of the two branches, each clipped at θ."""
         if self.constraint == "lifted":  # convex: slope −a below θ, 1 − a above it, else z = θ
@@ -131,7 +98,7 @@ class MembraneBlock:
             return np.where(low < self.threshold, low, np.maximum(high, self.threshold)).astype(low.dtype)
         fires = np.maximum(self.center, self.threshold)
         rests = np.minimum(self.center, below(self.threshold, self.center.dtype))
-        return self.chosen(fires, rests)
+        return np.where(self.entries(fires) < self.entries(rests), fires, rests)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,13 +163,6 @@ class ChainBlock:
         """Return the objective at membranes (n, T, m)."""
         return float(self.chains(membranes).sum())
 
-    def chosen(self, tables: Sequence[FloatArray]) -> FloatArray:
-        """Return, chain by chain, the cheapest of the branches' points (n m, T), as (n, T, m)."""
-        n, steps, m = self.drive.shape
-        points = np.stack([np.reshape(table, (n, m, steps)).swapaxes(1, 2) for table in tables])
-        best = np.argmin([self.chains(membranes) for membranes in points], axis=0)
-        return np.take_along_axis(points, best[None, :, None, :], axis=0)[0]
-
     def minimize(self) -> FloatArray:
         """Return the exact joint minimiser (n, T, m)."""
         if self.present is not None:
@@ -221,40 +181,3 @@ class ChainBlock:
         for t in range(1, z.shape[1]):
             z[:, t] += leak * z[:, t - 1]
         return z
-
-    def branch(self, pattern: BoolArray) -> QuadraticBlock:
-        """Return the convex program of all chains with one fixed spike pattern (T,).
-
-        Its points are (n m, T), in double precision. With "linearized" the pattern has no effect.
-
-        Raises
-        ------
-        ShapeError
-            Units have different leaks, so that their chains have different matrices.
-        """
-        if np.size(np.unique(self.leak)) > 1:
-            raise ShapeError("leak: chains of different leaks share no matrix; take one unit")
-        steps, leak = self.drive.shape[1], float(np.ravel(self.leak)[0])
-        bidiagonal = np.eye(steps) - leak * np.eye(steps, k=-1)
-        c, a = (np.asarray(x, float).swapaxes(1, 2).reshape(-1, steps) for x in (self.drive, self.spikes))
-        low: Any = -np.inf
-        high: Any = np.inf
-        if self.present is not None:
-            now = self.present.swapaxes(1, 2).reshape(-1, steps)
-            slope, constant = self.spike_penalty * (now - a), 0.0
-        else:
-            slope, constants = _side(
-                np.broadcast_to(pattern, a.shape), a, self.threshold, self.spike_penalty, self.constraint
-            )
-            constant = float(constants.sum())
-            low = np.where(pattern, self.threshold, -np.inf)
-            high = np.where(pattern, np.inf, below(self.threshold, self.drive.dtype))
-        return QuadraticBlock(
-            f"{self.name}, spikes {''.join(str(int(s)) for s in pattern)}",
-            self.formula,
-            Quadratic(np.zeros(steps), factor=np.sqrt(self.coupling) * bidiagonal),
-            self.coupling * (c @ bidiagonal) - slope,
-            low,
-            high,
-            constant + 0.5 * self.coupling * float(np.sum(c**2)),
-        )

@@ -9,7 +9,6 @@ The minimiser is the proximal operator of the loss (Parikh & Boyd, "Proximal alg
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,6 @@ from convexsnn.arrays import FloatArray, positive, real_array
 from convexsnn.errors import ShapeError
 from convexsnn.programs.cone_form import ConeForm, by_cone, cones_of
 from convexsnn.programs.loss import Loss
-from convexsnn.programs.mps import write_model
 from convexsnn.programs.point import Certificate, Point, relative_gap
 from convexsnn.programs.program import Block, TableCone, TableQP
 from convexsnn.programs.qp_form import QPForm, by_output, slack_columns
@@ -187,6 +185,6 @@ class OutputBlock(Block):
         total = self.loss.cvxpy(q, self.targets, self.sample_weights[:, None])
         return cp.Problem(cp.Minimize(total + near))
 
-    def to_mps(self, path: str | os.PathLike[str]) -> None:
-        """Write the QP form to `path`, .mps or .lp; UnsupportedError as in `to_qp`."""
-        write_model(self.to_qp(), path, 0.5 * self.penalty * float(np.sum(self.center**2)))
+    @property
+    def qp_constant(self) -> float:  # noqa: D102
+        return 0.5 * self.penalty * float(np.sum(self.center**2))

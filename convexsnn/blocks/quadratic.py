@@ -14,7 +14,6 @@ a bound. These slopes are then 0, so that the point of every solver has a tight 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -27,7 +26,6 @@ from convexsnn.arrays import FloatArray, real_array
 from convexsnn.blocks.box_qp import box_qp
 from convexsnn.errors import ShapeError, SolverFailed
 from convexsnn.programs.cone_form import ConeForm
-from convexsnn.programs.mps import write_model
 from convexsnn.programs.point import Certificate, Point
 from convexsnn.programs.program import Block, TableCone, TableQP
 from convexsnn.programs.qp_form import QPForm, by_output
@@ -365,6 +363,6 @@ class QuadraticBlock(Block):
         total = sum(terms) - cp.sum(cp.multiply(self._double.linear, X)) + self.constant
         return cp.Problem(cp.Minimize(total), bounds)
 
-    def to_mps(self, path: str | os.PathLike[str]) -> None:
-        """Write the QP form to `path`, .mps or .lp."""
-        write_model(self.to_qp(), path, self.constant)
+    @property
+    def qp_constant(self) -> float:  # noqa: D102
+        return self.constant

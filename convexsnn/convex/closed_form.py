@@ -6,10 +6,10 @@ import numpy as np
 
 from convexsnn.arrays import FloatArray
 from convexsnn.bits import PackedBits
-from convexsnn.dictionary import collect
-from convexsnn.distinct import unique_rows
-from convexsnn.lowering import Convexification, Lowered, definition_of, dual_at_zero
-from convexsnn.pricing.prices import Oracle, subnetworks, trivial_bound
+from convexsnn.dictionary.dictionary import gathered
+from convexsnn.distinct import distinct_rows, unique_rows
+from convexsnn.lowering import Convexification, Lowered, dual_at_zero
+from convexsnn.pricing.prices import Oracle, placed, trivial_bound
 from convexsnn.pricing.shattering import realise_all, shatters
 from convexsnn.problem import Problem
 from convexsnn.programs import Point, get_loss, get_penalty
@@ -41,11 +41,12 @@ def closed_form(problem: Problem, oracle: Oracle) -> tuple[Lowered, Point] | Non
     ends = np.concatenate([zero.T > 0, zero.T < 0])  # the patterns that attain λ_max
     patterns = np.concatenate([layers, ends[ends.any(axis=1)]])
     patterns = patterns[np.sort(unique_rows(np.packbits(patterns, axis=1))[0])]
-    witnesses = realise_all(oracle.units, oracle.samples, patterns)
-    if witnesses is None:
+    found = realise_all(oracle.units, oracle.samples, patterns)
+    if found is None:
         return None
-    units = subnetworks(oracle.units, witnesses)
-    lowered = Convexification().lower(problem, collect(problem.distinct, units, definition_of(problem)))
+    _, row_of = distinct_rows(problem.distinct, problem.network.supervise)
+    dictionary = gathered(placed(oracle.units, oracle.samples, found), row_of, oracle.definition)
+    lowered = Convexification().lower(problem, dictionary)
     return lowered, Point(_placed(lowered.dictionary.columns, layers, weights), dual)
 
 

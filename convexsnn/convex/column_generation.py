@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -94,8 +95,7 @@ class Generated:
     iterations: tuple[Iteration, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _Grown:
+class _Grown(NamedTuple):
     """A dictionary with new columns, and the number of proposed patterns."""
 
     dictionary: SpikeDictionary
@@ -165,16 +165,17 @@ class ColumnGeneration:
             solution = self._master(lowered.program, previous)
             grown, pricing = None, "dictionary"
             if dictionary.complete:
-                self._prove(
-                    lowered.program, solution, lowered.program.dual_norm(solution.certificate.dual), "cells"
-                )
+                norm = lowered.program.dual_norm(solution.certificate.dual)
+                self._prove(lowered.program, solution, norm, "cells")
             else:
                 grown, pricing = self._price(lowered, solution)
             gap = self._record(lowered, solution, pricing, 0 if grown is None else grown.fresh)
             if best is None or solution.certificate.objective < best[1].certificate.objective:
                 best = lowered, solution  # a master stopped by time can be worse than the last one
             if grown is None or gap <= self.tolerance or len(self.history) >= STEPS or self._left() <= 0:
-                return Generated(*best, self._final(gap), tuple(self.history))
+                # without an oracle, only a bound that closes the gap is stated
+                stated = self.oracle is not None or gap <= self.tolerance
+                return Generated(*best, self.proof if stated else None, tuple(self.history))
             dictionary, previous = grown.dictionary, solution
 
     def _closed(self, lowered: Lowered, point: Point) -> Generated:
@@ -186,12 +187,6 @@ class ColumnGeneration:
         solution = Solution(point, Status.OPTIMAL, certificate, "closed form", "shattered samples")
         self._record(lowered, solution, ANY, 0)
         return Generated(lowered, solution, self.proof, tuple(self.history))
-
-    def _final(self, gap: float) -> Proof | None:
-        """Return the proof; without an oracle, only a bound that closes the gap is returned."""
-        if self.oracle is None and gap > self.tolerance:
-            return None
-        return self.proof
 
     def _start(self) -> SpikeDictionary:
         """Return the problem's dictionary; if its draw has no valid pattern, one column from the oracle."""
@@ -230,10 +225,8 @@ class ColumnGeneration:
             return dictionary
         limit = None if np.isinf(self.deadline) else max(self._left(), 0.1)
         priced = self.oracle.price(prices, group=self.group, time_limit=limit)
-        if (
-            priced.complete and priced.bound > priced.value
-        ):  # the simulator confirms no weights of the best cell
-            self._change_oracle(prices)
+        if priced.complete and priced.bound > priced.value:
+            self._change_oracle(prices)  # the simulator confirms no weights of the best cell
             priced = self.oracle.price(prices, group=self.group, time_limit=limit)
         if not priced.complete:
             raise LoweringError(
@@ -318,35 +311,24 @@ class ColumnGeneration:
         for column in np.flatnonzero(np.abs(solution.point.weights).max(axis=1) > 0):
             *below, last = dictionary.subnetworks[dictionary.subnetwork_of[column]].layers
             j = int(dictionary.unit_of[column])
-            if (
-                kind := kind_of.get(_kind(below, last, j))
-            ) is not None:  # None: the stack was drawn, not from the oracle
+            kind = kind_of.get(_kind(below, last, j))
+            if kind is not None:  # None: the stack was drawn, not from the oracle
                 kinds.append(kind)
                 rows.append(last.unit_weights()[j])
         weights = np.array(rows).reshape(len(rows), units[0].dimension)
         self.search.starts = Witnesses(np.array(kinds, dtype=np.int64), weights)
 
     def _record(self, lowered: Lowered, solution: Solution, pricing: str, proposals: int) -> float:
-        objective = solution.certificate.objective
-        gap = np.inf
+        objective, patterns = solution.certificate.objective, lowered.dictionary.patterns
+        bound, gap, words = None, None, f"{patterns} patterns, objective {objective:.8g}"
         if self.proof is not None:
-            gap = certified(lowered.program, solution.point, self.proof).gap
-        proved = self.proof is not None
-        self.history.append(
-            Iteration(
-                lowered.dictionary.patterns,
-                objective,
-                self.bound if proved else None,
-                float(gap) if proved else None,
-                pricing,
-                proposals,
-                time.perf_counter() - self.begun,
-            )
-        )
+            bound, gap = self.bound, certified(lowered.program, solution.point, self.proof).gap
+            words += f", bound {bound:.8g}, gap {gap:.2g}"
+        seconds = time.perf_counter() - self.begun
+        self.history.append(Iteration(patterns, objective, bound, gap, pricing, proposals, seconds))
         if self.progress:
-            words = f"{lowered.dictionary.patterns} patterns, objective {objective:.8g}"
-            self.progress(words + (f", bound {self.bound:.8g}, gap {gap:.2g}" if proved else ""), 0.0)
-        return float(gap)
+            self.progress(words, 0.0)
+        return np.inf if gap is None else gap
 
 
 def _kind(below: Sequence[Layer], layer: Layer, unit: int) -> tuple[object, ...]:

@@ -15,13 +15,15 @@ from convexsnn.dictionary import SpikeDictionary
 from convexsnn.dictionary.sources import get_source
 from convexsnn.errors import LoweringError, ShapeError
 from convexsnn.lowering import Convexification, definition_of, witnesses_of
-from convexsnn.networks import Network, architecture_mismatch
+from convexsnn.networks import Network
 from convexsnn.problem import Problem
 from convexsnn.programs import relative_gap
 from convexsnn.simulate import simulate
 from convexsnn.solvers import solve
 from convexsnn.training.budget import Progress
-from convexsnn.training.score import score_of_outputs
+from convexsnn.training.score import mismatch, score_of_outputs
+
+OF_OPTIMUM = ("status", "scope", "objective", "lower_bound", "gap", "patterns", "units", "oracle")
 
 
 @dataclass(frozen=True)
@@ -92,19 +94,7 @@ class Distance:
             "units": self.units,
             "readout": None if self.readout is None else asdict(self.readout),
             "no_readout": self.no_readout,
-            "optimum": {
-                key: getattr(claim, key)
-                for key in (
-                    "status",
-                    "scope",
-                    "objective",
-                    "lower_bound",
-                    "gap",
-                    "patterns",
-                    "units",
-                    "oracle",
-                )
-            },
+            "optimum": {name: getattr(claim, name) for name in OF_OPTIMUM},
             "excess": self.objective - claim.objective,
             "seconds": round(self.result.seconds["total"], 4),
         }
@@ -128,15 +118,8 @@ def distance(
     ShapeError
         The network has another architecture than the problem.
     """
-    if reason := architecture_mismatch(problem.network, network.layers, problem.inputs.shape[2]):
+    if reason := mismatch(problem, network, ("readout", "supervise")):
         raise ShapeError(f"network: {reason}")
-    for name in ("readout", "supervise"):
-        value, expected = getattr(network, name), getattr(problem.network, name)
-        if value != expected:
-            raise ShapeError(f"network: {name} {value!r}, the problem has {expected!r}")
-    outputs = problem.encoded_targets().shape[1]
-    if network.output_weights.shape[1] != outputs:
-        raise ShapeError(f"network: {network.output_weights.shape[1]} outputs, the problem has {outputs}")
     if not get_source(problem.dictionary.source).covers_all_patterns:
         problem = problem.with_settings(dictionary={"source": "column_generation"})
     dictionary: SpikeDictionary | None = None

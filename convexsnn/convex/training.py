@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,12 @@ from convexsnn.programs.prune import prune
 from convexsnn.solvers import Solution, Solver, Status, check_limits, get_solver, solve
 from convexsnn.solvers.failure import failure
 from convexsnn.training.budget import Budget, Progress
-from convexsnn.training.folder import write_folder
+from convexsnn.training.result import TrainingResult
 from convexsnn.training.score import score_of_outputs, score_on_test_set
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class Result(TrainingResult):
     """All intermediate and final results of one run.
 
     Attributes
@@ -106,20 +105,9 @@ class Result:
     def summary(self) -> dict[str, Any]:
         """Return the run as plain numbers and words, the object that ``solve --json`` prints."""
         claim = self.claim
+        names = ("problem", "status", "objective", "lower_bound", "gap", "scope", "patterns", "units")
         summary: dict[str, Any] = {
-            k: getattr(claim, k)
-            for k in (
-                "problem",
-                "status",
-                "objective",
-                "lower_bound",
-                "gap",
-                "scope",
-                "patterns",
-                "units",
-            )
-        }
-        summary |= {
+            **{name: getattr(claim, name) for name in names},
             "verified": True,
             "max_output_error": self.verification.max_output_error,
             "min_margin": self.verification.min_margin,
@@ -145,35 +133,12 @@ class Result:
             }
         return summary
 
-    @property
-    def curves(self) -> list[dict[str, Any]]:
-        """Return an empty list: a convex run has no curves."""
-        return []
-
     def text(self, out: str | None = None) -> str:
         """Return the lines that ``convexsnn solve`` prints; `out` is the folder of the saved run."""
         return summary_text({**self.summary(), "out": out})
 
-    def save(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        force: bool = False,
-        also: Callable[[Path], None] | None = None,
-    ) -> None:
-        """Write problem, data, network, dictionary and certificate into a new folder.
-
-        `also` is called with the temporary folder, before it is renamed, to add files.
-
-        Raises
-        ------
-        ProblemFileError
-            The folder exists (without `force`) or cannot be written; then no file is written.
-        """
-        write_folder(Path(folder), self.write, force, also)
-
     def write(self, folder: Path) -> None:
-        """Write the files of `save` into an existing folder."""
+        """Write the files of `save`; the claim is a certificate, with the dictionary that it is about."""
         self.problem.save(folder)
         if get_source(self.problem.dictionary.source).keeps_file:
             file = self.problem.dictionary.file or ""

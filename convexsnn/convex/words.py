@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from convexsnn.training.words import ending, on_test
+
 CLAIMS = {
     "optimal_on_dictionary": "no network over these {patterns} patterns is better by more than the gap",
     "optimal_global": "no network of this architecture is better by more than the gap, with any patterns",
@@ -60,30 +62,19 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         f"  simulation    confirms every spike; largest output error {summary['max_output_error']:.3g}",
     ]
     if summary["train_accuracy"] is not None:
-        test = (
-            "no test set"
-            if summary["test_accuracy"] is None
-            else f"{summary['test_accuracy']:.4f} on test data"
-        )
-        lines.append(f"  accuracy      {summary['train_accuracy']:.4f} on training data, {test}")
-    if baseline := summary.get("baseline"):
-        if baseline["train_accuracy"] is not None:
-            test = baseline["test_accuracy"]
-            lines.append(
-                f"  ridge readout {baseline['train_accuracy']:.4f} on training data, "
-                + ("no test set" if test is None else f"{test:.4f} on test data")
-                + f", all {baseline['units']} units"
-            )
+        lines.append(f"  accuracy      {_accuracies(summary)}")
+    baseline = summary.get("baseline")
+    if baseline and baseline["train_accuracy"] is not None:
+        lines.append(f"  ridge readout {_accuracies(baseline)}, all {baseline['units']} units")
     trained = summary.get("trained", ())
     lines += [_trained_line(k, row) for k, row in enumerate(trained, 1)]
     if len(trained) < summary.get("trained_of", 0):
         lines.append(f"  the time was over after {len(trained)} of {summary['trained_of']} networks")
-    seconds = summary["seconds"]
-    parts = ", ".join(f"{name} {value:.2f}" for name, value in seconds.items() if name != "total")
-    lines.append(f"  seconds       {seconds['total']:.2f} ({parts})")
-    if summary["out"]:
-        lines.append(f"  written to    {summary['out']}; check it with: convexsnn verify {summary['out']}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *ending(summary)])
+
+
+def _accuracies(values: Mapping[str, Any]) -> str:
+    return f"{values['train_accuracy']:.4f} on training data, {on_test(values['test_accuracy'])}"
 
 
 def _trained_line(number: int, row: Mapping[str, Any]) -> str:

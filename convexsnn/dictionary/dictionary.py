@@ -24,7 +24,7 @@ from convexsnn.errors import ConvexSNNError, LoweringError, ProblemFileError, Sh
 from convexsnn.networks import Layer, Readout, Subnetwork
 from convexsnn.networks.files import layer_arrays, layers_from_arrays
 from convexsnn.networks.readouts import readout_of
-from convexsnn.simulate import readout, run_layer
+from convexsnn.simulate import run_layer
 
 UNITS_AT_A_TIME = 256  # simulated together
 
@@ -42,6 +42,16 @@ class Definition:
     def reads(self) -> Readout:
         """The readout itself; `readout` is its name."""
         return readout_of(self.readout)
+
+    @property
+    def steps(self) -> slice:
+        """The supervised steps."""
+        return slice(-1, None) if self.supervise == "last" else slice(None)
+
+    def bits(self, layer: Layer, membranes: FloatArray, spikes: BoolArray) -> BoolArray:
+        """Return what the readout sees of a layer at the supervised steps, sample by sample, (R, m)."""
+        seen = self.reads.seen(layer.neuron, membranes[:, self.steps], spikes[:, self.steps])
+        return seen.reshape(-1, layer.units)
 
     def __str__(self) -> str:
         kind = f"robust, margin {self.margin:g}" if self.margin > 0 else "closed (margin 0)"
@@ -94,10 +104,6 @@ class SpikeDictionary:
             margins=self.margins[columns],
             complete=False,
         )
-
-    def completed(self, complete: bool) -> SpikeDictionary:
-        """Return the dictionary with another value of `complete`."""
-        return replace(self, complete=complete)
 
     def joined(self, other: SpikeDictionary) -> SpikeDictionary:
         """Return this dictionary, extended by the new patterns of another one of the same definition."""
@@ -186,9 +192,9 @@ def readout_margins(
     """Return, for every unit, the smallest |v| at the steps of a membrane readout, (m,); inf without one."""
     if not definition.reads.of_membrane:
         return np.full(layer.units, np.inf)
-    steps = slice(-1, None) if definition.supervise == "last" else slice(None)
-    v = np.abs(layer.neuron.after_reset(membranes[:, steps], spikes[:, steps]))
-    if (certain := layer.neuron.certain(spikes[:, steps])).any():  # no rounding changes these
+    spikes = spikes[:, definition.steps]
+    v = np.abs(layer.neuron.after_reset(membranes[:, definition.steps], spikes))
+    if (certain := layer.neuron.certain(spikes)).any():  # no rounding changes these
         v = np.where(certain, np.inf, v)
     return v.min(axis=(0, 1))
 
@@ -201,24 +207,16 @@ def patterns_of(
     below = np.inf
     for layer in subnetwork.layers[:-1]:
         membranes, spikes = run_layer(layer, signal)
-        assert membranes is not None
         below = min(below, float(spike_margins(layer, membranes).min()))
         signal = spikes
     last = subnetwork.layers[-1]
     whole = last.recurrent is not None
-    blocks = (
-        [slice(None)]
-        if whole
-        else [slice(k, k + UNITS_AT_A_TIME) for k in range(0, last.units, UNITS_AT_A_TIME)]
-    )
+    starts = range(0, last.units, last.units if whole else UNITS_AT_A_TIME)
     packed, margins = [], []
-    for block in blocks:
-        part = last if whole else last.select(block)
+    for start in starts:
+        part = last if whole else last.select(slice(start, start + UNITS_AT_A_TIME))
         membranes, spikes = run_layer(part, signal)
-        assert membranes is not None
-        seen = readout(part, membranes, spikes, definition.readout)
-        seen = seen[:, -1] if definition.supervise == "last" else seen.reshape(-1, part.units)
-        packed.append(np.packbits(seen.T, axis=1))
+        packed.append(np.packbits(definition.bits(part, membranes, spikes).T, axis=1))
         of_spikes = spike_margins(part, membranes)
         if whole:  # in a recurrent layer every unit's pattern depends on the spikes of all units
             of_spikes = np.full_like(of_spikes, of_spikes.min())

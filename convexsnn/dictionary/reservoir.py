@@ -31,7 +31,6 @@ def branching_ratio(layer: Layer, inputs: FloatArray, rng: np.random.Generator) 
     if layer.recurrent is None:
         raise LoweringError("recurrent: a branching ratio needs a recurrent layer")
     membranes, spikes = run_layer(layer, inputs)
-    assert membranes is not None
     sample, step, unit = np.nonzero(spikes[:, :-1])
     if not len(unit):
         return 0.0

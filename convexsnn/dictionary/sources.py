@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,7 +25,7 @@ import numpy as np
 from convexsnn.arrays import FloatArray, read_npz
 from convexsnn.dictionary.reservoir import tune_to_criticality
 from convexsnn.distinct import DistinctSamples
-from convexsnn.errors import ProblemFileError, UnsupportedError
+from convexsnn.errors import ProblemFileError, UnsupportedError, nearest
 from convexsnn.networks import Layer, NetworkSpec
 from convexsnn.networks.files import layers_from_arrays
 
@@ -121,18 +120,13 @@ class Source:
 
     @property
     def trains(self) -> bool:
-        """Whether the hidden weights come from a training."""
+        """Whether the hidden weights come from a training, which a checkpoint file can continue."""
         return self.kind == "trains"
 
     @property
     def grows(self) -> bool:
         """Whether patterns are added by their prices, so that they depend on λ."""
         return self.kind == "grows"
-
-    @property
-    def takes_checkpoint(self) -> bool:
-        """Whether a run of this source can be interrupted and continued from a checkpoint file."""
-        return self.trains
 
     @property
     def drawer(self) -> Source:
@@ -216,8 +210,7 @@ def get_source(name: str) -> Source:
         No source has this name; the message has the nearest one.
     """
     if name not in SOURCES:
-        match = get_close_matches(str(name), SOURCES, n=1)
-        hint = f"; did you mean {match[0]!r}?" if match else ""
+        hint = nearest(name, SOURCES)
         raise ProblemFileError(f"dictionary.source: expected one of {', '.join(SOURCES)}, got {name!r}{hint}")
     return SOURCES[name]
 

@@ -24,13 +24,6 @@ from convexsnn.simulate import run_layer
 ROUNDS = 100  # of redrawing a hidden layer
 
 
-def _empty_layer(spec: LayerSpec, units: int, inputs: int, rng: np.random.Generator) -> Layer:
-    neuron = spec.drawn_neuron(units, rng)
-    bias = np.zeros(units) if spec.bias else None
-    recurrent = np.zeros((units, units)) if spec.recurrent else None
-    return Layer(np.zeros((units, inputs)), neuron, bias, recurrent)
-
-
 def _drawn(
     source: Source,
     spec: LayerSpec,
@@ -40,7 +33,7 @@ def _drawn(
     definition: Definition,
     hidden: bool = False,
 ) -> Layer:
-    layer = _empty_layer(spec, units, signal.shape[2], draw.rng)
+    layer = spec.blank(units, signal.shape[2], spec.drawn_neuron(units, draw.rng))
     draw = replace(
         draw,
         signal=signal,
@@ -64,7 +57,6 @@ def _settled(
     layer, best = redraw(), -1.0
     for _ in range(ROUNDS):
         membranes, spikes = run_layer(layer, signal)
-        assert membranes is not None
         margins = spike_margins(layer, membranes)
         best = max(best, float(margins.min()))
         close = np.flatnonzero(margins < definition.margin)

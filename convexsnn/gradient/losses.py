@@ -12,17 +12,12 @@ from torch import Tensor
 
 from convexsnn.errors import UnsupportedError
 
-
-def _softmax(outputs: Tensor, targets: Tensor) -> Tensor:
-    return torch.logsumexp(outputs, dim=-1) - (outputs * targets).sum(dim=-1)
-
-
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "squared": lambda z, y: (0.5 * (z - y) ** 2).sum(dim=-1),
     "hinge": lambda z, y: (1.0 - y * z).clamp(min=0.0).sum(dim=-1),
     "squared_hinge": lambda z, y: (0.5 * (1.0 - y * z).clamp(min=0.0) ** 2).sum(dim=-1),
     "logistic": lambda z, y: torch.nn.functional.softplus(-y * z).sum(dim=-1),
-    "softmax": _softmax,
+    "softmax": lambda z, y: torch.logsumexp(z, dim=-1) - (z * y).sum(dim=-1),
 }
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convexsnn.arrays import IntArray, choice, digest, real_array, whole
+from convexsnn.arrays import IntArray, between, choice, digest, real_array, whole
 from convexsnn.errors import ShapeError
 from convexsnn.gradient.lif import GRADIENTS, lif
 from convexsnn.gradient.loop import Epoch, Loop, batches, device_of, float_type
@@ -150,8 +150,7 @@ class ResidualNetwork(nn.Module):
             whole(name, value)
         choice("gradient", gradient, GRADIENTS)
         whole("seed", seed, least=0)
-        if not isinstance(leak, int | float) or not 0.0 <= leak <= 1.0:
-            raise ShapeError(f"leak: expected a number in [0, 1], got {leak!r}")
+        between("leak", leak, 0, 1)
         if surrogate is not None and not isinstance(surrogate, Surrogate):
             raise ShapeError(f"surrogate: expected a Surrogate, got {surrogate!r}")
         self.steps, (blocks, bottleneck) = steps, SHAPES[depth]

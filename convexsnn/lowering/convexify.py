@@ -20,14 +20,7 @@ from convexsnn.dictionary import Definition, SpikeDictionary, collect, draw_subn
 from convexsnn.dictionary.sources import get_source
 from convexsnn.errors import LoweringError, ProblemFileError, ShapeError
 from convexsnn.lowering.lowering import Lowered, Lowering
-from convexsnn.networks import (
-    READOUTS,
-    Layer,
-    LayerSpec,
-    Network,
-    NetworkSpec,
-    Subnetwork,
-)
+from convexsnn.networks import READOUTS, Layer, LayerSpec, Network, NetworkSpec, Subnetwork
 from convexsnn.networks.neuron import joined
 from convexsnn.pricing.enumeration import exact_dictionary
 from convexsnn.problem import Problem
@@ -227,10 +220,9 @@ def _without_idle_units(layers: tuple[Layer, ...], units: IntArray) -> tuple[tup
             of_last = in_layer
         if depth < len(layers) - 1:
             below = np.flatnonzero(np.abs(layer.weights).max(axis=0) > 0)
-            below = below if len(below) else np.array([0])
-            in_layer = (
-                np.arange(layers[-2 - depth].units) if layers[-2 - depth].recurrent is not None else below
-            )
+            in_layer = below if len(below) else np.array([0])
+            if layers[-2 - depth].recurrent is not None:
+                in_layer = np.arange(layers[-2 - depth].units)
             layer = replace(layer, weights=layer.weights[:, in_layer])
         remaining.append(layer)
     return tuple(reversed(remaining)), of_last
@@ -251,9 +243,8 @@ def _centred(
             g, h = neuron.affine_rows(drive, unit_spikes)
             fires = unit_spikes
             if k == len(layers) - 1 and definition.reads.of_membrane and in_use[j]:
-                steps = slice(-1, None) if definition.supervise == "last" else slice(None)
+                steps = definition.steps
                 read_g, read_h = neuron.readout_rows(drive, unit_spikes)
-                assert membranes is not None
                 read = neuron.after_reset(membranes[:, steps, j], unit_spikes[:, steps]) >= 0
                 g = np.concatenate([g, read_g[:, steps]], axis=1)
                 h = np.concatenate([h, read_h[:, steps]], axis=1)

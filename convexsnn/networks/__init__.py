@@ -7,7 +7,7 @@ from convexsnn.networks.network import Network, NetworkSpec, Subnetwork
 from convexsnn.networks.neuron import LeakyForm, last_spikes, register_neuron
 from convexsnn.networks.neurons import LIF, NEURONS, RESETS, Neuron, RecurrentThreshold, Threshold
 from convexsnn.networks.parameters import GRID, SHARED, TRAINED, Parameter, PerUnit, parameter
-from convexsnn.networks.readouts import FILTERED, READOUTS, Readout, readout_kernel
+from convexsnn.networks.readouts import FILTERED, READOUTS, Readout
 from convexsnn.networks.windows import Window
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "last_spikes",
     "load_network",
     "parameter",
-    "readout_kernel",
     "register_neuron",
     "save_network",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from convexsnn.arrays import BoolArray, FloatArray, real_array
+from convexsnn.arrays import BoolArray, FloatArray, lagged, real_array
 from convexsnn.errors import ShapeError
 from convexsnn.fields import as_table, check_fields, key
 from convexsnn.networks.neuron import LAYER_KEYS, RESETS
@@ -149,6 +149,12 @@ class LayerSpec:
         trained = {p.name: np.zeros(units) for p in NEURONS[self.neuron].parameters(TRAINED)}
         return self.make_neuron(**values, **trained)
 
+    def blank(self, units: int, inputs: int, neuron: Neuron) -> Layer:
+        """Return a layer of this architecture with all weights 0."""
+        bias = np.zeros(units) if self.bias else None
+        recurrent = np.zeros((units, units)) if self.recurrent else None
+        return Layer(np.zeros((units, inputs)), neuron, bias, recurrent)
+
     def table(self) -> dict[str, Any]:
         """Return the layer as its table in a problem file, without keys that are None."""
         parameters = {k: list(v) if isinstance(v, tuple) else v for k, v in self.parameters.items()}
@@ -282,9 +288,7 @@ class Layer:
         if self.bias is not None:
             parts.append(np.ones((*inputs.shape[:2], 1)))
         if self.recurrent is not None:
-            before = np.zeros(spikes.shape)
-            before[:, 1:] = spikes[:, :-1]
-            parts.append(before)
+            parts.append(lagged(spikes.astype(np.float64)))
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
     def unit_weights(self) -> FloatArray:

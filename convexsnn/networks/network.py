@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from convexsnn.arrays import FloatArray, choice, real_array
+from convexsnn.arrays import FloatArray, between, choice, real_array
 from convexsnn.errors import ShapeError
 from convexsnn.fields import check_fields, key
 from convexsnn.networks.layers import Layer, LayerSpec
@@ -25,10 +25,7 @@ SUPERVISIONS = ("last", "all")
 def _check_readout(readout: str, supervise: str, leak: Any) -> float:
     readout_of(readout)
     choice("supervise", supervise, SUPERVISIONS)
-    number = isinstance(leak, (int, float, np.integer, np.floating)) and not isinstance(leak, bool)
-    if not (number and 0 <= leak <= 1):
-        raise ShapeError(f"readout_leak: expected a number in [0, 1], got {leak!r}")
-    return float(leak)
+    return between("readout_leak", leak, 0, 1)
 
 
 @dataclass(frozen=True)

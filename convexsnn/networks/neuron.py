@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from convexsnn.arrays import BoolArray, FloatArray
+from convexsnn.arrays import BoolArray, FloatArray, lagged
 from convexsnn.errors import ShapeError, UnsupportedError
 from convexsnn.networks.agreement import check_agreement
 from convexsnn.networks.parameters import (
@@ -202,9 +202,7 @@ class Neuron(ABC):
 
 def last_spikes(spikes: BoolArray) -> npt.NDArray[np.int64]:
     """Return the spike before each step as 0 or 1, `spikes` (n, T) -> (n, T)."""
-    before = np.zeros(spikes.shape, np.int64)
-    before[:, 1:] = spikes[:, :-1]
-    return before
+    return lagged(spikes.astype(np.int64))
 
 
 def joined(neurons: Sequence[Neuron], units: Sequence[int]) -> Neuron:

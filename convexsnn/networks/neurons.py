@@ -40,15 +40,7 @@ from typing import ClassVar
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray
-from convexsnn.networks.neuron import (
-    NEURONS,
-    RESETS,
-    LeakyForm,
-    Neuron,
-    joined,
-    last_spikes,
-    own_neuron,
-)
+from convexsnn.networks.neuron import NEURONS, RESETS, LeakyForm, Neuron, joined, last_spikes, own_neuron
 from convexsnn.networks.parameters import GRID, TRAINED, PerUnit, parameter
 
 __all__ = ["LIF", "NEURONS", "RESETS", "LeakyForm", "Neuron", "RecurrentThreshold", "Threshold", "joined"]
@@ -100,9 +92,7 @@ class LIF(Neuron):
         """Return the amount that a spike subtracts from the next membrane; not for a reset to zero."""
         return {"subtract": self.leak * self.threshold, "subtract_after": self.threshold}.get(self.reset, 0)
 
-    def affine_rows(  # noqa: D102
-        self, inputs: FloatArray, spikes: BoolArray
-    ) -> tuple[FloatArray, FloatArray]:
+    def affine_rows(self, inputs: FloatArray, spikes: BoolArray) -> tuple[FloatArray, FloatArray]:  # noqa: D102
         g, h = self.first_rows(inputs, spikes)
         subtraction = self._subtraction()
         for t in range(1, g.shape[1]):
@@ -112,9 +102,7 @@ class LIF(Neuron):
             h[:, t] += self.leak * (h[:, t - 1] - self.threshold) + subtraction * before
         return g, h
 
-    def readout_rows(  # noqa: D102
-        self, inputs: FloatArray, spikes: BoolArray
-    ) -> tuple[FloatArray, FloatArray]:
+    def readout_rows(self, inputs: FloatArray, spikes: BoolArray) -> tuple[FloatArray, FloatArray]:  # noqa: D102
         g, h = self.affine_rows(inputs, spikes)
         if self.reset == "zero":  # v = 0 >= 0 after a spike, for all weights
             return g * ~spikes[..., None], np.where(spikes, -np.inf, h - self.threshold)
@@ -145,9 +133,7 @@ class Threshold(Neuron):
     def after_reset(self, membrane: FloatArray, spikes: BoolArray) -> FloatArray:  # noqa: D102
         return membrane
 
-    def affine_rows(  # noqa: D102
-        self, inputs: FloatArray, spikes: BoolArray
-    ) -> tuple[FloatArray, FloatArray]:
+    def affine_rows(self, inputs: FloatArray, spikes: BoolArray) -> tuple[FloatArray, FloatArray]:  # noqa: D102
         return self.first_rows(inputs, spikes)
 
     def kernel_form(self) -> LeakyForm:  # noqa: D102
@@ -179,9 +165,7 @@ class RecurrentThreshold(Threshold):
     def carry(self, membrane: FloatArray, spikes: BoolArray) -> FloatArray:  # noqa: D102
         return (self.own_weight * spikes).astype(membrane.dtype)
 
-    def affine_rows(  # noqa: D102
-        self, inputs: FloatArray, spikes: BoolArray
-    ) -> tuple[FloatArray, FloatArray]:
+    def affine_rows(self, inputs: FloatArray, spikes: BoolArray) -> tuple[FloatArray, FloatArray]:  # noqa: D102
         g, h = self.first_rows(inputs, spikes)
         return np.concatenate([g, last_spikes(spikes)[..., None].astype(g.dtype)], axis=2), h
 

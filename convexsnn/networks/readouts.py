@@ -109,16 +109,3 @@ def readout_of(name: Any) -> Readout:
     """
     choice("readout", name, tuple(READOUTS))
     return READOUTS[name]
-
-
-def readout_kernel(readout: str, steps: int, leak: float) -> FloatArray:
-    """Return the weights k (T,) of the steps in the output at the last one: φ_T = Σ_t k_t s_t.
-
-    Raises
-    ------
-    ShapeError
-        No such readout, or "membrane", which does not depend on spikes alone.
-    """
-    filters = tuple(name for name, entry in READOUTS.items() if not entry.of_membrane)
-    choice("readout", readout, filters)
-    return READOUTS[readout].kernel(steps, leak)

@@ -22,7 +22,6 @@ import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary.dictionary import Definition
-from convexsnn.distinct import distinct_samples
 from convexsnn.errors import UnsupportedError
 from convexsnn.networks import Layer, LayerSpec
 
@@ -127,9 +126,7 @@ class Decisions:
 def unit_layer(spec: LayerSpec, inputs: int, point: Mapping[str, float]) -> Layer:
     """Return one unit of an architecture with all weights 0, at one point of its parameter grids."""
     neuron = spec.make_neuron(**{name: np.array([value]) for name, value in point.items()})
-    bias = np.zeros(1) if spec.bias else None
-    recurrent = np.zeros((1, 1)) if spec.recurrent else None
-    return Layer(np.zeros((1, inputs)), neuron, bias, recurrent)
+    return spec.blank(1, inputs, neuron)
 
 
 def events_of(steps: int, definition: Definition) -> list[tuple[int, bool]]:
@@ -190,23 +187,14 @@ def decisions(
     return Decisions(g, h, reads, definition, layer, inputs, below, width)
 
 
-def unit_decisions(
-    inputs: FloatArray, spec: LayerSpec, definition: Definition, below: tuple[Layer, ...] = ()
-) -> list[Decisions]:
-    """Return the decision trees of a unit for all values of its grids, on the distinct samples of `inputs`.
-
-    With hidden layers `below`, `inputs` are their spikes on the distinct samples, and all of them are used.
-    With one step, grid values that give the same trees count once; for example, all leaks give the same
-    trees.
-    """
-    samples = inputs if below else distinct_samples(inputs).samples
-    return decisions_on(samples, spec, definition, below)
-
-
 def decisions_on(
     samples: FloatArray, spec: LayerSpec, definition: Definition, below: tuple[Layer, ...] = ()
 ) -> list[Decisions]:
-    """Return the trees of `unit_decisions`, for samples that are already distinct."""
+    """Return the decision trees of a unit for all values of its grids, on distinct samples (n, T, d).
+
+    With hidden layers `below`, the samples are their spikes. With one step, grid values that give the same
+    trees count once; for example, all leaks give the same trees.
+    """
     grids = {name: sorted(set(grid)) for name, grid in spec.grids().items()}
     trees: list[Decisions] = []
     for values in product(*grids.values()):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
@@ -48,17 +48,13 @@ class Enumeration:
     complete: bool
 
 
-def enumerate_patterns(
-    units: Sequence[Decisions], limit: int, progress: Callable[[int], None] | None = None
-) -> Enumeration:
+def enumerate_patterns(units: Sequence[Decisions], limit: int) -> Enumeration:
     """Walk over all cells of a unit's weight space, for every point of its parameter grids.
 
     Parameters
     ----------
     limit : int
         The walk stops when there are more patterns than this.
-    progress : callable, optional
-        Called with the number of patterns so far.
     """
     place: dict[bytes, int] = {}
     unit_of: list[int] = []
@@ -85,8 +81,6 @@ def enumerate_patterns(
                 elif margins[row] > margin_of[where]:
                     unit_of[where], margin_of[where] = k, margins[row]
                     weights[where] = leaves.weights[row].copy()
-            if progress:
-                progress(len(place))
         complete &= state == DONE
     table = np.array(weights).reshape(len(weights), units[0].dimension)
     complete &= len(weights) <= limit
@@ -143,11 +137,7 @@ def _farthest(unit: Decisions, weights: FloatArray) -> FloatArray:
 
 
 def exact_dictionary(
-    inputs: FloatArray | DistinctSamples,
-    network: NetworkSpec,
-    definition: Definition,
-    limit: int,
-    progress: Callable[[int], None] | None = None,
+    inputs: FloatArray | DistinctSamples, network: NetworkSpec, definition: Definition, limit: int
 ) -> SpikeDictionary:
     """Return the dictionary of all patterns; `complete` is False if there are more than `limit`.
 
@@ -161,11 +151,11 @@ def exact_dictionary(
     inputs = distinct_samples(inputs)
     units = exact_units(inputs, network, definition, cell_trains)
     _check_dimension(units, "dictionary.source: exact enumerates ")
-    enumeration = enumerate_patterns(units, limit, progress)
+    enumeration = enumerate_patterns(units, limit)
     witnesses = with_faces(units, centred(units, enumeration.witnesses))
     dictionary = collect(inputs, subnetworks(units, witnesses), definition)
     confirmed = dictionary.patterns == enumeration.patterns  # the simulator produces every one of them
-    return dictionary.completed(enumeration.complete and confirmed)
+    return replace(dictionary, complete=enumeration.complete and confirmed)
 
 
 def cell_trains(units: Sequence[Decisions], samples: FloatArray, limit: int) -> Trains:
@@ -192,7 +182,7 @@ def cell_trains(units: Sequence[Decisions], samples: FloatArray, limit: int) -> 
         raise UnsupportedError(
             "some of its spike trains need weights that no float hits; a margin above 0 avoids this"
         )
-    return Trains(spikes[rows], Witnesses(witnesses.unit[rows], witnesses.weights[rows]))
+    return Trains(spikes[rows], witnesses.select(rows))
 
 
 def _check_dimension(units: Sequence[Decisions], who: str) -> None:

@@ -57,9 +57,8 @@ def _weights(unit: Decisions, cells: ExactCells, rows: Rows, exact: bool) -> Flo
     kappa = (~fires).astype(np.float64) if closed else np.ones(len(rows))
     solution = solved(a, b, kappa, unit.definition.weight_box)
     rounding = RELATIVE * float(unit.sizes[samples, nodes].max())
-    if solution.state == OPTIMAL and solution.margin > unit.definition.margin + (
-        rounding if closed else -rounding
-    ):
+    least = unit.definition.margin + (rounding if closed else -rounding)
+    if solution.state == OPTIMAL and solution.margin > least:
         return solution.weights
     if exact or closed or solution.state != OPTIMAL:
         point = cells.point(rows)

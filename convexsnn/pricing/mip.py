@@ -30,7 +30,7 @@ from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.bits import unique_rows
 from convexsnn.errors import SolverFailed, UnsupportedError
 from convexsnn.pricing.decisions import Decisions
-from convexsnn.pricing.prices import Oracle, Priced, dual_norm, trivial_bound
+from convexsnn.pricing.prices import Oracle, Searched, dual_norm, trivial_bound
 from convexsnn.pricing.small_lp import maximise, start_basis
 
 TOLERANCE = 1e-8  # HiGHS's, for rows, whole numbers and reduced costs
@@ -292,20 +292,12 @@ class MipOracle(Oracle):
         super().__init__(units, samples)
         self._rows: dict[int, _Rows] = {}
 
-    def price(  # noqa: D102
-        self,
-        prices: FloatArray,
-        *,
-        cutoff: float = 0.0,
-        group: bool = False,
-        time_limit: float | None = None,
-    ) -> Priced:
+    def search_all(self, prices: FloatArray, cutoff: float, group: bool, deadline: float) -> Searched:  # noqa: D102
         if group and prices.shape[1] > 1:
             raise UnsupportedError(
                 f"oracle mip: the Euclidean norm over {prices.shape[1]} outputs is not linear in spikes; "
                 "use cells or tree"
             )
-        deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
         sides = [sign * column for column in prices.T for sign in (1.0, -1.0)]
         jobs = [(k, side, float(np.maximum(side, 0).sum())) for k in range(len(self.units)) for side in sides]
         jobs.sort(key=lambda job: -job[2])
@@ -328,7 +320,7 @@ class MipOracle(Oracle):
             bound = max(bound, side_bound)
             complete &= ended and side_bound <= best + 4 * SAFETY * most
         bound = min(max(bound, best), max(cutoff, trivial_bound(prices, group)))
-        return self.priced(candidates, prices, group, cutoff, bound, complete, nodes)
+        return Searched(candidates, bound, complete, nodes)
 
     def _ask(self, k: int, prices: FloatArray, cutoff: float, deadline: float) -> _Answer:
         """Return the answer of HiGHS for one sign of one output, with a safe bound in units of prices."""

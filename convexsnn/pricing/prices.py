@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -38,6 +38,10 @@ class Witnesses:
     unit: IntArray
     weights: FloatArray
 
+    def select(self, rows: Any) -> Witnesses:
+        """Return some of the units, by their indices."""
+        return Witnesses(self.unit[rows], self.weights[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class Confirmed:
@@ -56,8 +60,7 @@ class Confirmed:
 
     def select(self, rows: IntArray | BoolArray) -> Confirmed:
         """Return some of the units, by their indices."""
-        witnesses = Witnesses(self.witnesses.unit[rows], self.witnesses.weights[rows])
-        return Confirmed(witnesses, self.patterns[rows], self.margins[rows])
+        return Confirmed(self.witnesses.select(rows), self.patterns[rows], self.margins[rows])
 
     def joined(self, *others: Confirmed) -> Confirmed:
         """Return these units, followed by those of `others`."""
@@ -151,7 +154,7 @@ def _together(units: Sequence[Decisions], witnesses: Witnesses, width: int) -> l
 
 
 def _subnetwork(units: Sequence[Decisions], witnesses: Witnesses, rows: IntArray) -> Subnetwork:
-    selection = Witnesses(witnesses.unit[rows], witnesses.weights[rows])
+    selection = witnesses.select(rows)
     return Subnetwork((*units[selection.unit[0]].below, layer_of(units, selection)))
 
 
@@ -214,6 +217,16 @@ def with_faces(units: Sequence[Decisions], witnesses: Witnesses) -> Witnesses:
     return Witnesses(np.concatenate(unit), np.concatenate(rows))
 
 
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """The result of a search: candidates, and a bound on all other patterns."""
+
+    candidates: Confirmed
+    bound: float
+    complete: bool
+    nodes: int
+
+
 class Oracle(ABC):
     """A search for patterns whose worth at a dual point exceeds a cutoff."""
 
@@ -226,14 +239,8 @@ class Oracle(ABC):
         self.definition = units[0].definition
         self.words = self.name
 
-    @abstractmethod
     def price(
-        self,
-        prices: FloatArray,
-        *,
-        cutoff: float = 0.0,
-        group: bool = False,
-        time_limit: float | None = None,
+        self, prices: FloatArray, *, cutoff: float = 0.0, group: bool = False, time_limit: float | None = None
     ) -> Priced:
         """Return patterns worth more than `cutoff` at `prices` (R, C), and a bound over all patterns.
 
@@ -244,6 +251,13 @@ class Oracle(ABC):
         time_limit : float, optional
             Seconds.
         """
+        deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
+        searched = self.search_all(prices, cutoff, group, deadline)
+        return self._best(searched, prices, group, cutoff)
+
+    @abstractmethod
+    def search_all(self, prices: FloatArray, cutoff: float, group: bool, deadline: float) -> Searched:
+        """Search all units until `deadline`, a value of `time.perf_counter`; arguments as in `price`."""
 
     def confirm(self, unit: int | IntArray, weights: FloatArray) -> Confirmed:
         """Simulate candidates: units by their indices in `units`, with weights (k, d)."""
@@ -254,54 +268,28 @@ class Oracle(ABC):
         """Return the units of a result as subnetworks with their patterns, for the dictionary."""
         return placed(self.units, self.samples, priced.confirmed)
 
-    def priced(
-        self,
-        candidates: Confirmed,
-        prices: FloatArray,
-        group: bool,
-        cutoff: float,
-        bound: float,
-        complete: bool,
-        nodes: int,
-    ) -> Priced:
+    def _best(self, searched: Searched, prices: FloatArray, group: bool, cutoff: float) -> Priced:
         """Return the candidates worth more than the cutoff, one per pattern, best first.
 
         Closed candidates are simulated again, together with the points on their faces; see `placed`.
         """
-        every = candidates
+        every = searched.candidates
         if self.definition.margin == 0:
-            witnesses = with_faces(self.units, candidates.witnesses)
+            witnesses = with_faces(self.units, every.witnesses)
             every = self.confirm(witnesses.unit, witnesses.weights)
         worth = dual_norm(every.patterns, prices, group)
         rows = np.flatnonzero((every.margins >= self.definition.margin) & (worth > cutoff))
         rows = rows[np.lexsort((-every.margins[rows], -worth[rows]))]
         rows = rows[unique_rows(every.patterns[rows])[0]] if len(rows) else rows
         best = float(worth[rows].max(initial=0.0))
-        return Priced(best, max(bound, best), every.select(rows), complete, nodes)
-
-
-@dataclass(frozen=True, eq=False)
-class Searched:
-    """The result of one search: candidates of one unit, and a bound on all other patterns."""
-
-    candidates: Confirmed
-    bound: float
-    complete: bool
-    nodes: int
+        bound = max(searched.bound, best)
+        return Priced(best, bound, every.select(rows), searched.complete, searched.nodes)
 
 
 class BranchAndBound(Oracle):
     """One search per unit and sign of an output, or one per unit for a group of outputs."""
 
-    def price(  # noqa: D102
-        self,
-        prices: FloatArray,
-        *,
-        cutoff: float = 0.0,
-        group: bool = False,
-        time_limit: float | None = None,
-    ) -> Priced:
-        deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
+    def search_all(self, prices: FloatArray, cutoff: float, group: bool, deadline: float) -> Searched:  # noqa: D102
         sides = (
             [prices] if group else [s * prices[:, [c]] for c in range(prices.shape[1]) for s in (1.0, -1.0)]
         )
@@ -309,8 +297,7 @@ class BranchAndBound(Oracle):
         searches = on_threads(lambda job: self.search(job[0], job[1], cutoff, group, deadline), jobs)
         bound = max([cutoff, *(s.bound for s in searches)])
         candidates = searches[0].candidates.joined(*(s.candidates for s in searches[1:]))
-        complete, nodes = all(s.complete for s in searches), sum(s.nodes for s in searches)
-        return self.priced(candidates, prices, group, cutoff, bound, complete, nodes)
+        return Searched(candidates, bound, all(s.complete for s in searches), sum(s.nodes for s in searches))
 
     @abstractmethod
     def search(self, unit: int, prices: FloatArray, cutoff: float, group: bool, deadline: float) -> Searched:

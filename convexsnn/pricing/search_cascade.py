@@ -25,7 +25,7 @@ from convexsnn.errors import UnsupportedError
 from convexsnn.networks import NEURONS, TRAINED, Layer, NetworkSpec, Subnetwork
 from convexsnn.pricing.prices import dual_norm
 from convexsnn.pricing.search_units import moved_weights, random_weights
-from convexsnn.simulate import readout, run_layer
+from convexsnn.simulate import run_layer
 
 TRIES = 5  # rounds before the search gives up
 STARTS = 60  # subnetworks in use that are extended by one unit
@@ -159,10 +159,9 @@ class CascadeSearch:
         return base
 
     def _layer(self, units: _Units) -> Layer:
-        k, d = len(units), self.samples.shape[2]
         neuron = self.spec.make_neuron(**units.grids)
-        bias = np.zeros(k) if self.spec.bias else None
-        return Layer(np.zeros((k, d)), neuron, bias, np.zeros((k, k))).with_unit_weights(units.weights)
+        blank = self.spec.blank(len(units), self.samples.shape[2], neuron)
+        return blank.with_unit_weights(units.weights)
 
     def _seen(self, base: _Units) -> FloatArray:
         """Return the inputs of a unit on top of others, without its own spikes: (n, T, d'-1)."""
@@ -220,10 +219,7 @@ class CascadeSearch:
             neuron = self.spec.make_neuron(**some.grids)
             layer = Layer(some.weights[:, :-1], neuron, None, np.diag(some.weights[:, -1]))
             membranes, spikes = run_layer(layer, seen)
-            assert membranes is not None
-            bits = readout(layer, membranes, spikes, self.definition.readout)
-            bits = bits[:, -1] if self.definition.supervise == "last" else bits.reshape(-1, layer.units)
-            patterns.append(bits.T)
+            patterns.append(self.definition.bits(layer, membranes, spikes).T)
             away = readout_margins(layer, membranes, spikes, self.definition)
             margins.append(np.minimum(spike_margins(layer, membranes), away))
         return np.concatenate(patterns), np.concatenate(margins)

@@ -9,7 +9,7 @@ import numpy as np
 from convexsnn.arrays import FloatArray
 from convexsnn.dictionary.patterns import Patterns
 from convexsnn.pricing.decisions import Decisions
-from convexsnn.pricing.prices import Confirmed, Oracle, Priced, Witnesses, dual_norm, trivial_bound
+from convexsnn.pricing.prices import Confirmed, Oracle, Searched, Witnesses, dual_norm, trivial_bound
 
 RANDOM = 400
 PARENTS = 20
@@ -65,14 +65,8 @@ class LocalSearch(Oracle):
         fresh = (weights != near).any(axis=1)  # a step in few entries can be in none
         return self.confirm(np.repeat(parents.unit, CHILDREN)[fresh], weights[fresh])
 
-    def price(  # noqa: D102
-        self,
-        prices: FloatArray,
-        *,
-        cutoff: float = 0.0,
-        group: bool = False,
-        time_limit: float | None = None,
-    ) -> Priced:
+    def search_all(self, prices: FloatArray, cutoff: float, group: bool, deadline: float) -> Searched:
+        """Change the best units for some rounds; the search is short, and takes no notice of the deadline."""
         pool = self._first()
         for r in range(ROUNDS):
             worth = np.where(
@@ -84,7 +78,7 @@ class LocalSearch(Oracle):
             if r < ROUNDS - 1:
                 pool = pool.joined(self._children(pool.witnesses, 0.5 * 0.4**r))
         pool = pool.select(np.argsort(pool.witnesses.unit, kind="stable"))
-        return self.priced(pool, prices, group, cutoff, trivial_bound(prices, group), False, 0)
+        return Searched(pool, trivial_bound(prices, group), False, 0)
 
     def propose(self, prices: FloatArray, cutoff: float, group: bool) -> tuple[Patterns, ...]:
         """Return units whose patterns are worth more than `cutoff`, as subnetworks with their patterns."""

@@ -20,16 +20,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from convexsnn.arrays import BoolArray, FloatArray
+from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.pricing.decisions import Decisions
-from convexsnn.pricing.prices import Witnesses, confirmed
+from convexsnn.pricing.prices import Confirmed, Witnesses, confirmed
 
 LEAST_SINGULAR_VALUE = 1e-8  # of rows of length 1, relative to the largest: below it rows count as dependent
-UNREAD = (
-    "silent",
-    "read",
-    "fires",
-)  # value of spikes that are not read out; "read": that of the next readout
+UNREAD = ("silent", "read", "fires")  # spikes that are not read out; "read": as the next readout
 MOST_WEIGHTS = 256  # of a linear program, because its basis is dense
 SLACK = 1e-12  # of a row of that program, relative to the largest value that a row takes in the box
 
@@ -127,25 +123,25 @@ class _LargestMargin:
 
 def _tried(
     decisions: Decisions, samples: FloatArray, patterns: BoolArray, unread: str, solve: Solve
-) -> tuple[FloatArray, BoolArray]:
-    """Return weights (k, d) for patterns (k, n·S) and which of them the simulator confirms."""
+) -> tuple[FloatArray, FloatArray]:
+    """Return weights (k, d) for patterns (k, n·S), and margins as in `realise`."""
     weights = np.zeros((len(patterns), decisions.dimension))
-    realised = np.zeros(len(patterns), bool)
+    margins, tried = np.full(len(patterns), -np.inf), []
     for k, leaves in enumerate(_leaves(decisions, patterns, unread)):
         rows = _rows(decisions, leaves)
         solution = solve(rows) if len(rows[0]) else weights[k]
         if solution is not None:
-            weights[k], realised[k] = solution, True
-    tried = np.flatnonzero(realised)
-    seen, margins = confirmed([decisions], samples, Witnesses(np.zeros(len(tried), int), weights[tried]))
-    good = (seen == patterns[tried]).all(axis=1) & (margins >= decisions.definition.margin)
-    realised[tried] = good
-    return weights, realised
+            weights[k] = solution
+            tried.append(k)
+    seen, away = confirmed([decisions], samples, Witnesses(np.zeros(len(tried), int), weights[tried]))
+    good = (seen == patterns[tried]).all(axis=1) & (away >= decisions.definition.margin)
+    margins[tried] = np.where(good, away, -np.inf)
+    return weights, margins
 
 
 def realise(
     decisions: Decisions, samples: FloatArray, patterns: BoolArray, programs: bool = True
-) -> tuple[FloatArray, BoolArray]:
+) -> tuple[FloatArray, FloatArray]:
     """Look for weights in the box that produce patterns with the margin of the definition.
 
     Parameters
@@ -159,38 +155,39 @@ def realise(
     Returns
     -------
     weights : (k, d) array
-    realised : (k,) bool array
-        Whether the simulator produces exactly this pattern. If not, the pattern may still exist, because only
-        few of the possible histories are tried.
+    margins : (k,) array
+        As simulated; −inf where the simulator does not produce exactly this pattern. It may still exist,
+        because only few of the possible histories are tried.
     """
     box, margin = decisions.definition.weight_box, decisions.definition.margin
     weights = np.zeros((len(patterns), decisions.dimension))
-    realised = np.zeros(len(patterns), bool)
+    margins = np.full(len(patterns), -np.inf)
     histories = UNREAD if decisions.events > decisions.rows_per_sample else UNREAD[:1]
     for solve in (_LeastNorm(box, margin), _LargestMargin(box, margin))[: 1 + programs]:
         for unread in histories:
-            missing = np.flatnonzero(~realised)
+            missing = np.flatnonzero(margins == -np.inf)
             if not len(missing):
-                return weights, realised
-            weights[missing], realised[missing] = _tried(decisions, samples, patterns[missing], unread, solve)
-    return weights, realised
+                return weights, margins
+            weights[missing], margins[missing] = _tried(decisions, samples, patterns[missing], unread, solve)
+    return weights, margins
 
 
-def realise_all(units: Sequence[Decisions], samples: FloatArray, patterns: BoolArray) -> Witnesses | None:
+def realise_all(units: Sequence[Decisions], samples: FloatArray, patterns: BoolArray) -> Confirmed | None:
     """Return a confirmed witness of every pattern (k, n·S), each from any of the units, or None."""
-    unit = np.full(len(patterns), -1)
+    unit, margins = np.zeros(len(patterns), int), np.full(len(patterns), -np.inf)
     weights = np.zeros((len(patterns), units[0].dimension))
-    for k, decisions in enumerate(units):
-        missing = np.flatnonzero(unit < 0)
-        if len(missing):
-            weights[missing], realised = realise(decisions, samples, patterns[missing], programs=False)
-            unit[missing[realised]] = k
-    for row in np.flatnonzero(unit < 0):  # one by one, because a single failure is enough
-        for k, decisions in enumerate(units):
-            weights[[row]], realised = realise(decisions, samples, patterns[[row]])
-            if realised[0]:
-                unit[row] = k
-                break
-        else:
+
+    def look(k: int, rows: IntArray, programs: bool) -> None:
+        weights[rows], margins[rows] = realise(units[k], samples, patterns[rows], programs)
+        unit[rows] = k
+
+    for k in range(len(units)):
+        if len(missing := np.flatnonzero(margins == -np.inf)):
+            look(k, missing, programs=False)
+    for row in np.flatnonzero(margins == -np.inf):  # one by one, because a single failure is enough
+        for k in range(len(units)):
+            if margins[row] == -np.inf:
+                look(k, np.array([row]), programs=True)
+        if margins[row] == -np.inf:
             return None
-    return Witnesses(unit, weights)
+    return Confirmed(Witnesses(unit, weights), patterns, margins)

@@ -114,9 +114,9 @@ def _one_deeper(
             key = tuple(sorted(keys[j] for j in choice))
             if key not in deeper:
                 rows = list(choice)
-                witnesses = Witnesses(trains.witnesses.unit[rows], trains.witnesses.weights[rows])
                 signal = np.moveaxis(signals[rows], 0, 2).copy()
-                deeper[key] = _Stack((*stack.layers, layer_of(units, witnesses)), signal)
+                layer = layer_of(units, trains.witnesses.select(rows))
+                deeper[key] = _Stack((*stack.layers, layer), signal)
     if not deeper:
         raise LoweringError(
             f"dictionary: no unit of hidden layer {k} stays {definition.margin:g} away from its threshold"

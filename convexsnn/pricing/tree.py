@@ -95,9 +95,7 @@ class TreeOracle(BranchAndBound):
         self.words = self.name + ", in rational arithmetic" * exact
         self._cells = [ExactCells(unit) for unit in units]
 
-    def search(  # noqa: D102
-        self, unit: int, prices: FloatArray, cutoff: float, group: bool, deadline: float
-    ) -> Searched:
+    def search(self, unit: int, prices: FloatArray, cutoff: float, group: bool, deadline: float) -> Searched:  # noqa: D102
         decisions = self.units[unit]
         table = prices.reshape(decisions.samples, decisions.rows_per_sample, -1)
         forest = forest_of(decisions, table, group, self.proves)

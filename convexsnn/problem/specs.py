@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from convexsnn.fields import check_fields, key
+from convexsnn.fields import Table, key
 
 
 def _losses() -> Iterable[str]:
@@ -26,8 +27,13 @@ def _sources() -> Iterable[str]:
     return SOURCES
 
 
+def _validation() -> Any:
+    meaning = "share of the samples held out; the weights that do best on them are kept"
+    return key("number", 0.0, meaning, least=0, below=1)
+
+
 @dataclass(frozen=True)
-class DictionarySpec:
+class DictionarySpec(Table, section="dictionary"):
     """The origin of the dictionary's hidden weights; the keys of ``[dictionary]``."""
 
     source: str = key(
@@ -88,12 +94,9 @@ class DictionarySpec:
         "their cell that is farthest from all thresholds",
     )
 
-    def __post_init__(self) -> None:
-        check_fields(self, "dictionary")
-
 
 @dataclass(frozen=True)
-class TrainingSpec:
+class TrainingSpec(Table, section="training"):
     """Loss, regularisation and penalty; the keys of ``[training]``."""
 
     method: str = key(
@@ -126,13 +129,13 @@ class TrainingSpec:
     def __post_init__(self) -> None:
         from convexsnn.programs import get_loss
 
-        check_fields(self, "training")
+        super().__post_init__()
         if self.task is None:
             object.__setattr__(self, "task", get_loss(self.loss).tasks[0])
 
 
 @dataclass(frozen=True)
-class AdmmSpec:
+class AdmmSpec(Table, section="admm"):
     """Settings of ADMM; the keys of ``[admm]``."""
 
     variant: str = key(
@@ -204,10 +207,7 @@ class AdmmSpec:
         "number", 10.0, "damping μ of proximal steps, in units of a feature's mean square", above=0
     )
     step: float = key(
-        "number",
-        2.0,
-        "length of proximal steps, relative to the step that solves their own program",
-        above=0,
+        "number", 2.0, "length of proximal steps, relative to the step that solves their own program", above=0
     )
     schedule: str = key(
         "text",
@@ -236,13 +236,7 @@ class AdmmSpec:
     precision: str = key(
         "text", "float64", "floating-point type of variables and weights", ("float64", "float32")
     )
-    validation: float = key(
-        "number",
-        0.0,
-        "share of the samples held out; the weights that do best on them are kept",
-        least=0,
-        below=1,
-    )
+    validation: float = _validation()
     patience: int | None = key(
         "whole",
         None,
@@ -254,12 +248,9 @@ class AdmmSpec:
     )
     checkpoint_every: int = key("whole", 10, "number of iterations between two checkpoints", least=1)
 
-    def __post_init__(self) -> None:
-        check_fields(self, "admm")
-
 
 @dataclass(frozen=True)
-class GradientSpec:
+class GradientSpec(Table, section="gradient"):
     """Settings of gradient training; the keys of ``[gradient]``."""
 
     method: str = key(
@@ -309,13 +300,7 @@ class GradientSpec:
         "number of networks trained one after the other, with seeds one apart; all give hidden weights",
         least=1,
     )
-    validation: float = key(
-        "number",
-        0.0,
-        "share of the samples held out; the weights that do best on them are kept",
-        least=0,
-        below=1,
-    )
+    validation: float = _validation()
     patience: int | None = key(
         "whole",
         None,
@@ -329,24 +314,15 @@ class GradientSpec:
         ("float32", "float64", "mixed"),
     )
     device: str = key(
-        "text",
-        "auto",
-        "device of the computation; auto takes a GPU if there is one",
-        ("auto", "cpu", "cuda"),
+        "text", "auto", "device of the computation; auto takes a GPU if there is one", ("auto", "cpu", "cuda")
     )
     checkpoint_every: int = key("whole", 10, "number of epochs between two checkpoints", least=1)
 
-    def __post_init__(self) -> None:
-        check_fields(self, "gradient")
-
 
 @dataclass(frozen=True)
-class SolverSpec:
+class SolverSpec(Table, section="solver"):
     """Solver, tolerance and time limit; the keys of ``[solver]``."""
 
     name: str = key("text", "auto", "name of a solver, as listed by convexsnn solvers; auto chooses one")
     tolerance: float = key("number", 1e-6, "relative duality gap to reach", above=0, below=1)
     time_limit: float | None = key("number", None, "time limit in seconds; none if not given", above=0)
-
-    def __post_init__(self) -> None:
-        check_fields(self, "solver")

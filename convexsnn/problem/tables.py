@@ -7,26 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from convexsnn.errors import ProblemFileError, ShapeError
-from convexsnn.fields import REQUIRED, Key, as_table, check_fields, key, keys_of, read_table
+from convexsnn.fields import REQUIRED, Key, Table, as_table, key, keys_of, read_table
 from convexsnn.networks import LayerSpec, NetworkSpec
 from convexsnn.networks.layers import layer_parameters
 from convexsnn.problem.specs import AdmmSpec, DictionarySpec, GradientSpec, SolverSpec, TrainingSpec
 
 
 @dataclass(frozen=True)
-class HeadSpec:
+class HeadSpec(Table):
     """The keys before all tables."""
 
     name: str = key("text", REQUIRED, "short name")
     title: str = key("text", "", "title of one line, for lists of problems")
     source: str = key("text", "", "paper, data set or derivation that the problem comes from")
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True)
-class DataSpec:
+class DataSpec(Table, section="data"):
     """The origin of the arrays; the keys of ``[data]``."""
 
     file: str | None = key(
@@ -40,19 +37,13 @@ class DataSpec:
     )
     arguments: Mapping[str, object] = key("table", {}, "arguments of the generator")
 
-    def __post_init__(self) -> None:
-        check_fields(self, "data")
-
 
 @dataclass(frozen=True)
-class ExpectedSpec:
+class ExpectedSpec(Table, section="expected"):
     """The optimum, if it is known; the keys of ``[expected]``."""
 
     objective: float | None = key("number", None, "optimum of the objective, where it is known")
     how: str = key("text", "", "reason why the optimum is known")
-
-    def __post_init__(self) -> None:
-        check_fields(self, "expected")
 
 
 # the tables of a problem file, in the order of the documentation
@@ -100,11 +91,10 @@ def settings_of(tables: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **head,
         "network": _network(tables.get("network", {})),
-        "dictionary": DictionarySpec(**read_section("dictionary", tables.get("dictionary", {}))),
-        "training": TrainingSpec(**read_section("training", tables.get("training", {}))),
-        "solver": SolverSpec(**read_section("solver", tables.get("solver", {}))),
-        "admm": AdmmSpec(**read_section("admm", tables.get("admm", {}))),
-        "gradient": GradientSpec(**read_section("gradient", tables.get("gradient", {}))),
+        **{
+            name: SPECS[name](**read_section(name, tables.get(name, {})))
+            for name in ("dictionary", "training", "solver", "admm", "gradient")
+        },
         "expected": read_section("expected", tables.get("expected", {})),
     }
 

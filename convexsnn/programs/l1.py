@@ -9,7 +9,6 @@ t = min(1, λ/‖Dᵀu‖_dual), and every point of every solver has a certified
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,15 +17,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linprog
 
-from convexsnn.arrays import FloatArray, positive, real_array
+from convexsnn.arrays import FloatArray, choice, positive, real_array
 from convexsnn.bits import PackedBits
 from convexsnn.errors import ShapeError
 from convexsnn.programs.cone_form import ConeForm, cone_form
-from convexsnn.programs.cvxpy_form import cvxpy_problem
 from convexsnn.programs.layout import FORMS, Layout, Place, make_layout
 from convexsnn.programs.loss import Loss
 from convexsnn.programs.losses import get_loss
-from convexsnn.programs.mps import write_model
 from convexsnn.programs.penalties import L1, Penalty
 from convexsnn.programs.point import Certificate, Point, relative_gap
 from convexsnn.programs.program import Block, Program
@@ -265,8 +262,7 @@ class L1Program(Program):
         UnsupportedError
             The program has no such form.
         """
-        if form not in FORMS:
-            raise ShapeError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
+        choice("form", form, FORMS)
         if form in ("qp", "cone"):
             built = self.to_qp() if form == "qp" else self.to_cone()
             columns, rows = built.variables, built.rows
@@ -286,10 +282,12 @@ class L1Program(Program):
         return self.layout(form).place(index, kind)
 
     def to_cvxpy(self) -> Any:
-        """Return a cvxpy.Problem in the variable ``W``; u is the dual of its constraint Z == D W."""
-        return cvxpy_problem(
-            self.dictionary, self.targets, self.loss, self.row_scale, self.regularization, self.penalty
-        )
+        """Return a cvxpy.Problem in ``W`` and ``Z``; u is the dual of its constraint D W == Z."""
+        import cvxpy as cp
+
+        W, Z = cp.Variable(self.shape, name="W"), cp.Variable(self.targets.shape, name="Z")
+        total = self.loss.cvxpy(Z, self.targets, self.row_scale) + self.regularization * self.penalty.cvxpy(W)
+        return cp.Problem(cp.Minimize(total), [self.dictionary.toarray().astype(np.float64) @ W == Z])
 
     def to_qp(self) -> QPForm:
         """Return min ½ x'Px + q'x; UnsupportedError for group, logistic and softmax."""
@@ -302,10 +300,6 @@ class L1Program(Program):
         return cone_form(
             self.dictionary, self.targets, self.loss, self.row_scale, self.regularization, self.penalty
         )
-
-    def to_mps(self, path: str | os.PathLike[str]) -> None:
-        """Write the QP form to `path`, .mps or .lp; UnsupportedError as in `to_qp`."""
-        write_model(self.to_qp(), path)
 
 
 AnyProgram = L1Program | Block  # what a solver may be given

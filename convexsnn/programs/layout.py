@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convexsnn.arrays import IntArray, whole
-from convexsnn.errors import ShapeError, UnsupportedError
+from convexsnn.arrays import IntArray, choice, whole
+from convexsnn.errors import UnsupportedError
 from convexsnn.programs.loss import Loss
 from convexsnn.programs.penalties import Penalty
 from convexsnn.programs.rows import ENTRIES, GROUPS, MEMBERS, OUTPUTS, ROWS
@@ -95,8 +95,7 @@ class Layout:
         ShapeError
             `kind` is neither "row" nor "column", or there is no such index.
         """
-        if kind not in KINDS:
-            raise ShapeError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
+        choice("kind", kind, KINDS)
         blocks = self.rows if kind == "row" else self.columns
         index = whole(kind, index, 0, blocks[-1].stop - 1)
         block = next(block for block in blocks if block.start <= index < block.stop)

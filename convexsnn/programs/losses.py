@@ -16,7 +16,6 @@ All but softmax are sums over outputs. Sources: [U26, §3]; Boyd & Vandenberghe,
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from scipy import sparse
 from scipy.special import entr, logsumexp, softmax, wrightomega
 
 from convexsnn.arrays import FloatArray
-from convexsnn.errors import ShapeError
+from convexsnn.errors import ShapeError, nearest
 from convexsnn.programs.duality import check_duality
 from convexsnn.programs.loss import Loss
 from convexsnn.programs.margin_losses import NEWTON_STEPS, Hinge, Logistic, SquaredHinge, exponential_dual
@@ -81,9 +80,7 @@ class Squared(Loss):
         eye = sparse.eye_array(y.size, format="csc")
         return [ConeRows("residual", "zero", {"z": eye, "r": -eye}, by_output(y))], {"r": (cost, 1.0)}
 
-    def cone_start(  # noqa: D102
-        self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray
-    ) -> ConeStart:
+    def cone_start(self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray) -> ConeStart:  # noqa: D102
         return ConeStart({"r": by_output(z - y)}, {"residual": by_output(-u)})
 
     def cvxpy(self, Z: Any, y: FloatArray, row_scale: FloatArray) -> Any:  # noqa: D102
@@ -203,9 +200,7 @@ class Softmax(Loss):
             ConeRows("sum", "nonnegative", {"e": picked((row, i), 1.0, (n, count))}, np.ones(n)),
         ], {"t": (cost[:n], 0.0), "e": (0.0 * cost, 0.0)}
 
-    def cone_start(  # noqa: D102
-        self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray
-    ) -> ConeStart:
+    def cone_start(self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray) -> ConeStart:  # noqa: D102
         t = self.value(z, y)
         shifted = z - np.sum(z * y, axis=1, keepdims=True) - t[:, None]
         duals = {"exp(z-zy-t)": exponential_dual(cost, cost * y - u), "sum": cost[:, 0]}
@@ -256,8 +251,7 @@ def get_loss(loss: str | Loss) -> Loss:
         _check_once(loss)
         return loss
     if not isinstance(loss, str) or loss not in LOSSES:
-        match = get_close_matches(loss, LOSSES, n=1) if isinstance(loss, str) else []
-        hint = f"; did you mean {match[0]!r}?" if match else ""
+        hint = nearest(loss, LOSSES)
         raise ShapeError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}{hint}")
     return LOSSES[loss]
 

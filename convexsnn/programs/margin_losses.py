@@ -114,9 +114,7 @@ class Hinge(MarginLoss):
     def cone_rows(self, y: FloatArray, cost: FloatArray) -> tuple[list[ConeRows], Costs]:  # noqa: D102
         return _hinge_rows(y), {"xi": (cost, 0.0)}
 
-    def cone_start(  # noqa: D102
-        self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray
-    ) -> ConeStart:
+    def cone_start(self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray) -> ConeStart:  # noqa: D102
         return _hinge_start(np.maximum(0.0, 1.0 - y * z), y * u, cost)
 
     def cvxpy(self, Z: Any, y: FloatArray, row_scale: FloatArray) -> Any:  # noqa: D102
@@ -124,9 +122,7 @@ class Hinge(MarginLoss):
 
         return cp.sum(cp.multiply(row_scale, cp.pos(1 - cp.multiply(y, Z))))
 
-    def shattered_side(  # noqa: D102
-        self, y: FloatArray, scale: FloatArray, limit: float
-    ) -> tuple[FloatArray, FloatArray]:
+    def shattered_side(self, y: FloatArray, scale: FloatArray, limit: float) -> tuple[FloatArray, FloatArray]:  # noqa: D102
         return _at_one_level(scale, limit, 1.0, 1.0)
 
 
@@ -165,9 +161,7 @@ class SquaredHinge(MarginLoss):
     def cone_rows(self, y: FloatArray, cost: FloatArray) -> tuple[list[ConeRows], Costs]:  # noqa: D102
         return _hinge_rows(y), {"xi": (cost, 1.0)}
 
-    def cone_start(  # noqa: D102
-        self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray
-    ) -> ConeStart:
+    def cone_start(self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray) -> ConeStart:  # noqa: D102
         xi = np.maximum(0.0, 1.0 - y * z)
         return _hinge_start(xi, y * u, cost * xi)
 
@@ -176,9 +170,7 @@ class SquaredHinge(MarginLoss):
 
         return cp.sum_squares(cp.multiply(np.sqrt(row_scale / 2), cp.pos(1 - cp.multiply(y, Z))))
 
-    def shattered_side(  # noqa: D102
-        self, y: FloatArray, scale: FloatArray, limit: float
-    ) -> tuple[FloatArray, FloatArray]:
+    def shattered_side(self, y: FloatArray, scale: FloatArray, limit: float) -> tuple[FloatArray, FloatArray]:  # noqa: D102
         return _at_one_level(scale, limit, 1.0, 1.0 - limit / float(scale.sum()))
 
 
@@ -248,9 +240,7 @@ class Logistic(MarginLoss):
             ConeRows("sum", "nonnegative", {"e0": eye, "e1": eye}, np.ones(count)),
         ], {"t": (cost, 0.0), "e0": (0.0 * cost, 0.0), "e1": (0.0 * cost, 0.0)}
 
-    def cone_start(  # noqa: D102
-        self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray
-    ) -> ConeStart:
+    def cone_start(self, z: FloatArray, u: FloatArray, y: FloatArray, cost: FloatArray) -> ConeStart:  # noqa: D102
         margin, share = y * z, y * u
         t = np.logaddexp(0.0, -margin)
         variables = {"t": t, "e0": np.exp(-t), "e1": np.exp(-margin - t)}
@@ -266,9 +256,7 @@ class Logistic(MarginLoss):
 
         return cp.sum(cp.multiply(row_scale, cp.logistic(-cp.multiply(y, Z))))
 
-    def shattered_side(  # noqa: D102
-        self, y: FloatArray, scale: FloatArray, limit: float
-    ) -> tuple[FloatArray, FloatArray]:
+    def shattered_side(self, y: FloatArray, scale: FloatArray, limit: float) -> tuple[FloatArray, FloatArray]:  # noqa: D102
         share = limit / float(scale.sum())
         return _at_one_level(scale, limit, 0.5, np.log1p(max(1.0 - 2.0 * share, 0.0) / share))
 

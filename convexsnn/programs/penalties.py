@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from typing import Any, ClassVar
 
@@ -11,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from convexsnn.arrays import FloatArray, IntArray
-from convexsnn.errors import ShapeError
+from convexsnn.errors import ShapeError, nearest
 from convexsnn.programs.duality import check_norms
 from convexsnn.programs.rows import ENTRIES, GROUPS, MEMBERS, ConeRows, ConeStart, by_output, picked
 from convexsnn.programs.term import Term
@@ -153,9 +152,7 @@ class L1(Penalty):
     def entry_costs(self, columns: int, outputs: int) -> FloatArray:  # noqa: D102
         return np.ones((columns, outputs))
 
-    def cone_rows(  # noqa: D102
-        self, columns: int, outputs: int
-    ) -> tuple[list[ConeRows], dict[str, FloatArray]]:
+    def cone_rows(self, columns: int, outputs: int) -> tuple[list[ConeRows], dict[str, FloatArray]]:  # noqa: D102
         entries = columns * outputs
         eye, zeros = sparse.eye_array(entries, format="csc"), np.zeros(entries)
         return [
@@ -163,9 +160,7 @@ class L1(Penalty):
             ConeRows("-W <= bound", "nonnegative", {"W": -eye, "bound": -eye}, zeros),
         ], {"bound": np.ones(entries)}
 
-    def cone_start(  # noqa: D102
-        self, weights: FloatArray, price: FloatArray, regularization: float
-    ) -> ConeStart:
+    def cone_start(self, weights: FloatArray, price: FloatArray, regularization: float) -> ConeStart:  # noqa: D102
         duals = {
             row: by_output(np.maximum(regularization + sign * price, 0.0) / 2.0)
             for row, sign in (("W <= bound", 1.0), ("-W <= bound", -1.0))
@@ -217,7 +212,7 @@ class Group(Penalty):
 
     def norms(self, table: FloatArray) -> FloatArray:
         """Return the ℓ2 norm of every group of a (P, C) table."""
-        return np.sqrt(np.bincount(self.index, weights=np.sum(table**2, axis=1)))
+        return group_norms(self.index, table)
 
     def value(self, weights: FloatArray) -> float:  # noqa: D102
         return float(self.norms(weights).sum())
@@ -252,9 +247,7 @@ class Group(Penalty):
             rows.append(ConeRows(f"group {g}", "second_order", parts, np.zeros(size), size))
         return rows, {"bound": np.ones(count)}
 
-    def cone_start(  # noqa: D102
-        self, weights: FloatArray, price: FloatArray, regularization: float
-    ) -> ConeStart:
+    def cone_start(self, weights: FloatArray, price: FloatArray, regularization: float) -> ConeStart:  # noqa: D102
         groups, flat = np.tile(self.index, weights.shape[1]), by_output(price)
         duals = {
             f"group {g}": np.append(regularization, -flat[groups == g]) for g in range(int(groups.max()) + 1)
@@ -268,6 +261,11 @@ class Group(Penalty):
         if all(len(rows) == 1 for rows in members):
             return cp.sum(cp.norm(W, 2, axis=1))
         return cp.sum(cp.hstack([cp.norm(W[rows], "fro") for rows in members]))
+
+
+def group_norms(index: IntArray, table: FloatArray) -> FloatArray:
+    """Return the ℓ2 norm of every group of a table (P, C); `index` (P,) has the group of every row."""
+    return np.sqrt(np.bincount(index, weights=np.sum(table**2, axis=1)))
 
 
 PENALTIES: dict[str, type[Penalty]] = {}
@@ -299,8 +297,7 @@ def register_penalty(penalty: type[Penalty]) -> None:
 def get_penalty(name: str) -> type[Penalty]:
     """Return the class of a penalty by its name; ShapeError where there is none."""
     if not isinstance(name, str) or name not in PENALTIES:
-        match = get_close_matches(name, PENALTIES, n=1) if isinstance(name, str) else []
-        hint = f"; did you mean {match[0]!r}?" if match else ""
+        hint = nearest(name, PENALTIES)
         raise ShapeError(f"penalty: expected one of {', '.join(PENALTIES)}, got {name!r}{hint}")
     return PENALTIES[name]
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from convexsnn.arrays import FloatArray
 from convexsnn.programs.cone_form import ConeForm
+from convexsnn.programs.mps import write_model
 from convexsnn.programs.point import Certificate, Point
 from convexsnn.programs.qp_form import QPForm
 
@@ -55,9 +56,14 @@ class Program(ABC):
     def to_cone(self) -> ConeForm:
         """Return the program in conic form."""
 
-    @abstractmethod
     def to_mps(self, path: str | os.PathLike[str]) -> None:
-        """Write the QP form as MPS or LP, by the suffix of the file, or raise UnsupportedError."""
+        """Write the QP form to `path`, .mps or .lp; UnsupportedError if there is none."""
+        write_model(self.to_qp(), path, self.qp_constant)
+
+    @property
+    def qp_constant(self) -> float:
+        """The objective minus that of the QP form."""
+        return 0.0
 
 
 class Block(Program):

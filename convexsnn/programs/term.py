@@ -37,23 +37,19 @@ class Term:
     meanings: ClassVar[Mapping[tuple[str, str], tuple[str, str]]] = {}
 
     @classmethod
-    def _defines(cls, part: str) -> bool:
-        # the base class of the term, Loss or Penalty, declares the parts but defines none of them
-        owner = next((parent for parent in cls.__mro__ if part in vars(parent)), None)
-        return owner is not None and "term" not in vars(owner)
-
-    @classmethod
     def check_complete(cls) -> None:
         """Raise an UnsupportedError that names the first part that the class lacks."""
         for part in cls.needed:
-            if not cls._defines(part):
-                who = f"{cls.term} {cls.name}" if cls._defines("name") else cls.term
+            if not cls.offers(part):
+                who = f"{cls.term} {cls.name}" if cls.offers("name") else cls.term
                 raise UnsupportedError(f"{who}: class {cls.__name__} does not define {part}")
 
     @classmethod
     def offers(cls, part: str) -> bool:
-        """Return whether the class defines an optional method."""
-        return cls._defines(part)
+        """Return whether the class itself defines a part."""
+        # the base class of the term, Loss or Penalty, declares the parts but defines none of them
+        owner = next((parent for parent in cls.__mro__ if part in vars(parent)), None)
+        return owner is not None and "term" not in vars(owner)
 
     def meaning(self, kind: str, block: str) -> tuple[str, str] | None:
         """Return what a block is numbered over, and its meaning; None if it does not belong to this term."""

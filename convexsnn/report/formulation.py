@@ -10,15 +10,11 @@ from convexsnn.lowering import Lowered
 from convexsnn.networks import GRID, SHARED, LayerSpec
 from convexsnn.programs import ConeForm, L1Program, QPForm
 from convexsnn.programs.presolve import presolve
-from convexsnn.solvers import kind_of
 
 
 def _layer(k: int, spec: LayerSpec) -> str:
-    drive = (
-        ("W x_t" if k == 1 else f"W s^({k - 1})_t")
-        + (" + R s_(t-1)" if spec.recurrent else "")
-        + (" + b" if spec.bias else "")
-    )
+    drive = "W x_t" if k == 1 else f"W s^({k - 1})_t"
+    drive += " + R s_(t-1)" * spec.recurrent + " + b" * spec.bias
     neuron = spec.first_neuron()
     values = ""
     for declared in neuron.parameters(SHARED, GRID):
@@ -90,7 +86,7 @@ def formulation(lowered: Lowered) -> str:
         f"{dictionary.columns.nbytes} bytes packed ({dense} as floats)",
         "  scope: " + ("every pattern of the definition" if dictionary.complete else "these patterns only"),
         "",
-        f"program ({kind_of(program)})",
+        f"program ({program.kind})",
         *("  " + line for line in program.describe().splitlines()),
         "",
         f"presolve: {program.dictionary.rows} × {program.shape[0]} -> "

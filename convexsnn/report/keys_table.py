@@ -13,13 +13,8 @@ def schema_table() -> str:
         for name, key in keys.items():
             full = f"`{section}.{name}`" if section else f"`{name}`"
             takes = ", ".join(f"`{choice}`" for choice in key.choices) or EXPECTED[key.kind]
-            default = (
-                "required"
-                if key.default is REQUIRED
-                else ""
-                if key.default in (None, "", {})
-                else key.default
-            )
+            default = "required" if key.default is REQUIRED else key.default
+            default = "" if default in (None, {}) else default
             shown = str(default).lower() if isinstance(default, bool) else str(default)
             rows.append(f"| {full} | {takes} | {shown} | {key.meaning} |".replace("  ", " "))
     return "\n".join(rows)

@@ -1,6 +1,6 @@
 """Solvers of the convex programs; they do not depend on networks."""
 
-from convexsnn.solvers.capabilities import Capabilities, kind_of
+from convexsnn.solvers.capabilities import Capabilities
 from convexsnn.solvers.registry import AUTO, SOLVERS, get_solver, installed, register_solver
 from convexsnn.solvers.solver import Answer, Request, Solution, Solver, Status, check_limits
 from convexsnn.solvers.solving import solve
@@ -17,7 +17,6 @@ __all__ = [
     "check_limits",
     "get_solver",
     "installed",
-    "kind_of",
     "register_solver",
     "solve",
 ]

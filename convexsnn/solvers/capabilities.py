@@ -102,11 +102,6 @@ def over_dictionary(program: AnyProgram) -> L1Program:
     return cast(L1Program, program)
 
 
-def kind_of(program: AnyProgram) -> str:
-    """Return the kind of a program, one of those in `Capabilities.programs`."""
-    return program.kind
-
-
 def copies(weights: FloatArray) -> IntArray | None:
     """Return the number of equal rows for each weight (R,), up to a common factor; None if too many."""
     for unit in range(1, 1001):

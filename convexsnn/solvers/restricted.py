@@ -7,13 +7,14 @@ all columns. Every solver can solve the small programs; the gap is always that o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from convexsnn.arrays import IntArray
 from convexsnn.programs import L1Program, Point
+from convexsnn.programs.penalties import group_norms
 from convexsnn.solvers.solver import Solution
-from convexsnn.solvers.working_set_groups import group_norms
 
 LEAST = 2000  # smallest number of columns of the full program
 FIRST = 200  # columns at the start, and the least number of new ones in a round
@@ -46,20 +47,10 @@ def solve_restricted(
         weights = np.zeros(program.shape)
         weights[subset] = solution.point.weights
         dual = solution.certificate.dual
-        certificate = program.certify(Point(weights, dual))
-        full = Solution(
-            Point(weights, dual),
-            solution.status,
-            certificate,
-            solution.solver,
-            solution.solver_status,
-            solution.iterations,
-            used,
-            solution.seconds,
-        )
-        start = full.point
+        start = Point(weights, dual)
+        certificate = program.certify(start)
         if best is None or certificate.gap < best.certificate.gap:
-            best = full
+            best = replace(solution, point=start, certificate=certificate, start_used=used)
         if certificate.gap <= tolerance:
             break
         more = max(FIRST, len(subset) // 2)

@@ -10,14 +10,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from enum import Enum
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from convexsnn.arrays import FloatArray
-from convexsnn.errors import ShapeError, SolverFailed, UnsupportedError
+from convexsnn.errors import ShapeError, SolverFailed, UnsupportedError, nearest
 from convexsnn.programs import AnyProgram, Certificate, Point
 from convexsnn.solvers.capabilities import Capabilities, over_dictionary
 
@@ -262,9 +261,8 @@ class Solver(ABC):
             return
         if not known:
             raise ShapeError(f"options: solver {self.name} takes none, got {', '.join(unknown)}")
-        match = get_close_matches(unknown[0], known, n=1)
-        hint = f"did you mean {match[0]!r}?" if match else f"known: {', '.join(sorted(known))}"
-        raise ShapeError(f"options: solver {self.name} has no option {unknown[0]!r}; {hint}")
+        hint = nearest(unknown[0], known, f"; known: {', '.join(sorted(known))}")
+        raise ShapeError(f"options: solver {self.name} has no option {unknown[0]!r}{hint}")
 
     def _valid_point(self, program: AnyProgram, answer: Answer) -> Point:
         """Return the point of an answer; SolverFailed if it does not fit the program."""

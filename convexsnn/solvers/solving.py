@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -12,9 +12,7 @@ import numpy as np
 from convexsnn.errors import SolverFailed
 from convexsnn.programs import AnyProgram, Block, L1Program, Point, Presolved
 from convexsnn.programs.presolve import presolve
-from convexsnn.programs.reductions import Chain
 from convexsnn.programs.scaling import scale
-from convexsnn.solvers.blocks import solve_block
 from convexsnn.solvers.capabilities import over_dictionary
 from convexsnn.solvers.failure import in_users_terms
 from convexsnn.solvers.registry import chosen_solvers
@@ -59,7 +57,8 @@ def solve(
     solvers = chosen_solvers(program, solver)
     check_start(program, start)
     if not program.over_dictionary:
-        return solve_block(solvers, cast(Block, program), tolerance, deadline, options, progress)
+        call = _Call(solvers, tolerance, deadline, options, _Watch(progress, 1))
+        return call.block(cast(Block, program))
     program = over_dictionary(program)
     zero = Point(np.zeros(program.shape))
     if program.shape[0] == 0 or program.regularization >= program.regularization_max:
@@ -113,36 +112,73 @@ class _Call:
         nothing = Solution(zero, Status.LIMIT, part.certify(zero), self.solvers[0].name, "time limit")
         if part.regularization >= part.regularization_max:
             return replace(nothing, status=Status.OPTIMAL, solver_status="W = 0: no pattern can help")
-        reductions, best, failure = Chain((small, scale(small.program))), nothing, None
+        scaled = scale(small.program)
+
+        def run(solver: Solver, seconds: float | None) -> Solution:
+            solution = solver.solve(
+                scaled.program,
+                tolerance=self.tolerance,
+                time_limit=seconds,
+                start=None if start is None else scaled.reduce(small.reduce(start)),
+                options=self.options,
+                progress=self.watch,
+            )
+            point = small.recover(scaled.recover(solution.point))
+            certificate = part.certify(point)
+            if certificate.objective > nothing.certificate.objective:
+                # the point of a stopped solver can be worse than W = 0
+                point = Point(zero.weights, certificate.dual)
+                certificate = part.certify(point)
+            return replace(solution, point=point, certificate=certificate)
+
+        best, failure = self._first(run, lambda solver: self.watch.stopped)
+        if best is None and failure is not None:
+            raise in_users_terms(part, failure) from failure
+        return best or nothing
+
+    def block(self, block: Block) -> Solution:
+        """Solve a splitting's block without reductions; the gap alone decides on the status."""
+        zero = Point(np.zeros(block.shape))
+
+        def run(solver: Solver, seconds: float | None) -> Solution:
+            # the block is the only part, so that the watch has no shares to work out
+            progress = self.watch.progress
+            solution = solver.solve(
+                block, tolerance=self.tolerance, time_limit=seconds, options=self.options, progress=progress
+            )
+            inside = replace(solution.point, weights=block.inside(solution.point.weights))
+            return replace(solution, point=inside)
+
+        best, failure = self._first(run, lambda solver: self.watch(f"{solver.name}: {block.name}", 0.0))
+        if best is None and failure is not None:
+            raise failure
+        if best is None:
+            return Solution(zero, Status.LIMIT, block.certify(zero), self.solvers[0].name, "time limit")
+        enough = best.certificate.gap <= self.tolerance
+        return replace(best, status=Status.OPTIMAL if enough else Status.LIMIT)
+
+    def _first(
+        self, run: Callable[[Solver, float | None], Solution], stop: Callable[[Solver], bool]
+    ) -> tuple[Solution | None, SolverFailed | None]:
+        """Run the solvers, for the seconds that are left, until one has a gap within the tolerance.
+
+        Returns the best solution, and the error of the last solver that failed.
+        """
+        best, failure = None, None
         for solver in self.solvers:
             seconds = None if self.deadline is None else self.deadline - time.perf_counter()
-            if self.watch.stopped or (seconds is not None and seconds <= 0):
+            if (seconds is not None and seconds <= 0) or stop(solver):
                 break
             try:
-                solution = solver.solve(
-                    reductions.program,
-                    tolerance=self.tolerance,
-                    time_limit=seconds,
-                    start=None if start is None else reductions.reduce(start),
-                    options=self.options,
-                    progress=self.watch,
-                )
+                solution = run(solver, seconds)
             except SolverFailed as error:
                 failure = error
                 continue
-            point = reductions.recover(solution.point)
-            solution = replace(solution, point=point, certificate=part.certify(point))
-            # the point of a stopped solver can be worse than W = 0
-            if best is nothing or solution.certificate.gap < best.certificate.gap:
+            if best is None or solution.certificate.gap < best.certificate.gap:
                 best = solution
-                if solution.certificate.objective > nothing.certificate.objective:
-                    point = Point(zero.weights, solution.certificate.dual)
-                    best = replace(solution, point=point, certificate=part.certify(point))
             if best.certificate.gap <= self.tolerance:
-                return best
-        if best is nothing and failure is not None:
-            raise in_users_terms(part, failure) from failure
-        return best
+                break
+        return best, failure
 
 
 def _join(program: L1Program, solutions: list[Solution], tolerance: float) -> Solution:

@@ -18,13 +18,14 @@ import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray
 from convexsnn.programs import AnyProgram, L1Program, Point
+from convexsnn.programs.penalties import group_norms
 from convexsnn.programs.point import relative_gap
 from convexsnn.solvers.capabilities import Capabilities, over_dictionary
 from convexsnn.solvers.clarabel_ import Clarabel
 from convexsnn.solvers.restricted import solve_restricted
 from convexsnn.solvers.solver import Answer, Request, Solution, Solver
 from convexsnn.solvers.working_set_active import quadratic_l1
-from convexsnn.solvers.working_set_groups import GroupModel, group_norms
+from convexsnn.solvers.working_set_groups import GroupModel
 from convexsnn.solvers.working_set_newton import Entries, gram
 from convexsnn.solvers.working_set_simplex import ColumnSimplex
 

@@ -17,6 +17,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from convexsnn.arrays import FloatArray, IntArray
 from convexsnn.programs import L1Program
+from convexsnn.programs.penalties import group_norms
 
 SWEEPS = 30
 STEPS, CLOSE_STEPS = 2, 10  # of Newton's method, far from the optimum and close to it
@@ -71,11 +72,6 @@ def _descend(rows, ends, slope, h, q, scale, regularization, w, order, starts, b
             break
 
 
-def group_norms(index: IntArray, table: FloatArray) -> FloatArray:
-    """Return the ℓ2 norm of every group of a table (P, C); `index` (P,) has the group of every row."""
-    return np.sqrt(np.bincount(index, (table**2).sum(axis=1)))
-
-
 class GroupModel:
     """The program on some columns, all those of some groups, at weights W (m, C) and outputs z (R, C)."""
 
@@ -113,10 +109,8 @@ class GroupModel:
     def _curvature(self) -> tuple[FloatArray, FloatArray | None]:
         """Return h, times the scale of the rows, and q of the loss, (R, C)."""
         loss, scale = self.program.loss, self.program.row_scale
-        h, q = (
-            scale * loss.curvature(self.z, self.program.targets),
-            loss.coupling(self.z, self.program.targets),
-        )
+        h = scale * loss.curvature(self.z, self.program.targets)
+        q = loss.coupling(self.z, self.program.targets)
         return np.maximum(h, FLAT * max(float(h.max()), float(scale.max()) * FLAT)), q
 
     def descend(self, accuracy: float) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
+from convexsnn import errors
 from convexsnn.errors import ProblemFileError, ShapeError
 from convexsnn.tasks.arithmetic import addition, addition_rows
 from convexsnn.tasks.automata import first_last_xor, parity
@@ -67,5 +67,4 @@ def generate(name: str, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def nearest(name: str, known: Mapping[str, Any]) -> str:
     """Return ``; did you mean …?`` with the nearest known name, else the list of known names."""
-    match = get_close_matches(str(name), list(known), n=1)
-    return f"; did you mean {match[0]!r}?" if match else f"; known: {', '.join(sorted(known))}"
+    return errors.nearest(name, known, f"; known: {', '.join(sorted(known))}")

@@ -6,7 +6,7 @@ import numpy as np
 
 from convexsnn.arrays import whole
 from convexsnn.errors import ShapeError
-from convexsnn.tasks.train_test import train_and_test
+from convexsnn.tasks.train_test import split_at, train_and_test
 
 
 def first_last_xor(length: int, train: int = 2000, test: int = 4000, seed: int = 0) -> dict[str, np.ndarray]:
@@ -59,9 +59,4 @@ def parity(length: int, train: int, test: int, seed: int = 0) -> dict[str, np.nd
     words = np.random.default_rng(seed).permutation(2**length)[: train + test]
     bits = words[:, None] >> np.arange(length) & 1
     inputs, targets = np.eye(2)[bits], np.where(np.cumsum(bits, axis=1) % 2 == 1, 1.0, -1.0)
-    return {
-        "inputs": inputs[:train],
-        "targets": targets[:train],
-        "test_inputs": inputs[train:],
-        "test_targets": targets[train:],
-    }
+    return split_at(train, inputs, targets)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-from convexsnn.arrays import FloatArray, real_array, whole
+from convexsnn.arrays import FloatArray, between, real_array, whole
 from convexsnn.errors import ShapeError
 from convexsnn.tasks.images import shuffled_digits
+from convexsnn.tasks.train_test import split_at
 
 IMAGE, SENSOR = 28, 34
 ROOM = SENSOR - IMAGE  # largest offset of an image on the sensor, in pixels
@@ -54,12 +53,7 @@ def event_mnist(
     images, targets = shuffled_digits("event_mnist", seed)
     counts = saccade_events(images.reshape(-1, IMAGE, IMAGE), steps, seed, contrast, noise, mismatch)
     inputs = np.minimum(counts, 1, out=counts).reshape(len(images), steps, -1)
-    return {
-        "inputs": inputs[:train],
-        "targets": targets[:train],
-        "test_inputs": inputs[train:],
-        "test_targets": targets[train:],
-    }
+    return split_at(train, inputs, targets)
 
 
 def saccade_events(
@@ -129,16 +123,9 @@ def _check(steps: int, seed: int, contrast: float, noise: float, mismatch: float
     if whole("steps", steps) % 3 or 3 * MOVES % steps:
         raise ShapeError(f"steps: expected a multiple of 3 that divides {3 * MOVES}, got {steps}")
     whole("seed", seed, least=0)
-    _between("contrast", contrast, 0.01, 1)
-    _between("noise", noise, 0, 100)
-    _between("mismatch", mismatch, 0, 0.5)
-
-
-def _between(name: str, value: Any, least: float, most: float) -> None:
-    """Raise a ShapeError if `value` is not a number in [least, most]; the message starts with `name`."""
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not (number and least <= value <= most):
-        raise ShapeError(f"{name}: expected a number in [{least:g}, {most:g}], got {value!r}")
+    between("contrast", contrast, 0.01, 1)
+    between("noise", noise, 0, 100)
+    between("mismatch", mismatch, 0, 0.5)
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:
@@ -164,14 +151,12 @@ def _sensor_image(padded: FloatArray, row: int, column: int) -> FloatArray:
     """Return the images on the sensor (n, 34, 34), in 1/3600 grey levels: whole numbers, exact in float32."""
     whole_row, part = divmod(row, MOVES)
     start = ROOM + 1 - whole_row
-    rows = (MOVES - part) * padded[:, start : start + SENSOR] + part * padded[
-        :, start - 1 : start - 1 + SENSOR
-    ]
+    here, before = padded[:, start : start + SENSOR], padded[:, start - 1 : start - 1 + SENSOR]
+    rows = (MOVES - part) * here + part * before
     whole_column, part = divmod(column, MOVES)
     start = ROOM + 1 - whole_column
-    return (MOVES - part) * rows[..., start : start + SENSOR] + part * rows[
-        ..., start - 1 : start - 1 + SENSOR
-    ]
+    here, before = rows[..., start : start + SENSOR], rows[..., start - 1 : start - 1 + SENSOR]
+    return (MOVES - part) * here + part * before
 
 
 def _motion_events(images: FloatArray, steps: int, thresholds: FloatArray) -> npt.NDArray[np.float32]:

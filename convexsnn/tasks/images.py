@@ -9,6 +9,7 @@ import numpy as np
 
 from convexsnn.arrays import whole
 from convexsnn.errors import NotInstalled, ShapeError
+from convexsnn.tasks.train_test import split_at
 
 
 @cache
@@ -73,9 +74,4 @@ def sequential_mnist(steps: int = 4, train: int = 4000, seed: int = 0) -> dict[s
     whole("train", train, most=4999)
     images, targets = shuffled_digits("sequential_mnist", seed)
     inputs = (images / 255.0).reshape(len(images), steps, -1)
-    return {
-        "inputs": inputs[:train],
-        "targets": targets[:train],
-        "test_inputs": inputs[train:],
-        "test_targets": targets[train:],
-    }
+    return split_at(train, inputs, targets)

@@ -22,14 +22,17 @@ def train_and_test(
     """
     whole("train", train)
     whole("test", test)
-    inputs, targets = draw(train)
-    test_inputs, test_targets = draw(test)
-    return {
-        "inputs": inputs,
-        "targets": targets,
-        "test_inputs": test_inputs,
-        "test_targets": test_targets,
-    }
+    (inputs, targets), (test_inputs, test_targets) = draw(train), draw(test)
+    return _named(inputs, targets, test_inputs, test_targets)
+
+
+def split_at(train: int, inputs: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the first `train` samples for training, the others as the test set."""
+    return _named(inputs[:train], targets[:train], inputs[train:], targets[train:])
+
+
+def _named(*arrays: np.ndarray) -> dict[str, np.ndarray]:
+    return dict(zip(("inputs", "targets", "test_inputs", "test_targets"), arrays, strict=True))
 
 
 def held_out_rows(n: int, share: float, seed: int) -> IntArray:

@@ -1,38 +1,29 @@
-"""The interfaces of a training result and of a verified folder, shared by all training methods."""
+"""The base of training results and the interface of a verified folder, shared by all training methods."""
 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from convexsnn.networks import Network
-from convexsnn.problem import Problem
+from convexsnn.training.folder import write_folder
 
 
-class TrainingResult(Protocol):
+class TrainingResult(ABC):
     """A trained network and the evidence about it."""
-
-    @property
-    def problem(self) -> Problem:
-        """The problem that was trained."""
-
-    @property
-    def network(self) -> Network:
-        """The trained network."""
-
-    @property
-    def status(self) -> str:
-        """The result of the training in one word."""
 
     @property
     def curves(self) -> list[dict[str, Any]]:
         """Rounds of the training as plain numbers, for plots; empty if there are none."""
+        return []
 
+    @abstractmethod
     def summary(self) -> dict[str, Any]:
         """Return plain numbers and strings, the object that ``solve --json`` prints."""
 
+    @abstractmethod
     def text(self, out: str | None = None) -> str:
         """Return the lines that ``convexsnn solve`` prints; `out` is the folder of the result."""
 
@@ -43,7 +34,20 @@ class TrainingResult(Protocol):
         force: bool = False,
         also: Callable[[Path], None] | None = None,
     ) -> None:
-        """Write a new folder, completely or not at all; `also` may add files to it."""
+        """Write problem, data, network and claim into a new folder, completely or not at all.
+
+        `also` is called with the unfinished folder and may add files.
+
+        Raises
+        ------
+        ProblemFileError
+            The folder exists and `force` is not set, or it cannot be written; then nothing is written.
+        """
+        write_folder(Path(folder), self.write, force, also)
+
+    @abstractmethod
+    def write(self, folder: Path) -> None:
+        """Write the files of `save` into an existing folder."""
 
 
 class Confirmed(Protocol):

@@ -5,6 +5,7 @@ The loss is the mean over supervised rows r of a_r ℓ(z_r, y_r); a are the samp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convexsnn.arrays import FloatArray, IntArray
-from convexsnn.networks import Network
+from convexsnn.networks import Network, architecture_mismatch
 from convexsnn.problem import Problem
 from convexsnn.programs.losses import get_loss
 from convexsnn.simulate import simulate
@@ -31,6 +32,21 @@ class Score:
     def value(self) -> float:
         """Value to maximize in the choice of a network: the accuracy; in regression, minus the loss."""
         return -self.loss if self.accuracy is None else self.accuracy
+
+
+def mismatch(problem: Problem, network: Network, names: Sequence[str]) -> str | None:
+    """Return the difference between a network and the architecture of a problem; None if they agree.
+
+    `names` are the attributes besides layers and outputs that must agree.
+    """
+    for name in names:
+        value, expected = getattr(network, name), getattr(problem.network, name)
+        if value != expected:
+            return f"{name} {value!r}, the problem has {expected!r}"
+    outputs, expected = network.output_weights.shape[1], problem.encoded_targets().shape[1]
+    if outputs != expected:
+        return f"{outputs} outputs, the problem has {expected}"
+    return architecture_mismatch(problem.network, network.layers, problem.inputs.shape[2])
 
 
 def score_of_outputs(

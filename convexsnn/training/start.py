@@ -12,7 +12,7 @@ from convexsnn.errors import LoweringError
 from convexsnn.networks import Layer, LayerSpec
 from convexsnn.networks.network import windows
 from convexsnn.problem import Problem
-from convexsnn.simulate import run_layer
+from convexsnn.simulate import spikes_of
 
 CALIBRATION = 500  # samples on which the firing rates of a start are set
 DOUBLINGS, BISECTIONS = 40, 30
@@ -53,7 +53,7 @@ def starting_layers(
         layer = _draw(plan, window, signal.shape[2], rng, dtype)
         if initialization == "balanced":
             layer = _balance(layer, signal, start.rate)
-        _, spikes = run_layer(layer, signal, dtype, record_membranes=False)
+        spikes = spikes_of(layer, signal, dtype)
         if not spikes.any():
             raise LoweringError(f"network.layers[{k}]: {_why_dead(initialization, len(signal))}")
         layers.append(layer)
@@ -98,7 +98,7 @@ def _balance(layer: Layer, signal: FloatArray, rate: float) -> Layer:
 
     def at(gain: float) -> tuple[Layer, float]:
         scaled = _scaled(layer, gain)
-        return scaled, float(run_layer(scaled, signal, signal.dtype, False)[1].mean())
+        return scaled, float(spikes_of(scaled, signal, signal.dtype).mean())
 
     if not at(2.0**DOUBLINGS)[1]:  # every sample inhibits every unit: turn the signs
         layer = replace(layer, weights=-layer.weights)

@@ -70,6 +70,7 @@ class Names(SphinxDirective):
 
     def run(self):
         import inspect
+        from abc import ABC
 
         import convexsnn
 
@@ -77,7 +78,10 @@ class Names(SphinxDirective):
         for name in " ".join(self.content).split():
             value = getattr(convexsnn, name)
             kind = "autoclass" if inspect.isclass(value) else "autofunction"
-            lines += ["```{eval-rst}", f".. {kind}:: convexsnn.{name}", "   :noindex:", "```", ""]
+            options = ["   :noindex:"]
+            if kind == "autoclass" and issubclass(value, ABC):  # a base class of ours
+                options.append("   :inherited-members: ABC")
+            lines += ["```{eval-rst}", f".. {kind}:: convexsnn.{name}", *options, "```", ""]
         return _markdown(self, "\n".join(lines))
 
 

@@ -13,7 +13,7 @@ from solver_cases import CAN, GAPS, Stub, registered, skip_without
 
 from convexsnn.errors import ShapeError, SolverFailed, UnsupportedError
 from convexsnn.programs import Point
-from convexsnn.solvers import SOLVERS, Status, get_solver, kind_of, solve
+from convexsnn.solvers import SOLVERS, Status, get_solver, solve
 
 every_setting = pytest.mark.parametrize("setting", SETTINGS)
 TAKERS = [name for name, can in CAN.items() if can.form and can.programs & {"qp", "exponential"}]
@@ -63,7 +63,7 @@ def test_a_closed_form_has_no_gap(setting):
 def test_closed_form_and_solver_agree(setting, name):
     skip_without(name)
     for case in programs(setting):
-        block, claimed = case.block, GAPS[name].get(kind_of(case.block))
+        block, claimed = case.block, GAPS[name].get(case.block.kind)
         if claimed is None:
             continue
         solution = solve(block, name, tolerance=claimed, start=Point(np.zeros(block.shape)))

@@ -28,7 +28,7 @@ from convexsnn.bench.table import cell, markdown, means, shifted_geometric_mean
 from convexsnn.bench.verdicts import by_pair, verdicts
 from convexsnn.errors import ProblemFileError, UnsupportedError
 from convexsnn.programs import Group, L1Program
-from convexsnn.solvers import SOLVERS, kind_of
+from convexsnn.solvers import SOLVERS
 
 COMMAND = [sys.executable, "-m", "convexsnn", "bench", "solvers"]
 TWO = ["--quick", "--problem", "quick-squared-l1-1", "--problem", "quick-products", "--repeat", "2"]
@@ -174,13 +174,13 @@ def test_every_problem_has_a_warm_up_of_its_kind_that_some_solver_takes(problem)
 @named(SMALL)
 def test_a_quick_problem_is_what_it_says(problem):
     program = problem.make()
-    assert kind_of(program) == kind_of(problem.warm_up()) and program.penalty.name == problem.penalty
+    assert program.kind == problem.warm_up().kind and program.penalty.name == problem.penalty
     assert 0 < program.regularization < program.regularization_max
 
 
 def test_the_sets_have_every_kind_and_their_names_are_unique():
     kinds = {kind for cls in SOLVERS.values() for kind in cls.capabilities.programs}
-    assert {kind_of(problem.warm_up()) for problem in SMALL} == kinds
+    assert {problem.warm_up().kind for problem in SMALL} == kinds
     names = [problem.name for problem in (*FULL, *QUICK)]
     assert len(set(names)) == len(names)
     assert all(problem.target.of in ("", *names) for problem in FULL)
@@ -360,5 +360,5 @@ def test_the_quick_set_reaches_every_declared_gap(tmp_path):
     for found in results:
         assert found["runs"] and found["status"] in ("optimal", "inaccurate"), found
         if found["problem"] in programs:
-            gap = SOLVERS[found["solver"]].capabilities.gap[kind_of(programs[found["problem"]])]
+            gap = SOLVERS[found["solver"]].capabilities.gap[programs[found["problem"]].kind]
             assert found["gap"] <= max(gap, 1e-6), found

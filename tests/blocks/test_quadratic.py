@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from membrane_branches import best_of, branches_of
 from read_back import read_back
 from scipy import sparse
 from solver_cases import CAN, GAPS, skip_without
@@ -210,12 +211,6 @@ def test_bad_chains_are_refused_by_name(changes, words):
         ChainBlock("z", "", np.zeros((2, 3, 2)), np.zeros((2, 3, 2)), 0.5, **{**CHAIN, **changes})
 
 
-def test_chains_of_different_leaks_have_no_branch():
-    block = ChainBlock("z", "", np.zeros((2, 3, 2)), np.zeros((2, 3, 2)), np.array([0.5, 0.6]), **CHAIN)
-    with pytest.raises(ShapeError, match="leak: chains of different leaks"):
-        block.branch(np.zeros(3, bool))
-
-
 @pytest.mark.parametrize(
     "changes", [{"curvature": 0.0}, {"spike_penalty": 0.0}, {"constraint": "linearized"}]
 )
@@ -232,5 +227,5 @@ def test_a_membrane_that_may_not_fire_stays_below_the_threshold(dtype):
     z = block.minimize()
     assert z.dtype == dtype
     assert z[0, 0] == dtype(below(1.0, np.dtype(dtype))) < 1.0
-    fires, rests = (branch.minimize() for branch in block.branches())
-    assert block.chosen(fires, rests)[0, 0] == z[0, 0]
+    tables = [branch.minimize() for branch in branches_of(block)]
+    assert best_of(block, tables)[0, 0] == z[0, 0]

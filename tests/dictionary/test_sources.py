@@ -190,5 +190,5 @@ def test_a_file_source_of_another_format_is_kept_with_the_run(registered, tmp_pa
 def test_every_source_says_what_it_is(name):
     source = get_source(name)
     assert source.name == name and source.meaning[0].isalpha() and "\n" not in source.meaning
-    assert source.trains == (name in TRAINERS) == source.takes_checkpoint
+    assert source.trains == (name in TRAINERS)
     assert source.covers_all_patterns == (source.enumerates or source.grows)

@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from unit_trees import unit_decisions
 
 import convexsnn
 from convexsnn.arrays import read_npz, write_npz
@@ -37,7 +38,6 @@ from convexsnn.networks import (
 from convexsnn.networks.files import KEYS
 from convexsnn.networks.neuron import LAYER_KEYS, joined
 from convexsnn.networks.parameters import RESERVED
-from convexsnn.pricing.decisions import unit_decisions
 from convexsnn.pricing.rational import exact_rows, exact_spikes
 from convexsnn.problem import Problem, load_problem
 from convexsnn.simulate import run_layer, simulate

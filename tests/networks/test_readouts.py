@@ -10,11 +10,11 @@ from convexsnn.lowering import Convexification
 from convexsnn.networks import (
     FILTERED,
     LIF,
+    READOUTS,
     Layer,
     Network,
     NetworkSpec,
     load_network,
-    readout_kernel,
     save_network,
 )
 from convexsnn.problem import Problem, load_problem
@@ -72,24 +72,23 @@ def test_the_kernel_is_what_the_simulator_does(readout, leak):
     last, every = (random_network(readout, supervise, leak) for supervise in ("last", "all"))
     one, other = simulate(last, random_inputs()), simulate(every, random_inputs())
     spikes = one.spikes[-1].astype(float)
-    kernel = readout_kernel(readout, STEPS, leak)
+    kernel = READOUTS[readout].kernel(STEPS, leak)
     assert kernel.shape == (STEPS,)
     assert np.allclose(np.einsum("t,ntm->nm", kernel, spikes), one.features, rtol=0, atol=1e-12)
     assert np.array_equal(one.features, other.features[:, -1])
     for t in range(STEPS):
-        so_far = np.einsum("t,ntm->nm", readout_kernel(readout, t + 1, leak), spikes[:, : t + 1])
+        so_far = np.einsum("t,ntm->nm", READOUTS[readout].kernel(t + 1, leak), spikes[:, : t + 1])
         assert np.allclose(so_far, other.features[:, t], rtol=0, atol=1e-12)
 
 
 def test_kernels_by_hand():
-    assert readout_kernel("spike", 3, 0.9).tolist() == [0, 0, 1]
-    assert readout_kernel("rate", 4, 0.9).tolist() == [0.25] * 4
-    assert readout_kernel("output_membrane", 3, 0.5).tolist() == [0.25, 0.5, 1]
-    assert readout_kernel("output_membrane", 3, 0.0).tolist() == [0, 0, 1]
-    assert readout_kernel("output_membrane", 3, 1).tolist() == [1, 1, 1]
-    for readout in ("membrane", "mean"):
-        with pytest.raises(ShapeError, match="readout: expected one of spike, rate, output_membrane, got"):
-            readout_kernel(readout, 3, 0.9)
+    assert READOUTS["spike"].kernel(3, 0.9).tolist() == [0, 0, 1]
+    assert READOUTS["rate"].kernel(4, 0.9).tolist() == [0.25] * 4
+    assert READOUTS["output_membrane"].kernel(3, 0.5).tolist() == [0.25, 0.5, 1]
+    assert READOUTS["output_membrane"].kernel(3, 0.0).tolist() == [0, 0, 1]
+    assert READOUTS["output_membrane"].kernel(3, 1).tolist() == [1, 1, 1]
+    with pytest.raises(ShapeError, match="readout: expected one of spike, rate, output_membrane, got"):
+        READOUTS["membrane"].kernel(3, 0.9)
 
 
 @pytest.mark.parametrize("supervise", ["last", "all"])

@@ -4,13 +4,13 @@ from itertools import product
 
 import numpy as np
 import pytest
+from unit_trees import unit_decisions
 
 from convexsnn.dictionary.dictionary import Definition
 from convexsnn.distinct import distinct_samples
 from convexsnn.errors import UnsupportedError
 from convexsnn.networks import RESETS, LayerSpec
 from convexsnn.pricing.cells import CellWalk
-from convexsnn.pricing.decisions import unit_decisions
 from convexsnn.pricing.mip import MipOracle
 from convexsnn.pricing.prices import dual_norm, trivial_bound
 

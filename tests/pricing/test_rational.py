@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import linprog
+from unit_trees import unit_decisions
 
 from convexsnn.dictionary.dictionary import Definition
-from convexsnn.networks import LIF, Layer, LayerSpec, RecurrentThreshold, Threshold
-from convexsnn.pricing.decisions import unit_decisions
+from convexsnn.networks import LIF, READOUTS, Layer, LayerSpec, RecurrentThreshold, Threshold
 from convexsnn.pricing.rational import ExactCells, exact_rows, exact_spikes
-from convexsnn.simulate import readout, run_layer
+from convexsnn.simulate import run_layer
 
 RESETS = ("subtract", "subtract_after", "zero", "none")
 NEURONS = {
@@ -43,7 +43,7 @@ def test_generic_spikes_are_those_of_the_simulator(neuron, extras):
     run = exact_spikes(layer, inputs)
     membranes, spikes = run_layer(layer, inputs)
     assert np.array_equal(run.spikes, spikes) and 0 < spikes.sum() < spikes.size
-    assert np.array_equal(run.membrane, readout(layer, membranes, spikes, "membrane"))
+    assert np.array_equal(run.membrane, READOUTS["membrane"].seen(layer.neuron, membranes, spikes))
     closest = np.abs(membranes - neuron.threshold).min(axis=(0, 1))
     assert [float(c) for c in run.closest] == pytest.approx(closest, rel=1e-9)
     assert all(isinstance(c, Fraction) for c in run.closest)

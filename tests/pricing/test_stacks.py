@@ -186,7 +186,7 @@ def test_an_optimum_without_the_best_patterns_is_refused(tmp_path, exact):
     unused = np.flatnonzero(np.abs(result.point.weights).max(axis=1) == 0)
     oracle = load_claim(folder)[0].oracle
     for complete in (False, True):
-        state(folder, result.lowered.dictionary.select(unused).completed(complete), oracle)
+        state(folder, replace(result.lowered.dictionary.select(unused), complete=complete), oracle)
         claim, _ = load_claim(folder)
         assert claim.status == "optimal_global" and claim.objective > optimum_over_all("every step") * 1.001
         assert refused(folder, exact=exact).startswith("oracle_bound: ")

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from unit_trees import unit_decisions
 
 from convexsnn.dictionary.dictionary import Definition
 from convexsnn.distinct import distinct_samples
 from convexsnn.networks import LayerSpec
 from convexsnn.pricing.cells import CellWalk
-from convexsnn.pricing.decisions import unit_decisions
 from convexsnn.pricing.prices import Witnesses, confirmed, dual_norm, trivial_bound
 from convexsnn.pricing.rational import ExactCells
 from convexsnn.pricing.tree import TreeOracle

@@ -5,13 +5,13 @@ import functools
 import numpy as np
 import pytest
 from naive_enumeration import naive_patterns
+from unit_trees import unit_decisions
 
 from convexsnn.dictionary.dictionary import Definition
 from convexsnn.distinct import distinct_samples
 from convexsnn.networks import LayerSpec, NetworkSpec
 from convexsnn.pricing import cells as cell_walk
 from convexsnn.pricing.cells import CellWalk
-from convexsnn.pricing.decisions import unit_decisions
 from convexsnn.pricing.enumeration import enumerate_patterns, exact_dictionary
 from convexsnn.pricing.faces import on_faces
 from convexsnn.pricing.prices import Witnesses, confirmed, trivial_bound

@@ -26,7 +26,6 @@ from convexsnn.solvers import (
     SOLVERS,
     Status,
     get_solver,
-    kind_of,
     solve,
 )
 
@@ -135,7 +134,7 @@ def test_a_start_is_used_or_honestly_not(name, case):
     skip_without(name)
     program = make_program(*case)
     start = Point(np.random.default_rng(4).standard_normal(program.shape))
-    claimed = GAPS[name][kind_of(program)]
+    claimed = GAPS[name][program.kind]
     solution = solve(program, name, tolerance=claimed, start=start)
     assert solution.certificate.gap <= claimed
     assert not solution.start_used or get_solver(name).capabilities.warm_start
@@ -186,8 +185,8 @@ def test_bad_settings_are_refused_by_name(key, value):
 
 def test_kinds_are_those_of_the_capabilities():
     for kind, cases in SMALL.items():
-        assert {kind_of(make_program(*case)) for case in cases} == {kind}
-    assert kind_of(make_program("logistic", "units")) == "exponential"
+        assert {make_program(*case).kind for case in cases} == {kind}
+    assert make_program("logistic", "units").kind == "exponential"
     for cls in SOLVERS.values():
         assert cls.capabilities.programs <= set(KINDS)
         assert set(cls.capabilities.gap) == cls.capabilities.programs

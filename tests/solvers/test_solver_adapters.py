@@ -11,7 +11,7 @@ from solver_cases import CAN, FIRST, GAPS, TAKEN, assert_sound, every_lasso_solv
 
 from convexsnn.errors import ShapeError, SolverFailed, SolverNotInstalled, UnsupportedError
 from convexsnn.programs import Point
-from convexsnn.solvers import SOLVERS, Status, get_solver, kind_of, solve
+from convexsnn.solvers import SOLVERS, Status, get_solver, solve
 from convexsnn.solvers.capabilities import copies
 
 DIRECT = ("highs", "clarabel", "scs", "osqp", "celer", "skglm", "sklearn")
@@ -23,7 +23,7 @@ every_direct = pytest.mark.parametrize("name", DIRECT)
 def own(name, program, **settings):
     """Solve a program by an adapter, without presolve, to the gap that it claims."""
     skip_without(name)
-    claimed = GAPS[name][kind_of(program)]
+    claimed = GAPS[name][program.kind]
     solution = get_solver(name).solve(program, tolerance=claimed, **settings)
     assert_sound(program, solution)
     return solution, claimed

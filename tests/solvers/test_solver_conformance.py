@@ -31,7 +31,6 @@ from convexsnn.solvers import (
     SOLVERS,
     Status,
     get_solver,
-    kind_of,
     solve,
 )
 
@@ -43,7 +42,7 @@ from convexsnn.solvers import (
 def test_a_solver_reaches_the_gap_that_it_claims(name, case, fraction):
     skip_without(name)
     program = make_program(*case, fraction=fraction)
-    claimed = GAPS[name][kind_of(program)]
+    claimed = GAPS[name][program.kind]
     solution = solve(program, name, tolerance=claimed)
     assert_sound(program, solution)
     assert solution.certificate.gap <= claimed
@@ -61,7 +60,7 @@ def test_a_solver_by_itself_gives_the_whole_program(name, case):
     skip_without(name)
     program = make_program(*case)
     solver = get_solver(name)
-    claimed = GAPS[name][kind_of(program)]
+    claimed = GAPS[name][program.kind]
     solution = solver.solve(program, tolerance=claimed)
     assert_sound(program, solution)
     assert solution.status is Status.OPTIMAL
@@ -81,7 +80,7 @@ def test_a_solver_takes_degenerate_data(name, shape):
     dictionary[:, 1] = False
     for loss in (loss for loss in ("hinge", "squared", "logistic") if takes(name, loss)):
         program = make_program(loss, dictionary=dictionary, rows=shape[0])
-        claimed = GAPS[name][kind_of(program)]
+        claimed = GAPS[name][program.kind]
         solution = solve(program, name, tolerance=claimed)
         assert_sound(program, solution)
         assert solution.certificate.gap <= claimed
@@ -97,7 +96,7 @@ def test_labels_of_one_class(name, loss, penalty):
     skip_without(name)
     for label_ in (1.0, -1.0):
         program = make_program(loss, penalty, targets=np.full(ROWS, label_))
-        claimed = GAPS[name][kind_of(program)]
+        claimed = GAPS[name][program.kind]
         solution = solve(program, name, tolerance=claimed)
         assert_sound(program, solution)
         assert solution.certificate.gap <= claimed

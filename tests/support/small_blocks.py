@@ -5,6 +5,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
+from membrane_branches import best_of, branch_of, branches_of
 from small_splittings import (
     naive_loss,
     naive_ramp,
@@ -49,7 +50,7 @@ class Branched(NamedTuple):
 
     def chosen(self, tables):
         """Return the best of one point a branch."""
-        return self.block.chosen(tables) if hasattr(self.block, "chains") else self.block.chosen(*tables)
+        return best_of(self.block, tables)
 
 
 def square(table):
@@ -228,7 +229,7 @@ def membrane_case(split, made, k, t):
         near = 0.5 * split.splitting.layers[k].coupling * square(missed)
         return near + penalty(made, split, k, now[:, None], split.spikes[k][:, t : t + 1], slice(t, t + 1))
 
-    return Branched(block, block.branches(), plain, shifted=True)
+    return Branched(block, branches_of(block), plain, shifted=True)
 
 
 def chain_case(split, made, k):
@@ -248,4 +249,4 @@ def chain_case(split, made, k):
             now = now + naive_roundings(made, k)
         return near + layer.spike_penalty * float(np.sum((now - a) * z))
 
-    return Branched(block, [block.branch(np.array(p)) for p in patterns], plain)
+    return Branched(block, [branch_of(block, np.array(p)) for p in patterns], plain)
