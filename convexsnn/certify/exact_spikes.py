@@ -85,9 +85,10 @@ def check_doubtful_spikes(network: Network, trace: Trace) -> None:
 
 def _rounding(layer: Layer, signal: FloatArray | BoolArray) -> float:
     """Return a distance far above the rounding in the membranes of a layer."""
-    seen = max(1.0, float(np.abs(signal).max(initial=0))) if signal.dtype.kind == "f" else 1.0
-    reach = seen * float(np.abs(layer.unit_weights()).sum(axis=1).max()) + abs(layer.neuron.threshold)
-    return ROUNDING * signal.shape[1] * reach
+    seen = float(np.abs(signal).max(initial=0)) if signal.dtype.kind == "f" else 1.0
+    rows, inputs = np.abs(layer.unit_weights()), layer.weights.shape[1]
+    sums = seen * rows[:, :inputs].sum(axis=1) + rows[:, inputs:].sum(axis=1)  # then bias and last spikes
+    return ROUNDING * signal.shape[1] * (float(sums.max()) + abs(layer.neuron.threshold))
 
 
 def _same(

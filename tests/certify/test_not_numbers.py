@@ -74,6 +74,6 @@ def test_a_small_objective_is_compared_at_its_own_size(tmp_path):
 def test_a_name_that_prints_as_something_else_is_refused(folder, name):
     set_problem(folder, None, name=name)
     set_claim(folder, problem=name)
-    assert refused(folder).startswith("name: expected one line")
+    assert refused(folder).startswith("problem.toml: name: expected one line")
     with pytest.raises(ConvexSNNError, match="name: expected one line"):
         small_problem().with_settings(name=name)
