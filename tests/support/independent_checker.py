@@ -8,12 +8,11 @@ It shares no code with convexsnn. A number of a file is the rational that its 64
 3. A search through all patterns d finds `price`, which no ‖dᵀu‖ exceeds. The domains are star-shaped about 0:
    u·λ/price is feasible, and its dual objective `lower` bounds every network of the definition from below.
 
-In the search each membrane is an affine form in the unit's weights, since its earlier spikes are fixed. Sample
-by sample and step by step both outcomes are tried, each an inequality more; pivots on whole numbers tell whether
-weights are left. "Below θ" is "at most θ less an infinitely small amount": constants are pairs in that order.
+In the search each membrane is an affine form in the unit's weights, since its earlier spikes are fixed. Both
+outcomes of each step are tried, each an inequality more; pivots on whole numbers tell whether weights are left.
+"Below θ" is "at most θ less an infinitely small amount": constants are pairs in that order.
 
-What a file states may be rounded by ROUNDING of the objective. The claim is checked for the problem in the
-folder; its fingerprint is not computed. What is beyond this check raises `NotCovered`.
+What a file states may be rounded by ROUNDING of the objective. The fingerprint is not computed.
 """
 
 import json
@@ -24,6 +23,7 @@ from functools import partial
 from itertools import product
 from math import gcd, isqrt, lcm, log
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -36,7 +36,7 @@ Unit = namedtuple("Unit", "kind leak threshold reset size")  # size: number of i
 Space = namedtuple("Space", "rows basic free det")  # see `cut`
 Problem = namedtuple("Problem", "samples y k read membrane box margin loss group layer units")
 
-
+both = partial(zip, strict=True)
 NotCovered = type("NotCovered", (Exception,), {"__doc__": "The folder is beyond this check."})
 Refused = type("Refused", (Exception,), {"__doc__": "A statement of the folder is not true."})
 
@@ -44,9 +44,6 @@ Refused = type("Refused", (Exception,), {"__doc__": "A statement of the folder i
 def demand(true, reason):
     if not true:
         raise Refused(reason)
-
-
-both = partial(zip, strict=True)
 
 
 def plus(a, b):
@@ -61,10 +58,7 @@ def arrays_of(path):
     """Return {name: (shape, values)}, numbers as fractions. The only use of numpy."""
     with np.load(path, allow_pickle=False) as file:
         read = {name: (file[name].shape, file[name].ravel().tolist()) for name in file.files}
-    try:
-        return {k: (s, [v if isinstance(v, str) else Q(v) for v in flat]) for k, (s, flat) in read.items()}
-    except (ValueError, OverflowError) as error:
-        raise Refused(f"{path.name}: a number that is not finite") from error
+    return {k: (s, [v if isinstance(v, str) else Q(v) for v in flat]) for k, (s, flat) in read.items()}
 
 
 def table(array, *shape):
@@ -82,12 +76,11 @@ def targets_of(array, loss, task, lead):
     shape, flat = array
     heads = shape[-1] if len(shape) > len(lead) else 1
     demand(shape in (lead, (*lead, heads)), f"targets of shape {shape}")
+    if task == "regression":
+        return [flat[k : k + heads] for k in range(0, len(flat), heads)]
     columns, low = [], 0 if loss in ("squared", "softmax") else -1
     for labels in (flat[head::heads] for head in range(heads)):
         signs, least = min(labels) == -1, low
-        if task == "regression":
-            columns.append(labels)
-            continue
         demand(all(v.denominator == 1 and v >= -1 for v in labels), "labels that are no classes")
         demand(not signs or set(labels) <= {-1, 1}, "labels other than -1 and 1")
         fires = (-1, 1) if signs else range(max(2, int(max(labels)) + 1))
@@ -168,7 +161,7 @@ def dual_below(loss, u, y, k):
 
 
 def carried(unit, u, spike):
-    """Return the form that the next membrane starts from; a form is [constant, coefficient of each weight]."""
+    """Return the form that the next membrane starts from: [constant, coefficient of each weight]."""
     if unit.kind != "lif" or unit.reset == "zero" and spike:
         return [Q(0)] * (len(u) - 1) + [Q(spike and unit.kind == "recurrent_threshold")]
     kept = [unit.leak * a for a in u]
@@ -205,9 +198,9 @@ def simulated(name, unit, weights, problem):
 def cut(space, box, form, strict):
     """Return the part of a space where form >= 0, or > 0 if strict; None if it is empty.
 
-    Variables are >= 0: w + box, box - w, the slack of each inequality. A row (c, e, a_1, a_2, ...) says: basic
-    variable = (c + e·tiny + Σ a_k free_k) / det. The first variable below 0 changes places with the first free
-    one that can raise it; by Bland's rule this ends. If none can, the space is empty.
+    Variables are >= 0: w + box, box - w, each inequality's slack. A row (c, e, a_1, a_2, ...) says: basic variable
+    = (c + e·tiny + Σ a_k free_k) / det. The first one below 0 changes places with the first free one that can
+    raise it; by Bland's rule this ends. If none can, the space is empty.
     """
     scale = lcm(*(a.denominator for a in form)) * box.denominator
     g, constant = [int(a * scale) for a in form[1:]], int((form[0] - box * sum(form[1:])) * scale)
@@ -225,10 +218,9 @@ def cut(space, box, form, strict):
     while low := [(name, i) for i, name in enumerate(basic) if rows[i][:2] < [0, 0]]:
         r = min(low)[1]
         pivot = rows[r]
-        able = [(name, k) for k, name in enumerate(free) if pivot[2 + k] > 0]
-        if not able:
+        _, k = min(((name, k) for k, name in enumerate(free) if pivot[2 + k] > 0), default=(0, None))
+        if k is None:
             return None
-        k = min(able)[1]
         s, p = 2 + k, pivot[2 + k]
         for i, row in enumerate(rows):
             rows[i] = [(x * p - row[s] * y) // det for x, y in both(row, pivot)]
@@ -242,8 +234,8 @@ def cut(space, box, form, strict):
 class Search:
     """The largest ‖dᵀu‖ of all patterns d (squared: group penalty), or `floor` if none exceeds it.
 
-    `prices` are the rows of u; without the group penalty they have one column, whose sum counts. A branch ends
-    where no choice of the remaining bits exceeds the best so far by more than SLACK of it.
+    `prices` are the rows of u; without the group penalty they have one column, whose sum counts. A branch
+    ends where no choice of the remaining bits exceeds the best so far by more than SLACK of it.
     """
 
     def __init__(self, problem, unit, prices, floor):
@@ -265,12 +257,6 @@ class Search:
         start = Space(rows, list(range(size, 2 * size)), list(range(size)), 1)
         self.visit(0, [Q(0)] * (unit.size + 1), start, self.zero)
 
-    def most(self, sums, at):
-        up, down = self.rest[at]
-        if not self.problem.group:
-            return sums[0] + up[0]
-        return sum(max(abs(a + b), abs(a + c)) ** 2 for a, b, c in both(sums, up, down))
-
     def sides(self, space, form):
         """Yield 1 and 0, each with the part of the space where the form has that sign."""
         margin, box = self.problem.margin, self.problem.box
@@ -280,10 +266,13 @@ class Search:
                 yield bit, part
 
     def visit(self, at, state, space, sums):
-        if self.most(sums, at) <= self.best * (1 + SLACK):
+        most = sums[0] + self.rest[at][0][0]
+        if self.problem.group:
+            most = sum(max(abs(a + b), abs(a + c)) ** 2 for a, b, c in both(sums, *self.rest[at]))
+        if most <= self.best * (1 + SLACK):
             return
         if at == len(self.steps):
-            self.best = self.most(sums, at)
+            self.best = most
             return
         self.nodes += 1
         if self.nodes > NODES:
@@ -315,8 +304,8 @@ def highest_price(problem, u, floor):
 def problem_of(tables, folder):
     """Return the problem of a folder; λ is left out."""
     spec, training, network = tables["dictionary"], tables["training"], tables["network"]
-    layer = network["layers"][0]
-    words = spec["source"], layer["neuron"], network["readout"], training["loss"], training["penalty"]
+    layer, loss, penalty = network["layers"][0], training["loss"], training["penalty"]
+    words = spec["source"], layer["neuron"], network["readout"], loss, penalty
     plain = (len(network["layers"]), layer["recurrent"], layer["stride"], layer["pool"]) == (1, False, 1, 1)
     if not plain or not KNOWN.issuperset(words):
         raise NotCovered(f"{len(network['layers'])} layers of {layer}; {', '.join(words)}")
@@ -325,9 +314,9 @@ def problem_of(tables, folder):
     n, steps, d = data["inputs"][0]
     more = [Q(1)] * layer["bias"] + [Q(0)] * (layer["neuron"] == "recurrent_threshold")
     samples = [[[Q(0), *x, *more] for x in sample] for sample in table(data["inputs"], n, steps, d)]
-    read = range(steps) if network["supervise"] == "all" else [steps - 1]
-    lead = (n, steps) if network["supervise"] == "all" else (n,)
-    y = targets_of(data["targets"], training["loss"], training["task"], lead)
+    every = network["supervise"] == "all"
+    read = range(steps) if every else [steps - 1]
+    y = targets_of(data["targets"], loss, training["task"], (n, steps) if every else (n,))
     weights = table(data["sample_weights"], n) if "sample_weights" in data else [Q(1)] * n
     demand(min(weights) > 0, "a sample weight that is not positive")
     k = [a / len(y) for a in weights for _ in read]
@@ -335,9 +324,7 @@ def problem_of(tables, folder):
     fixed = Q(layer["threshold"]), layer["reset"], d + len(more)
     units = [Unit(layer["neuron"], Q(leak), *fixed) for leak in leaks]
     where = network["readout"] == "membrane", Q(spec["weight_box"]), Q(spec["margin"])
-    return Problem(
-        samples, y, k, read, *where, training["loss"], training["penalty"] == "group", layer, units
-    )
+    return Problem(samples, y, k, read, *where, loss, penalty == "group", layer, units)
 
 
 def units_of(arrays, prefix, problem):
@@ -346,7 +333,8 @@ def units_of(arrays, prefix, problem):
     lif, names = kind == "lif", ["bias"] * layer["bias"] + ["own_weight"] * (kind == "recurrent_threshold")
     words, names = ["neuron", "threshold", *["reset"] * lif], [*["leak"] * lif, *names]
     same = all(arrays[prefix + name][1] == [layer[name]] for name in words)
-    demand(same and (prefix + "bias" in arrays) == layer["bias"], f"{prefix}: not the problem's neuron")
+    same = same and sum(name.startswith(prefix) for name in arrays) == len(words + names) + 1
+    demand(same, f"{prefix}: not the problem's layer")
     rows = table(arrays[prefix + "weights"], None, None)
     each = {name: arrays[prefix + name][1] for name in names}
     each = {name: v * len(rows) if len(v) == 1 else v for name, v in each.items()}
@@ -368,9 +356,8 @@ def outputs_of(problem, folder, network):
         stated = "".join(f"{int(byte):08b}" for byte in bytes_)[: len(problem.y)]
         demand([bit == "1" for bit in stated] == patterns[p], f"column {p}: other spikes than stated")
     units = units_of(net, "layer1_", problem)
-    words = {name: net[name][1][0] for name in ("readout", "supervise")}
-    same = words == {name: network[name] for name in words} and "layer2_neuron" not in net
-    demand(same, "network: another architecture")
+    same = all(net[name][1] == [network[name]] for name in ("readout", "supervise"))
+    demand(same and not any(name.startswith("layer2") for name in net), "network: not the problem's")
     out, z = table(net["output_weights"], len(units), count), [[Q(0)] * count for _ in problem.y]
     left = dict(enumerate(table(proof["weights"], len(patterns), count)))
     for j, ((unit, weights), column, row) in enumerate(both(units, proof["columns"][1], out)):
@@ -388,7 +375,7 @@ def check(folder):
     """Return the bounds that hold for the network of a folder; raise `Refused` or `NotCovered`."""
     try:
         return _check(Path(folder))
-    except (KeyError, IndexError, TypeError, ValueError, OSError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, OSError, BadZipFile) as error:
         raise Refused(f"damaged: {error!r}") from error
 
 
