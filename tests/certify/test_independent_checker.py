@@ -1,0 +1,309 @@
+"""`verify_folder(exact=True)` against the second implementation in fractions, on true folders and false ones."""
+
+import shutil
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from altered_folders import add, put, set_array, set_claim, set_problem
+from freeze import RUNS
+from independent_checker import NotCovered, Refused, check, exp_bounds, log_bounds, root_above
+from stated_claims import state
+
+import convexsnn
+from convexsnn.arrays import read_npz
+from convexsnn.certify import Evidence, save_claim
+from convexsnn.certify.claim import load_claim
+from convexsnn.dictionary import load_dictionary
+from convexsnn.errors import ConvexSNNError
+from convexsnn.problem import Problem
+from convexsnn.programs import relative_gap
+
+ROUNDING = 2e-9  # of the objective: what both allow a file
+SAVED = ["column_generation", "exact", "exact_closed", "no_reset", "recurrent_threshold", "subtract_after"]
+SAVED += ["zero_membrane"]
+BEYOND = ["exact-two-layers-lif", "exact-two-layers-xor"]
+ROUNDED = ["exact-signs-closed"]  # a witness on a face: its spikes in floats are not its exact ones
+SOURCES = ["exact", "column_generation"]
+QUICK = ["exact-whole-numbers", "exact-recurrent-group", "exact-two-heads-group", "exact-zero-softmax-group"]
+LIBRARY = [
+    "exact-bias-membrane-all", "exact-bits-none", "exact-box-corner", "exact-conflicting-labels",
+    "exact-duplicates-softmax", "exact-entropy", "exact-entropy-group", "exact-face-closed", "exact-face-robust",
+    "exact-face-weighted", "exact-first-spike", "exact-layer-cake", "exact-none-all", "exact-recurrent",
+    "exact-recurrent-membrane", "exact-signs-robust", "exact-silent-row", "exact-small-box", "exact-subtract",
+    "exact-subtract-after-binary", "exact-threshold-below-zero", "exact-threshold-bias",
+    "exact-threshold-zero-rows", "exact-two-outputs-group", "exact-wide-margin", "exact-xor", "exact-xor-closed",
+    "exact-zero-membrane", "addition-rows-2", "addition-rows-3",
+]  # fmt: skip
+
+
+def verdicts(folder):
+    """Return what the package and the second check say: numbers, or the reason of a refusal."""
+    try:
+        package = convexsnn.verify_folder(folder, exact=True)[1]
+    except ConvexSNNError as error:
+        package = error
+    try:
+        second = check(folder)
+    except Refused as error:
+        second = error
+    return package, second
+
+
+def agreed(folder):
+    """Assert that both say the same of a folder; return whether they accept it."""
+    package, second = verdicts(folder)
+    refused = isinstance(package, Exception), isinstance(second, Exception)
+    assert refused[0] == refused[1], (package, second)
+    if not refused[0]:
+        allowed = Fraction(ROUNDING) * max(abs(second.upper), Fraction(1, 10**12))
+        assert abs(Fraction(package.objective) - second.upper) <= allowed
+        assert Fraction(package.lower_bound) <= second.lower + allowed
+        assert second.lower <= second.upper and second.gap <= Fraction(package.gap) + Fraction(ROUNDING)
+    return not refused[0]
+
+
+def solved(problem, folder):
+    convexsnn.train(problem).save(folder)
+    return folder
+
+
+def library(name, source, folder):
+    return solved(convexsnn.load_problem(name).with_settings(dictionary={"source": source}), folder)
+
+
+# true folders
+
+
+@pytest.mark.parametrize("road", SAVED)
+def test_a_saved_run_is_accepted_by_both(road):
+    assert agreed(RUNS / road)
+
+
+def test_every_saved_run_is_here_or_beyond_the_second_check():
+    for folder in RUNS.iterdir():
+        if (folder / "certificate.json").is_file() and folder.name not in SAVED:
+            with pytest.raises(NotCovered):
+                check(folder)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("name", QUICK)
+def test_a_library_problem_is_accepted_by_both(name, source, tmp_path):
+    assert agreed(library(name, source, tmp_path / "run"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("name", LIBRARY)
+def test_the_rest_of_the_library_is_accepted_by_both(name, source, tmp_path):
+    assert agreed(library(name, source, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_both_say_the_same_where_a_witness_lies_on_a_face(name, tmp_path):
+    agreed(library(name, "exact", tmp_path / "run"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BEYOND)
+def test_layers_below_the_unit_are_not_covered(name, tmp_path):
+    with pytest.raises(NotCovered, match="2 layers"):
+        check(library(name, "exact", tmp_path / "run"))
+
+
+# random problems: every neuron and reset with every loss, and the rest drawn
+
+NEURONS = [("lif", reset) for reset in ("subtract", "subtract_after", "zero", "none")]
+NEURONS += [("threshold", "subtract"), ("recurrent_threshold", "subtract")]
+LOSSES = ["squared", "hinge", "squared_hinge", "logistic", "softmax"]
+
+
+def random_problem(seed):
+    """Return a problem of at most 4 samples, 3 steps and 2 inputs; 30 seeds in a row meet all pairs above."""
+    rng = np.random.default_rng([16, seed])
+    (neuron, reset), loss = NEURONS[seed % 6], LOSSES[seed % 5]
+    n, steps, d = rng.integers(2, 5), rng.integers(1, 4), rng.integers(1, 3)
+    if neuron == "threshold" and seed % 4:
+        steps = 1
+    whole = rng.random() < 0.4
+    inputs = rng.integers(-2, 3, (n, steps, d)) * 1.0 if whole else rng.normal(size=(n, steps, d)).round(2)
+    every, heads = bool(rng.random() < 0.4), int(rng.integers(1, 3)) if loss != "softmax" else 1
+    shape = (n, *[steps] * every, *[heads] * (heads > 1))
+    if loss == "squared":
+        targets = rng.normal(size=shape).round(2)
+    elif loss == "softmax":
+        targets = rng.integers(0, 3, shape)
+    else:
+        targets = rng.choice([-1, 1], shape)
+    layer = {"neuron": neuron, "bias": bool(rng.random() < 0.4), "threshold": float(rng.choice([0.5, 1.0]))}
+    if neuron == "lif":
+        layer |= {"reset": reset, "leak": [[0.5], [0.9], [0.0, 0.75], [1.0]][rng.integers(4)]}
+    weighted = {"sample_weights": rng.uniform(0.5, 2, n).round(2)} if rng.random() < 0.3 else {}
+    return Problem.from_arrays(
+        inputs, targets, **weighted, name=f"random-{seed}", layers=[layer],
+        network={"readout": str(rng.choice(["spike", "membrane"])), "supervise": "all" if every else "last"},
+        dictionary={
+            "source": SOURCES[(seed // 6) % 2], "margin": [0.0, 1e-6, 0.05][rng.integers(3)],
+            "weight_box": float(rng.choice([1.0, 2.5, 10.0])),
+        },
+        training={
+            "loss": loss, "penalty": ["l1", "group"][(seed // 5) % 2],
+            "regularization": float(rng.choice([0.01, 0.03, 0.1])) / (steps if every else 1),
+        },
+        solver={"tolerance": 1e-7},
+    )  # fmt: skip
+
+
+def restated(folder, column):
+    """Write the claim that the optimum without one column is the optimum over all patterns."""
+    dictionary = load_dictionary(folder / "dictionary.npz")
+    state(folder, dictionary.select(np.delete(np.arange(dictionary.patterns), column)))
+
+
+def one_random_problem(seed, folder):
+    """Return whether both accept the run, and whether they accept it without its first column in use."""
+    try:
+        solved(random_problem(seed), folder)
+    except ConvexSNNError as error:
+        pytest.skip(f"not solved: {error}")
+    whole = agreed(folder)
+    columns = read_npz(folder / "certificate.npz")["columns"]
+    used = columns[columns >= 0]
+    if not len(used) or load_dictionary(folder / "dictionary.npz").patterns < 2:
+        return whole, None
+    restated(folder, used[0])
+    return whole, agreed(folder)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_both_say_the_same_of_a_random_problem(seed, tmp_path):
+    one_random_problem(seed, tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(30, 330))
+def test_both_say_the_same_of_more_random_problems(seed, tmp_path):
+    one_random_problem(seed, tmp_path / "run")
+
+
+# false folders
+
+
+def stated_from_dual(folder, dual):
+    """State the bound that a dual point would prove if it were feasible, with all that follows from it."""
+    claim, evidence = load_claim(folder)
+    problem = convexsnn.load_problem(folder / "problem.toml")
+    dictionary = load_dictionary(folder / "dictionary.npz")
+    program = convexsnn.lower(problem, dictionary=dictionary).program
+    bound = min(program.dual_objective(convexsnn.Point(evidence.weights, dual)), claim.objective)
+    save_claim(folder, claim, Evidence(dual, evidence.weights, evidence.columns))
+    gap = relative_gap(claim.objective, bound)
+    set_claim(
+        folder, lower_bound=bound, gap=gap, oracle_bound=claim.regularization,
+        status="optimal_global" if gap <= claim.tolerance else "bounded",
+    )  # fmt: skip
+
+
+def worse(folder, factor=1.001):
+    """Scale the output weights, and state the objective that they have and a bound just below it."""
+    for file, name in ("network.npz", "output_weights"), ("certificate.npz", "weights"):
+        set_array(folder, file, name, lambda array: array * factor)
+    problem = convexsnn.load_problem(folder / "problem.toml")
+    program = convexsnn.lower(problem, dictionary=load_dictionary(folder / "dictionary.npz")).program
+    objective = program.primal_objective(convexsnn.Point(read_npz(folder / "certificate.npz")["weights"]))
+    set_claim(folder, objective=objective, lower_bound=objective, gap=0.0)
+
+
+def raised(folder, share=1e-6):
+    claim, _ = load_claim(folder)
+    bound = claim.lower_bound * (1 + share)
+    set_claim(folder, lower_bound=bound, gap=relative_gap(claim.objective, bound))
+
+
+def dual_of(change):
+    return lambda folder: stated_from_dual(folder, change(load_claim(folder)[1].dual))
+
+
+ALTERED = {
+    "bound raised": raised,
+    "bound raised, bounded": lambda folder: (raised(folder), set_claim(folder, status="bounded")),
+    "worse network": worse,
+    "dual grown by 1e-6": dual_of(lambda u: u * (1 + 1e-6)),
+    "dual grown by 1/2": dual_of(lambda u: u * 1.5),
+    "dual of another sign": lambda folder: set_array(folder, "certificate.npz", "dual", lambda u: -u),
+    "dual entry": lambda folder: set_array(folder, "certificate.npz", "dual", add((0, 0), 1e-3)),
+    "dual not a number": lambda folder: set_array(folder, "certificate.npz", "dual", put((0, 0), np.nan)),
+    "weight outside the box": lambda folder: set_array(folder, "network.npz", "layer1_weights", put((0, 0), 1e3)),
+    "weight sign": lambda folder: set_array(folder, "network.npz", "layer1_weights", lambda w: -w),
+    "output weight": lambda folder: set_array(folder, "network.npz", "output_weights", add((0, 0), 1e-3)),
+    "stated output weight": lambda folder: set_array(folder, "certificate.npz", "weights", add((0, 0), 1e-3)),
+    "columns": lambda folder: set_array(folder, "certificate.npz", "columns", lambda c: c[::-1].copy()),
+    "bit": lambda folder: set_array(folder, "dictionary.npz", "packed", lambda p: p ^ np.uint8(128)),
+    "witness": lambda folder: set_array(
+        folder, "dictionary.npz", "subnetwork0_layer1_weights", lambda w: w[::-1].copy()
+    ),
+    "objective": lambda folder: set_claim(folder, objective=load_claim(folder)[0].objective * (1 - 1e-6)),
+    "gap": lambda folder: set_claim(folder, gap=1e-3),
+    "λ": lambda folder: set_claim(folder, regularization=load_claim(folder)[0].regularization * 1.01),
+    "oracle bound": lambda folder: set_claim(
+        folder, oracle_bound=load_claim(folder)[0].regularization * (1 - 1e-6)
+    ),
+    "no oracle bound": lambda folder: set_claim(folder, oracle_bound=None),
+    "margin": lambda folder: set_claim(folder, margin=0.5),
+    "box": lambda folder: set_claim(folder, weight_box=99.0),
+    "patterns": lambda folder: set_claim(folder, patterns=1),
+    "definition": lambda folder: set_claim(folder, definition="closed (margin 0), any weights"),
+    "problem's λ": lambda folder: set_problem(folder, "training", regularization=0.5),
+    "problem's margin": lambda folder: set_problem(folder, "dictionary", margin=0.3),
+    "problem's loss": lambda folder: set_problem(folder, "training", loss="squared_hinge"),
+    "inputs": lambda folder: set_array(folder, "data.npz", "inputs", lambda x: x + 1),
+    "targets": lambda folder: set_array(folder, "data.npz", "targets", lambda y: y[::-1] * 3),
+    "data from elsewhere": lambda folder: set_problem(folder, "data", file="../data.npz"),
+}  # fmt: skip
+
+
+def refused_by_both(road, alteration, folder):
+    shutil.copytree(RUNS / road, folder)
+    ALTERED[alteration](folder)
+    package, second = verdicts(folder)
+    assert isinstance(package, Exception) and isinstance(second, Exception), (package, second)
+
+
+@pytest.mark.parametrize("alteration", ALTERED)
+def test_an_altered_folder_is_refused_by_both(alteration, tmp_path):
+    refused_by_both("no_reset", alteration, tmp_path / "copy")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alteration", [name for name in ALTERED if name != "problem's loss"])
+@pytest.mark.parametrize("road", [road for road in SAVED if road != "no_reset"])
+def test_an_altered_folder_of_another_kind_is_refused_by_both(road, alteration, tmp_path):
+    refused_by_both(road, alteration, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("road", ["exact", "exact_closed", "recurrent_threshold", "zero_membrane"])
+def test_an_optimum_without_a_pattern_is_refused_by_both(road, tmp_path):
+    folder = shutil.copytree(RUNS / road, tmp_path / "copy")
+    restated(folder, read_npz(folder / "certificate.npz")["columns"][0])
+    assert not agreed(folder)
+
+
+# the numbers of the second check
+
+
+@pytest.mark.parametrize("x", [Fraction(0), Fraction(-1, 3), Fraction(-7), Fraction(-299), Fraction(-301)])
+def test_bounds_of_the_exponential_hold(x):
+    low, high = exp_bounds(x)
+    assert low <= high and (not low or high - low < low / 10**30)
+    assert float(low) <= np.exp(float(x)) * (1 + 1e-14) and float(high) >= np.exp(float(x)) * (1 - 1e-14)
+
+
+@pytest.mark.parametrize(
+    "x", [Fraction(1, 10**50), Fraction(1, 3), Fraction(1), Fraction(2), Fraction(10**9, 7)]
+)
+def test_bounds_of_logarithm_and_root_hold(x):
+    low, high = log_bounds(x)
+    assert low <= high < low + Fraction(1, 10**25)
+    assert float(low) == pytest.approx(np.log(float(x)), rel=1e-14, abs=1e-25)
+    assert 0 < root_above(x) ** 2 / x - 1 < Fraction(1, 10**50)
