@@ -33,6 +33,7 @@ from convexsnn.pricing.search_cascade import CascadeSearch
 from convexsnn.pricing.search_stacks import DeepSearch
 from convexsnn.pricing.search_units import LocalSearch
 from convexsnn.pricing.stacks import exact_units
+from convexsnn.pricing.tree import TreeOracle
 from convexsnn.problem import Problem
 from convexsnn.programs import Certificate, L1Program, Point, get_penalty
 from convexsnn.solvers import Solution, Solver, Status, solve
@@ -224,17 +225,26 @@ class ColumnGeneration:
             self.problem = self.problem.with_settings(training=training)
             return dictionary
         limit = None if np.isinf(self.deadline) else max(self._left(), 0.1)
-        priced = self.oracle.price(prices, group=self.group, time_limit=limit)
+        oracle = self._prover()
+        priced = oracle.price(prices, group=self.group, time_limit=limit)
         if priced.complete and priced.bound > priced.value:
             self._change_oracle(prices)  # the simulator confirms no weights of the best cell
-            priced = self.oracle.price(prices, group=self.group, time_limit=limit)
+            oracle = self.oracle
+            priced = oracle.price(prices, group=self.group, time_limit=limit)
         if not priced.complete:
             raise LoweringError(
                 "training.regularization_fraction: λ_max over all patterns was not found within the time "
                 "limit; give training.regularization instead"
             )
-        fresh = self.oracle.placed(priced)
+        fresh = oracle.placed(priced)
         return dictionary.joined(self._columns(fresh)) if fresh else dictionary
+
+    def _prover(self) -> Oracle:
+        """Return the oracle, or `tree` where its bounds are no proofs."""
+        assert self.oracle is not None
+        if self.oracle.proves_bounds:
+            return self.oracle
+        return TreeOracle(self.oracle.units, self.samples)
 
     def _master(self, program: L1Program, previous: Solution | None) -> Solution:
         start = None
@@ -274,9 +284,15 @@ class ColumnGeneration:
         while self.oracle is not None and self._left() > 0:
             cutoff = limit * CUTOFFS[self.level] if self.level < len(CUTOFFS) else least
             time_limit = None if np.isinf(self.deadline) else self._left()
-            priced = self.oracle.price(prices, cutoff=cutoff, group=self.group, time_limit=time_limit)
-            self._prove(program, solution, priced.bound, self.oracle.name)
-            proposed = self.oracle.placed(priced)
+            oracle = self.oracle
+            priced = oracle.price(prices, cutoff=cutoff, group=self.group, time_limit=time_limit)
+            if not (oracle.proves_bounds or len(priced.patterns)):  # then its bound has to be proved
+                oracle = self._prover()
+                left = None if time_limit is None else max(self._left(), 0.1)
+                priced = oracle.price(prices, cutoff=cutoff, group=self.group, time_limit=left)
+            if oracle.proves_bounds:
+                self._prove(program, solution, priced.bound, oracle.name)
+            proposed = oracle.placed(priced)
             if proposed and (grown := self._grown(lowered, proposed)) is not None:
                 return grown, self.oracle.name
             if priced.complete and priced.bound > max(cutoff, priced.value) and not self.changed:

@@ -287,6 +287,7 @@ class MipOracle(Oracle):
     """
 
     name = "mip"
+    proves_bounds = False  # the bound is the solver's word
 
     def __init__(self, units: Sequence[Decisions], samples: FloatArray) -> None:  # noqa: D107
         super().__init__(units, samples)

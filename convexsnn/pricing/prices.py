@@ -232,9 +232,17 @@ class Searched:
 
 
 class Oracle(ABC):
-    """A search for patterns whose worth at a dual point exceeds a cutoff."""
+    """A search for patterns whose worth at a dual point exceeds a cutoff.
+
+    Attributes
+    ----------
+    proves_bounds : bool
+        Whether its bounds are proofs, each cut with a reason that is checked here; otherwise they are what
+        another program states.
+    """
 
     name: ClassVar[str]
+    proves_bounds: ClassVar[bool] = True
 
     def __init__(self, units: Sequence[Decisions], samples: FloatArray) -> None:
         """Take the decision trees of a unit, one per point of its grids, on distinct samples (n, T, d)."""

@@ -11,6 +11,8 @@ from slow_optima import columns_of, largest_regularization
 import convexsnn
 from convexsnn.errors import UnsupportedError
 from convexsnn.lowering import definition_of
+from convexsnn.pricing.mip import MipOracle
+from convexsnn.pricing.prices import Searched
 from convexsnn.problem import Problem, load_problem
 
 # every loss, both penalties, several outputs, robust and closed, last and all steps
@@ -107,6 +109,30 @@ def test_a_start_without_any_pattern_is_no_hindrance():
     )
     assert exact.status == generated.status == "optimal_global"
     assert generated.certificate.objective == pytest.approx(exact.certificate.objective, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["exact-subtract", "exact-whole-numbers"])
+def test_the_bound_of_a_mixed_integer_solver_is_proved_by_another(name, tmp_path):
+    result = generated(name, "mip")
+    assert result.status == "optimal_global" and result.claim.oracle in ("tree", "any pattern")
+    assert result.claim.objective == pytest.approx(load_problem(name).expected["objective"], rel=1e-6)
+    result.save(tmp_path / "run")
+    assert convexsnn.verify_folder(tmp_path / "run")[0].status == "optimal_global"
+
+
+def test_no_bound_of_a_mixed_integer_solver_is_stated(monkeypatch):
+    """Even if the solver claims that no pattern is worth anything."""
+    told = []
+
+    def nothing(self, prices, cutoff, group, deadline):
+        told.append(cutoff)
+        return Searched(self.confirm(0, np.zeros((0, self.units[0].dimension))), 0.0, True, 1)
+
+    monkeypatch.setattr(MipOracle, "search_all", nothing)
+    result, other = (convexsnn.train(harder(n=12, oracle=oracle)) for oracle in ("mip", "cells"))
+    assert told and result.claim.oracle in ("tree", "any pattern")
+    assert other.claim.lower_bound * (1 - 1e-6) <= result.claim.objective
+    assert result.claim.lower_bound <= other.claim.objective * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("oracle", ["auto", "tree"])
