@@ -9,8 +9,8 @@ It shares no code with convexsnn. A number of a file is the rational that its 64
 
 In the search a membrane is an affine form in the unit's weights, since its earlier spikes are fixed. Both
 outcomes of each step are tried, each an inequality; pivots on whole numbers tell whether weights are left.
-"Below θ" is "at most θ less something infinitely small": constants are pairs in that order. The fingerprint is
-not computed, and stated numbers may be rounded by ROUNDING of the objective.
+"Below θ" is "at most θ less something infinitely small": constants are pairs in that order. The fingerprint
+is not computed, and stated numbers may be rounded by ROUNDING of the objective.
 """
 
 import json
@@ -184,9 +184,9 @@ def simulated(name, unit, weights, problem):
 def cut(space, box, form, strict):
     """Return the part of a space where form >= 0, or > 0 if strict; None if it is empty.
 
-    Variables are >= 0: w + box, box - w, the slack of each inequality. Row (c, e, a_1, a_2, ...): a basic one is
-    (c + e·tiny + Σ a_k free_k) / det. The first below 0 changes places with the first free one that can raise
-    it; by Bland's rule this ends. If none can, the space is empty.
+    Variables are >= 0: w + box, box - w, the slack of each inequality. Row (c, e, a_1, a_2, ...): a basic one
+    is (c + e·tiny + Σ a_k free_k) / det. The first below 0 changes places with the first free one that can
+    raise it; by Bland's rule this ends. If none can, the space is empty.
     """
     scale, det = lcm(*(a.denominator for a in form)) * box.denominator, space.det
     g, constant = [int(a * scale) for a in form[1:]], int((form[0] - box * sum(form[1:])) * scale)
