@@ -6,6 +6,7 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.integer[Any]]
 
 Axis = str | int | tuple[str, int]
+
+fraction = np.frompyfunc(lambda x: Fraction(float(x)), 1, 1)  # exact, entry by entry
 
 
 def shape_text(axes: Sequence[Axis]) -> str:

@@ -40,7 +40,11 @@ def admm_text(summary: Mapping[str, Any]) -> str:
 
 def confirmed_text(claim: Mapping[str, Any]) -> str:
     """Return the lines for a claim of ADMM that the simulation confirmed."""
-    lines = [f"accepted: {claim['problem']}, {claim['status']}", f"  scope             {claim['scope']}"]
+    lines = [
+        f"accepted: {claim['problem']}, a network of ADMM",
+        f"  scope             {claim['scope']}: the score of this network; no bound over other networks",
+        f"  stated, unchecked {claim['status']}, the end of the training",
+    ]
     for name in ("objective", "train_accuracy", "test_accuracy"):
         lines.append(f"  {name:<17} {'none' if claim[name] is None else format(claim[name], '.10g')}")
     return "\n".join(lines)

@@ -1,30 +1,34 @@
 """Proves a claim again from data and weights alone, without a solver and without trust in stored patterns.
 
-A bound over all patterns is proved again by a second oracle (`bounds`).
+A bound over all patterns is proved again by `bounds`. Every comparison that decides is false for NaN, so that
+a number that is not one refuses the claim. With `exact` the whole chain is rational (`exact_chain`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from convexsnn.arrays import FloatArray, real_array
-from convexsnn.certify.bounds import prove_bounds
+from convexsnn.certify.bounds import allowed_price, prove_bounds
 from convexsnn.certify.claim import Claim, Evidence, status_of
+from convexsnn.certify.exact_chain import ExactGap, bound_below, exact_gap, objective_above, rounding
 from convexsnn.certify.exact_spikes import check_spikes_exactly
 from convexsnn.certify.verification import Verification, verify
 from convexsnn.dictionary import SpikeDictionary
 from convexsnn.dictionary.dictionary import patterns_of
 from convexsnn.dictionary.sources import get_source
 from convexsnn.distinct import distinct_rows
-from convexsnn.errors import ShapeError, VerificationError
+from convexsnn.errors import ShapeError, UnsupportedError, VerificationError
 from convexsnn.lowering import Convexification, Lowered, definition_of
 from convexsnn.networks import Layer, Network, architecture_mismatch
 from convexsnn.problem import Problem
 from convexsnn.programs import Point, relative_gap
 
 RELATIVE = 1e-9
+ROUNDING = 1e-15  # of the objective at W = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +48,9 @@ class Checked:
     oracle: str
 
 
-def _same(name: str, stated: float, actual: float) -> None:
-    if not abs(stated - actual) <= RELATIVE * max(abs(actual), 1e-12):
+def _same(name: str, stated: float, actual: float, scale: float) -> None:
+    """Compare a stated number with the actual one; rounding is relative to it, or to the data's `scale`."""
+    if not abs(stated - actual) <= RELATIVE * abs(actual) + ROUNDING * scale < np.inf:
         raise VerificationError(f"{name}: the certificate states {stated!r}, found {actual!r}")
 
 
@@ -54,7 +59,7 @@ def _allowed(name: str, layers: tuple[Layer, ...], problem: Problem) -> None:
         raise VerificationError(f"{name}: {reason}")
     box = problem.dictionary.weight_box
     largest = max(float(np.abs(layer.unit_weights()).max()) for layer in layers)
-    if largest > box * (1.0 + RELATIVE):
+    if not largest <= box * (1.0 + RELATIVE):
         raise VerificationError(f"{name}: a weight of {largest:g} is outside the box of {box:g}")
 
 
@@ -103,7 +108,7 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
             )
         if not np.allclose(dictionary.margins[columns], margins[units], rtol=1e-6, atol=1e-9):
             raise VerificationError(f"dictionary: margins of subnetwork {k} are not those of its witnesses")
-        if margins[units].min() < definition.margin * (1.0 - 1e-6):  # another machine's rounding
+        if not margins[units].min() >= definition.margin * (1.0 - 1e-6):  # another machine's rounding
             raise VerificationError(
                 f"dictionary: margin {margins[units].min():.3g} of a witness is below {definition.margin:g}"
             )
@@ -150,7 +155,7 @@ def check(
             raise VerificationError(f"network: {name} {getattr(network, name)!r}, the problem says otherwise")
     lowered = Convexification().lower(problem, dictionary)
     program = lowered.program
-    _same("regularization", claim.regularization, program.regularization)
+    _same("regularization", claim.regularization, program.regularization, 0.0)
     try:
         outputs = ("C", program.shape[1])
         point = Point(real_array("weights", evidence.weights, (("P", program.shape[0]), outputs)))
@@ -158,24 +163,43 @@ def check(
     except ShapeError as error:
         raise VerificationError(f"certificate.npz: {error}") from error
     verification = verify(network, lowered, point, evidence.columns)
-    _same("objective", claim.objective, verification.objective)
+    at_zero = program.loss.value(np.zeros_like(program.targets), program.targets)
+    zero = float(program.row_scale[:, 0] @ at_zero)
+    _same("objective", claim.objective, verification.objective, zero)
     bound = _lower_bound(lowered, claim, dual)
-    _same("lower_bound", claim.lower_bound, bound)
-    if bound > verification.objective + RELATIVE * max(abs(bound), 1e-12):
+    _same("lower_bound", claim.lower_bound, bound, zero)
+    if not bound <= verification.objective + RELATIVE * abs(bound) + ROUNDING * zero:
         raise VerificationError(f"lower_bound: {bound!r} is above the objective {verification.objective!r}")
     gap = relative_gap(verification.objective, bound)
     if not abs(claim.gap - gap) <= RELATIVE * abs(gap) + 1e-14:
         raise VerificationError(f"gap: the certificate states {claim.gap!r}, found {gap!r}")
-    if claim.status != status_of(gap, claim.tolerance, claim.scope):
-        raise VerificationError(
-            f"status: {claim.status!r} is not shown by a gap of {gap:.3g} at tolerance {claim.tolerance:g}"
-        )
+    found = ExactGap(verification.objective, bound, gap)
     if exact:
         check_spikes_exactly(network, problem.distinct, spec.margin)
+        found = _exactly(lowered, claim, evidence, verification, dual)
+    if claim.status != status_of(found.gap, claim.tolerance, claim.scope):
+        raise VerificationError(
+            f"status: {claim.status!r} is not shown by a gap of {found.gap:.3g} "
+            f"at tolerance {claim.tolerance:g}"
+        )
     oracle = ""
     if claim.scope == "all_patterns":  # last, since it can take long
         oracle = prove_bounds(lowered, claim, dual, exact)
-    return Checked(verification.objective, bound, gap, verification, oracle)
+    return Checked(found.objective, found.lower_bound, found.gap, verification, oracle)
+
+
+def _exactly(
+    lowered: Lowered, claim: Claim, evidence: Evidence, verification: Verification, dual: FloatArray
+) -> ExactGap:
+    """Return objective, bound and gap in rational arithmetic, on the spikes that were decided in it."""
+    program = lowered.program
+    stated = program.dual_norm(dual) if claim.oracle_bound is None else claim.oracle_bound
+    price = Fraction(allowed_price(dual, stated)) + rounding(dual)
+    try:
+        objective = objective_above(program, verification.readouts, evidence.weights, evidence.columns)
+        return exact_gap(objective, bound_below(program, dual, price))
+    except UnsupportedError as error:
+        raise VerificationError(f"exact: {error}") from error
 
 
 def _lower_bound(lowered: Lowered, claim: Claim, dual: FloatArray) -> float:
@@ -193,9 +217,9 @@ def _lower_bound(lowered: Lowered, claim: Claim, dual: FloatArray) -> float:
             raise VerificationError(
                 f"oracle: {claim.oracle!r} with bound {claim.oracle_bound!r}, the scope is the dictionary"
             )
-        allowed, scale = limit, min(1.0, limit / norm) if norm else 1.0
+        allowed, scale = limit, min(1.0, limit / norm) if norm > 0 else 1.0
     bound = program.dual_objective(Point(np.zeros(program.shape), dual * scale))
-    if not np.isfinite(bound) or norm > allowed * (1.0 + RELATIVE):
+    if not np.isfinite(bound) or not norm <= allowed * (1.0 + RELATIVE) < np.inf:
         raise VerificationError(
             f"dual: not feasible, {program.penalty.dual_formula} = {norm!r}, at most {allowed!r} is allowed, "
             f"dual objective {bound!r}"

@@ -101,7 +101,7 @@ def load_claim(folder: Path) -> tuple[Claim, Evidence]:
         for name, kind in types.items():
             if not isinstance(stated[name], kinds[str(kind)]) or isinstance(stated[name], bool):  # type: ignore[arg-type]
                 raise ValueError(f"{name}: expected {kind}, got {stated[name]!r}")
-            if isinstance(stated[name], float) and not abs(stated[name]) < 1e300:
+            if isinstance(stated[name], (int, float)) and not abs(stated[name]) < 1e300:  # false for NaN
                 raise ValueError(f"{name}: expected a finite number, got {str(stated[name])[:20]}")
         if stated["format"] != FORMAT:
             raise ValueError(f"format: {stated['format']}, this version reads {FORMAT}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
+from convexsnn.certify.exact_spikes import check_doubtful_spikes
 from convexsnn.dictionary import Definition
 from convexsnn.dictionary.dictionary import readout_margins, spike_margins
 from convexsnn.errors import VerificationError
@@ -31,12 +32,15 @@ class Verification:
     min_margin : float
         Smallest distance of a membrane from a threshold that matters, over all units, samples and steps.
     outputs : (n, C) or (n, T, C) array
+    readouts : (R, m) bool array
+        Bits of the last units at the supervised rows.
     """
 
     objective: float
     max_output_error: float
     min_margin: float
     outputs: FloatArray
+    readouts: BoolArray
 
 
 def network_margin(network: Network, trace: Trace, definition: Definition) -> float:
@@ -66,8 +70,9 @@ def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray |
     Raises
     ------
     VerificationError
-        A spike differs from the dictionary's bit (the message names sample, step and unit), an output
-        differs from D W, or the objective differs from the program's.
+        A spike differs from the dictionary's bit (the message names sample, step and unit) or, within
+        rounding of a threshold, from the exact spike; an output differs from D W, or the objective from
+        the program's.
     """
     problem, program = lowered.problem, lowered.program
     if columns is None:
@@ -81,7 +86,9 @@ def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray |
         raise VerificationError(
             f"network: {network.output_weights.shape[1]} outputs, the problem has {program.shape[1]}"
         )
-    _check_spikes(trace.features[which].reshape(problem.rows, units), columns, lowered)
+    readouts = trace.features[which].reshape(problem.rows, units)
+    _check_spikes(readouts, columns, lowered)
+    check_doubtful_spikes(network, trace)
     used = columns >= 0
     weights = np.zeros(program.shape)
     weights[columns[used]] = network.output_weights[used]
@@ -91,21 +98,21 @@ def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray |
     expected = program.outputs(point.weights)
     table = outputs.reshape(expected.shape)
     error = float(np.abs(table - expected).max())
-    if error > RELATIVE * max(1.0, float(np.abs(expected).max())):
+    if not error <= RELATIVE * max(1.0, float(np.abs(expected).max())) < np.inf:
         row = int(np.abs(table - expected).max(axis=1).argmax())
         raise VerificationError(f"simulation: output of row {row} is off the program's by {error:.3g}")
     losses = program.row_scale[:, 0] @ program.loss.value(table, program.targets)
     objective = float(losses + program.regularization * program.penalty.value(weights))
     stated = program.primal_objective(point)
-    if abs(objective - stated) > RELATIVE * max(abs(stated), 1e-300):
+    if not abs(objective - stated) <= RELATIVE * max(abs(stated), 1e-300) < np.inf:
         raise VerificationError(f"objective: the network's is {objective!r}, the program's {stated!r}")
     definition = lowered.dictionary.definition
     margin = network_margin(network, trace, definition)
-    if margin < definition.margin * (1.0 - 1e-6):  # the tolerance covers rounding
+    if not margin >= definition.margin * (1.0 - 1e-6):  # the tolerance covers rounding
         raise VerificationError(
             f"margin: {margin:.3g} in the network, the definition asks {definition.margin:g}"
         )
-    return Verification(objective, error, margin, outputs)
+    return Verification(objective, error, margin, outputs, readouts)
 
 
 def _check_spikes(rows: BoolArray, columns: IntArray, lowered: Lowered) -> None:

@@ -51,6 +51,8 @@ class ConfirmedClaim:
         ]
         if self.checked.oracle:
             lines.append(f"  proved by   {self.checked.oracle}; stated as proved by {claim.oracle}")
+        if self.exact:
+            lines.append("  arithmetic  rational: objective and gap are rounded up, lower_bound down")
         lines += [f"  {name:<17} {value:.10g}" for name, value in self._numbers().items()]
         return "\n".join(lines)
 

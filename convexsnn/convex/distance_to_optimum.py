@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from convexsnn.certify.exact_spikes import check_doubtful_spikes
 from convexsnn.certify.verification import network_margin
 from convexsnn.convex.trained import network_objective
 from convexsnn.convex.training import Result, train_convex
 from convexsnn.convex.words import distance_text
 from convexsnn.dictionary import SpikeDictionary
 from convexsnn.dictionary.sources import get_source
-from convexsnn.errors import LoweringError, ShapeError
+from convexsnn.errors import LoweringError, ShapeError, VerificationError
 from convexsnn.lowering import Convexification, definition_of, witnesses_of
 from convexsnn.networks import Network
 from convexsnn.problem import Problem
@@ -143,10 +144,15 @@ def distance(
     not_covered = None
     if result.scope == "dictionary":
         not_covered = "no bound over all patterns is known for this architecture"
-    elif largest > definition.weight_box * (1.0 + 1e-9):
+    elif not largest <= definition.weight_box * (1.0 + 1e-9):
         not_covered = f"a weight of {largest:g} is outside the problem's box of {definition.weight_box:g}"
-    elif margin < definition.margin * (1.0 - 1e-6):
+    elif not margin >= definition.margin * (1.0 - 1e-6):
         not_covered = f"its margin of {margin:.3g} is below the problem's {definition.margin:g}"
+    else:
+        try:
+            check_doubtful_spikes(network, trace)
+        except VerificationError as error:
+            not_covered = f"{error}; the bound is for exact spikes"
     bound = result.certificate.lower_bound
     return Distance(
         objective,

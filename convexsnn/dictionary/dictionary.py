@@ -269,7 +269,8 @@ def collect(
 ) -> SpikeDictionary:
     """Simulate subnetworks and keep the distinct patterns of their last units.
 
-    Of equal patterns, the witness with the largest margin is kept. Patterns of zeros are dropped, and
+    Of equal patterns, the witness with the largest margin is kept; of those on a face of a closed definition,
+    the one whose floats are nearest to it. Patterns of zeros are dropped, and
     patterns whose margin is below the definition's.
 
     Parameters
@@ -318,7 +319,7 @@ def gathered(patterns: Sequence[Patterns], row_of: IntArray, definition: Definit
             f"dictionary: none of {len(margin_of)} units has a pattern to use: {words} "
             "change dictionary.scale, bias or source"
         )
-    columns = columns[np.argsort(-margin_of[columns], kind="stable")]
+    columns = columns[np.argsort(-preference(margin_of[columns], definition), kind="stable")]
     columns = np.sort(columns[packed.select(columns).unique_columns()[0]])
     return SpikeDictionary(
         packed.select(columns).take_rows(row_of),
@@ -329,3 +330,14 @@ def gathered(patterns: Sequence[Patterns], row_of: IntArray, definition: Definit
         definition,
         len(margin_of),
     )
+
+
+def preference(margins: FloatArray, definition: Definition) -> FloatArray:
+    """Return a number for each witness, larger for the one to keep.
+
+    On a face a margin is 0 in exact arithmetic; a small one there is the rounding of weights that miss it.
+    """
+    if definition.margin > 0 or not len(margins):
+        return margins
+    face = 1e-9 * float(margins.max(initial=0.0))
+    return np.where(margins > face, margins, face - margins)

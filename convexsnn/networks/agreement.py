@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from convexsnn.arrays import BoolArray
+from convexsnn.arrays import BoolArray, fraction
 from convexsnn.errors import UnsupportedError
-from convexsnn.networks.parameters import SHARED, TRAINED, Parameter, fraction
+from convexsnn.networks.parameters import SHARED, TRAINED, Parameter
 
 SAMPLES, STEPS, INPUTS, DRAWS = 4, 4, 2, 4
 

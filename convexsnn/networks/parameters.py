@@ -16,14 +16,13 @@ TRAINED   one trained weight per unit; the neuron's rows `affine_rows` have a co
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from fractions import Fraction
 from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from convexsnn.arrays import FloatArray, choice
+from convexsnn.arrays import FloatArray, choice, fraction
 from convexsnn.errors import ShapeError, UnsupportedError
 
 SHARED, GRID, TRAINED = "shared", "grid", "trained"
@@ -32,8 +31,6 @@ PerUnit = float | FloatArray
 RESERVED = frozenset(
     "neuron weights bias recurrent window width kernel stride pool shape parameters kind inputs".split()
 )
-
-fraction = np.frompyfunc(lambda x: Fraction(float(x)), 1, 1)  # exact, entry by entry
 
 
 @dataclass(frozen=True)

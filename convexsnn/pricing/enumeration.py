@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from convexsnn.arrays import FloatArray
-from convexsnn.dictionary.dictionary import Definition, SpikeDictionary, collect
+from convexsnn.dictionary.dictionary import Definition, SpikeDictionary, collect, preference
 from convexsnn.distinct import DistinctSamples, distinct_samples, unique_rows
 from convexsnn.errors import UnsupportedError
 from convexsnn.networks import NetworkSpec
@@ -176,7 +176,7 @@ def cell_trains(units: Sequence[Decisions], samples: FloatArray, limit: int) -> 
         witnesses = Witnesses(np.zeros(1, np.int64), np.zeros((1, units[0].dimension)))
     spikes, margins = confirmed(units, samples, witnesses)
     rows = np.flatnonzero((margins >= units[0].definition.margin) & (spikes.any(axis=1) | silent))
-    rows = rows[np.argsort(-margins[rows], kind="stable")]
+    rows = rows[np.argsort(-preference(margins[rows], units[0].definition), kind="stable")]
     rows = rows[np.sort(unique_rows(spikes[rows])[0])] if len(rows) else rows
     if len(rows) < enumeration.patterns + silent:
         raise UnsupportedError(

@@ -18,7 +18,7 @@ import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.bits import PackedBits
-from convexsnn.dictionary.dictionary import patterns_of, simulated
+from convexsnn.dictionary.dictionary import patterns_of, preference, simulated
 from convexsnn.dictionary.patterns import Patterns
 from convexsnn.distinct import unique_rows
 from convexsnn.networks import Layer, Subnetwork
@@ -206,15 +206,19 @@ def placed(units: Sequence[Decisions], samples: FloatArray, results: Confirmed) 
 
 
 def with_faces(units: Sequence[Decisions], witnesses: Witnesses) -> Witnesses:
-    """Return witnesses and, for closed patterns, nearby points that lie exactly on their faces."""
+    """Return witnesses and, for closed patterns, before them nearby points that lie exactly on their faces.
+
+    Of equal patterns the first is kept: the point on the face, whose spikes are exact, not one that rounding
+    puts there.
+    """
     if units[0].definition.margin > 0:
         return witnesses
-    unit, rows = [witnesses.unit], [witnesses.weights]
+    unit, rows = [], []
     for k, weights in zip(witnesses.unit, witnesses.weights, strict=True):
         points = on_faces(units[k], weights)
         unit.append(np.full(len(points), k))
         rows.append(points)
-    return Witnesses(np.concatenate(unit), np.concatenate(rows))
+    return Witnesses(np.concatenate([*unit, witnesses.unit]), np.concatenate([*rows, witnesses.weights]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,7 +283,7 @@ class Oracle(ABC):
             every = self.confirm(witnesses.unit, witnesses.weights)
         worth = dual_norm(every.patterns, prices, group)
         rows = np.flatnonzero((every.margins >= self.definition.margin) & (worth > cutoff))
-        rows = rows[np.lexsort((-every.margins[rows], -worth[rows]))]
+        rows = rows[np.lexsort((-preference(every.margins[rows], self.definition), -worth[rows]))]
         rows = rows[unique_rows(every.patterns[rows])[0]] if len(rows) else rows
         best = float(worth[rows].max(initial=0.0))
         bound = max(searched.bound, best)

@@ -21,10 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convexsnn.arrays import BoolArray, FloatArray, IntArray
+from convexsnn.arrays import BoolArray, FloatArray, IntArray, fraction
 from convexsnn.errors import UnsupportedError
 from convexsnn.networks import Layer, Neuron
-from convexsnn.networks.parameters import fraction
 from convexsnn.pricing.decisions import Decisions, events_of
 
 Rows = Sequence[tuple[int, int, bool]]  # (sample, node, fires)

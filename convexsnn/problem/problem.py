@@ -28,6 +28,7 @@ from convexsnn.problem.specs import AdmmSpec, DictionarySpec, GradientSpec, Solv
 from convexsnn.problem.tables import network_table, settings_of, without_later_defaults
 from convexsnn.problem.targets import TargetCode
 
+LONGEST_NAME = 200
 SETTINGS = (
     *("name", "title", "source", "network", "dictionary", "training", "solver", "admm", "gradient"),
     "expected",
@@ -72,6 +73,8 @@ class Problem:
     target_code: TargetCode = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not self.name.isprintable() or len(self.name) > LONGEST_NAME:
+            raise ProblemFileError(f"name: expected one line of at most {LONGEST_NAME} characters that print")
         arrays = {name: getattr(self, name) for name in DATA_NAMES}
         put = object.__setattr__
         put(self, "data", self.data.with_arrays(**arrays) if self.data else Data(**arrays))

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from convexsnn.arrays import FloatArray
+from convexsnn.arrays import FloatArray, fraction
+from convexsnn.programs.exact import fractions_of
 from convexsnn.programs.rows import ConeRows, ConeStart, Costs, Kinks, QuadraticRows
 from convexsnn.programs.term import Term
 
@@ -24,7 +25,9 @@ class Loss(Term):
     """One loss; arrays are (R, C): outputs z, targets y, scale-free dual v.
 
     `needed` lists what every loss must define. A loss without `quadratic_rows`, `cone_rows` or
-    `cvxpy` has no QP, conic or cvxpy form; one without `prox` cannot be trained by ADMM.
+    `cvxpy` has no QP, conic or cvxpy form; one without `prox` cannot be trained by ADMM. The check in
+    rational arithmetic calls `value` and `dual_value` on tables of fractions. A loss that rounds there
+    defines `exact_value` and `exact_dual_value`.
 
     Attributes
     ----------
@@ -102,6 +105,21 @@ class Loss(Term):
     def project(self, v: FloatArray, y: FloatArray) -> FloatArray:
         """Return a point of the dual domain near v; it is applied to the dual of a solver before use."""
         return v
+
+    def exact_value(self, z: Any, y: Any) -> Any:
+        """Return an upper bound on ℓ of every row of fractions, (R,); by default `value` of them."""
+        return fractions_of(f"loss {self.name}", "value", self.value(z, y))
+
+    def exact_dual_value(self, v: Any, y: Any) -> Any:
+        """Return a lower bound on −ℓ*(−v) of every row of fractions, (R,); None outside the domain.
+
+        By default it is `dual_value` of the fractions.
+        """
+        return fractions_of(f"loss {self.name}", "dual_value", self.dual_value(v, y))
+
+    def exact_project(self, v: FloatArray, y: FloatArray) -> Any:
+        """Return fractions in the dual domain near the floats v; by default `project` of v."""
+        return fraction(self.project(v, y))
 
     def check(self, y: FloatArray) -> None:
         """Raise a ShapeError if the loss does not accept the targets."""

@@ -16,15 +16,17 @@ All but softmax are sums over outputs. Sources: [U26, §3]; Boyd & Vandenberghe,
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 from scipy.special import entr, logsumexp, softmax, wrightomega
 
-from convexsnn.arrays import FloatArray
+from convexsnn.arrays import FloatArray, fraction
 from convexsnn.errors import ShapeError, nearest
 from convexsnn.programs.duality import check_duality
+from convexsnn.programs.exact import SMALLEST, by_row, entropy_below, log_sum_exp_above
 from convexsnn.programs.loss import Loss
 from convexsnn.programs.margin_losses import NEWTON_STEPS, Hinge, Logistic, SquaredHinge, exponential_dual
 from convexsnn.programs.rows import (
@@ -59,7 +61,7 @@ class Squared(Loss):
     }
 
     def value(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        return 0.5 * np.sum((z - y) ** 2, axis=1)
+        return np.sum((z - y) ** 2, axis=1) / 2
 
     def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return y - z
@@ -71,7 +73,7 @@ class Squared(Loss):
         return (y + weight * v) / (1.0 + weight)
 
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        return np.sum(v * y - 0.5 * v**2, axis=1)
+        return np.sum(v * y - v**2 / 2, axis=1)
 
     def quadratic_rows(self, y: FloatArray) -> QuadraticRows:  # noqa: D102
         return QuadraticRows(np.ones_like(y), y, y, {"slack": Slack(-1.0, 1.0, 0.0, free=True)})
@@ -180,6 +182,19 @@ class Softmax(Loss):
     def project(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         q = np.maximum(y - v, 0.0) + 1e-300
         return y - q / q.sum(axis=1, keepdims=True)
+
+    def exact_value(self, z: Any, y: Any) -> Any:  # noqa: D102
+        return by_row(log_sum_exp_above, z) - np.sum(z * y, axis=1)
+
+    def exact_dual_value(self, v: Any, y: Any) -> Any:  # noqa: D102
+        def below(q: list[Fraction]) -> Fraction | None:
+            return sum(map(entropy_below, q), Fraction(0)) if min(q) >= 0 and sum(q) == 1 else None
+
+        return by_row(below, y - v)
+
+    def exact_project(self, v: FloatArray, y: FloatArray) -> Any:  # noqa: D102
+        q = np.maximum(fraction(y) - fraction(v), 0) + SMALLEST
+        return fraction(y) - q / q.sum(axis=1, keepdims=True)
 
     def check(self, y: FloatArray) -> None:  # noqa: D102
         if y.shape[1] < 2 or not (np.isin(y, (0.0, 1.0)).all() and (y.sum(axis=1) == 1.0).all()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.special import entr, expit, xlog1py
 
 from convexsnn.arrays import FloatArray
 from convexsnn.errors import ShapeError
+from convexsnn.programs.exact import by_row, entropy_below, log_sum_exp_above
 from convexsnn.programs.loss import Loss
 from convexsnn.programs.rows import (
     OUTPUTS,
@@ -89,7 +91,7 @@ class Hinge(MarginLoss):
     meanings = HINGE_MEANINGS
 
     def value(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        return np.maximum(0.0, 1.0 - y * z).sum(axis=1)
+        return np.maximum(0, 1 - y * z).sum(axis=1)
 
     def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return y * (y * z < 1.0)
@@ -136,7 +138,7 @@ class SquaredHinge(MarginLoss):
     meanings = HINGE_MEANINGS
 
     def value(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
-        return 0.5 * np.sum(np.maximum(0.0, 1.0 - y * z) ** 2, axis=1)
+        return np.sum(np.maximum(0 * z, 1 - y * z) ** 2, axis=1) / 2  # 0 z: a fraction where z is one
 
     def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return y * np.maximum(0.0, 1.0 - y * z)
@@ -150,7 +152,7 @@ class SquaredHinge(MarginLoss):
 
     def dual_value(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         p = v * y
-        return np.where((p < 0).any(axis=1), -np.inf, np.sum(p - 0.5 * p**2, axis=1))
+        return np.where((p < 0).any(axis=1), -np.inf, np.sum(p - p**2 / 2, axis=1))
 
     def project(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return y * np.maximum(v * y, 0.0)
@@ -224,6 +226,19 @@ class Logistic(MarginLoss):
         inside = (p >= 0) & (p <= 1)
         rest = -xlog1py(1.0 - p, -np.where(inside, p, 0.0))  # log1p: 1 − p loses a small p to rounding
         return np.sum(np.where(inside, entr(p) + rest, -np.inf), axis=1)
+
+    def exact_value(self, z: Any, y: Any) -> Any:  # noqa: D102
+        return by_row(
+            lambda row: sum((log_sum_exp_above([Fraction(0), m]) for m in row), Fraction(0)), -y * z
+        )
+
+    def exact_dual_value(self, v: Any, y: Any) -> Any:  # noqa: D102
+        def below(shares: list[Fraction]) -> Fraction | None:
+            if min(shares) < 0 or max(shares) > 1:
+                return None
+            return sum((entropy_below(p) + entropy_below(1 - p) for p in shares), Fraction(0))
+
+        return by_row(below, v * y)
 
     def project(self, v: FloatArray, y: FloatArray) -> FloatArray:  # noqa: D102
         return y * np.clip(v * y, 0.0, 1.0)

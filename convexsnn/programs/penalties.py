@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy import sparse
 
-from convexsnn.arrays import FloatArray, IntArray
+from convexsnn.arrays import FloatArray, IntArray, fraction
 from convexsnn.errors import ShapeError, nearest
 from convexsnn.programs.duality import check_norms
+from convexsnn.programs.exact import root_above
 from convexsnn.programs.rows import ENTRIES, GROUPS, MEMBERS, ConeRows, ConeStart, by_output, picked
 from convexsnn.programs.term import Term
 
@@ -64,6 +66,23 @@ class Penalty(Term):
     def value(self, weights: FloatArray) -> float:
         """Return ‖W‖."""
         self.refuse("has no value")
+
+    def exact_value(self, weights: Any) -> Fraction:
+        """Return an upper bound on ‖W‖ for a table of fractions (P, C), from the costs or the groups.
+
+        Raises
+        ------
+        UnsupportedError
+            The penalty has neither costs of entries nor groups, and no method of its own.
+        """
+        if self.entrywise:
+            return Fraction(np.sum(fraction(self.entry_costs(*weights.shape)) * np.abs(weights)))
+        if self.euclidean and (groups := self.groups(len(weights))) is not None:
+            squares = [Fraction(0)] * (int(groups.max()) + 1)
+            for group, row in zip(groups.tolist(), weights.tolist(), strict=True):
+                squares[group] += sum(entry * entry for entry in row)
+            return sum(map(root_above, squares), Fraction(0))
+        self.refuse("has no exact_value, which the check in rational arithmetic needs")
 
     def dual_norm(self, gradient: FloatArray) -> float:
         """Return the dual norm of Dᵀu, (P, C); 0 where there are no columns."""

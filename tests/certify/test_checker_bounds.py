@@ -55,10 +55,8 @@ def test_as_it_is_it_is_accepted(solved, name, exact):
     claim, checked = convexsnn.verify_folder(solved / name, exact=exact)
     assert claim.status == "optimal_global" and claim.scope == "all_patterns"
     assert checked.gap <= claim.tolerance and checked.lower_bound <= checked.objective
-    if exact:  # always the tree, which can prove each cut
-        assert checked.oracle == "tree, in rational arithmetic"
-    else:
-        assert checked.oracle in ORACLES and checked.oracle not in ("", claim.oracle)
+    # always the tree, whatever the certificate says
+    assert checked.oracle == ("tree, in rational arithmetic" if exact else "tree")
 
 
 # key, what becomes of it, what the refusal says: the value altered, or what no longer agrees with it
@@ -163,8 +161,8 @@ def test_a_loose_tolerance_makes_no_optimum():
     assert status_of(0.02, 0.5, "dictionary") == "limit"
 
 
-def test_many_weights_and_groups_are_checked_in_rational_arithmetic(tmp_path):
-    """Neither walking cells (9 weights) nor a mixed-integer program (a norm) is another way than the tree."""
+def test_many_weights_and_groups_are_checked_by_the_tree(tmp_path):
+    """With 9 weights a unit, a mixed-integer solver's bound was taken at its word."""
     rng = np.random.default_rng(0)
     problem = convexsnn.Problem.from_arrays(
         np.sign(rng.normal(size=(12, 1, 9))),
@@ -176,4 +174,4 @@ def test_many_weights_and_groups_are_checked_in_rational_arithmetic(tmp_path):
     result = convexsnn.train(problem)
     assert result.status == "optimal_global" and result.claim.oracle == "tree"
     result.save(tmp_path / "run")
-    assert convexsnn.verify_folder(tmp_path / "run")[1].oracle == "tree, in rational arithmetic"
+    assert convexsnn.verify_folder(tmp_path / "run")[1].oracle == "tree"

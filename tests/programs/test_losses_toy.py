@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 
 import highspy
 import numpy as np
@@ -47,6 +48,9 @@ class Pinball(Loss):
 
     def value(self, z, y):
         return np.sum(np.maximum(UP * (y - z), DOWN * (z - y)), axis=1)
+
+    def exact_value(self, z, y):  # its constants are floats, which a product with fractions would round to
+        return np.sum(np.maximum(Fraction(UP) * (y - z), Fraction(DOWN) * (z - y)), axis=1)
 
     def residual(self, z, y):
         return np.where(z < y, UP, -DOWN)
@@ -100,7 +104,7 @@ class Huber(Loss):
 
     def value(self, z, y):
         r = np.abs(z - y)
-        return np.sum(np.where(r <= 1.0, 0.5 * r**2, r - 0.5), axis=1)
+        return np.sum(np.where(r <= 1, r**2 / 2, (2 * r - 1) / 2), axis=1)  # exact for fractions too
 
     def residual(self, z, y):
         return np.clip(y - z, -1.0, 1.0)
@@ -110,7 +114,7 @@ class Huber(Loss):
 
     def dual_value(self, v, y):
         outside = (np.abs(v) > 1.0).any(axis=1)
-        return np.where(outside, -np.inf, np.sum(v * y - 0.5 * v**2, axis=1))
+        return np.where(outside, -np.inf, np.sum(v * y - v**2 / 2, axis=1))
 
     def project(self, v, y):
         return np.clip(v, -1.0, 1.0)
