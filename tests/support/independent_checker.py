@@ -380,7 +380,8 @@ def check_files(folder):
     lower = sum(dual_below(loss, *row) for row in both(scaled, y, k))
     gap = max(Q(0), upper - lower) / (abs(upper) or 1)
     objective, bound, stated = (Q(claim[name]) for name in ("objective", "lower_bound", "gap"))
-    size, spec = max(abs(upper), Q(1, 10**12)), tables["dictionary"]
+    idle = sum(loss_above(loss, [Q(0)] * len(row), row, b) for row, b in both(y, k))  # the objective at W = 0
+    size, spec = abs(upper) + idle / 10**6, tables["dictionary"]
     between = max(Q(0), objective - bound) / (abs(objective) or 1)
     demand(abs(objective - upper) <= ROUNDING * size, "objective: not the network's")
     demand(bound <= lower + ROUNDING * size, "lower_bound: above what the dual point proves")
