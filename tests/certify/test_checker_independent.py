@@ -228,13 +228,13 @@ def strange_problem(seed):
     return Problem.from_arrays(**arrays, layers=[layer], network=network, dictionary=dictionary, **rest)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 5, 6, 7])
 def test_both_say_the_same_at_the_edge_of_floats(seed, tmp_path):
     one_random_problem(strange_problem(seed), tmp_path / "run")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(8, 208))
+@pytest.mark.parametrize("seed", [4, *range(8, 208)])
 def test_both_say_the_same_of_more_at_the_edge_of_floats(seed, tmp_path):
     one_random_problem(strange_problem(seed), tmp_path / "run")
 
