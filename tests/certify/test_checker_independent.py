@@ -305,6 +305,10 @@ ALTERED = {
     "weight outside the box": in_array("network.npz", "layer1_weights", put((0, 0), 1e3)),
     "weight sign": in_array("network.npz", "layer1_weights", lambda w: -w),
     "output weight": in_array("network.npz", "output_weights", add((0, 0), 1e-3)),
+    "output weights of 1e308": lambda folder: [
+        set_array(folder, file, name, lambda w: np.sign(w) * 1e308)
+        for file, name in (("network.npz", "output_weights"), ("certificate.npz", "weights"))
+    ],
     "stated output weight": in_array("certificate.npz", "weights", add((0, 0), 1e-3)),
     "columns": in_array("certificate.npz", "columns", lambda c: c[::-1].copy()),
     "bit": in_array("dictionary.npz", "packed", lambda p: p ^ np.uint8(128)),
