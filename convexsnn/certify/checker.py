@@ -114,6 +114,7 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
             )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # such numbers are refused in one line, without a warning
 def check(
     problem: Problem,
     network: Network,
