@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from convexsnn.arrays import FloatArray
 from convexsnn.certify.claim import Claim
 from convexsnn.distinct import distinct_rows
@@ -58,8 +56,8 @@ def _oracle(
 ) -> Oracle:
     """Return another oracle than the claim's, on hidden spike trains computed by another method."""
     try:
-        definition, trains = definition_of(problem), partial(program_trains, exact=exact)
-        units = exact_units(problem.distinct, problem.network, definition, trains)
+        definition = definition_of(problem)
+        units = exact_units(problem.distinct, problem.network, definition, program_trains)
         return another_oracle(claim.oracle, units, samples, group, exact)
     except UnsupportedError as error:
         raise VerificationError(f"{name}: {error}") from error
