@@ -7,8 +7,6 @@ that a mixed-integer solver states is not a proof, so `mip` never checks.
 
 from __future__ import annotations
 
-from functools import partial
-
 from convexsnn.arrays import FloatArray
 from convexsnn.certify.claim import Claim
 from convexsnn.certify.exact_chain import rounding
@@ -70,8 +68,8 @@ def allowed_price(dual: FloatArray, bound: float) -> float:
 def _oracle(problem: Problem, samples: FloatArray, name: str, exact: bool) -> Oracle:
     """Return the oracle that checks, on hidden spike trains computed by another method than the claim's."""
     try:
-        definition, trains = definition_of(problem), partial(program_trains, exact=exact)
-        units = exact_units(problem.distinct, problem.network, definition, trains)
+        definition = definition_of(problem)
+        units = exact_units(problem.distinct, problem.network, definition, program_trains)
         return TreeOracle(units, samples, exact)
     except UnsupportedError as error:
         raise VerificationError(f"{name}: {error}") from error

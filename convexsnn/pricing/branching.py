@@ -2,19 +2,19 @@
 
 A level is a cell: the outcomes of the branching events so far, and the node that each sample has reached in
 its tree (`decisions`). The program of largest margin m in the cell (`small_lp`) starts from the basis of the
-level above.
+level above. Its rows are those of `Decisions.scaled`, of size 1:
 
-    robust, margin ε   every event keeps m from its threshold       a cell is empty if m < ε
-    closed             only silent events keep m                    a cell is empty if m <= 0
+    robust, margin ε   every event keeps ε + m from its threshold       a cell is empty if m < 0
+    closed             only silent events keep m                        a cell is empty if m <= 0
 
 Samples are ordered by their prices. An event is decided without branching if the program with its other
 outcome is empty. Points from earlier programs in the cell often prove the other outcome possible without a
 new program. With prices U, a level stores bounds on Uᵀ(pattern). The search ends in a cell whose bounds do
 not exceed the cutoff.
 
-Rows are relaxed by far more than rounding, so that only empty cells are skipped. Floats cannot tell whether
-m = 0 on the face of a closed cell. There the search pauses and returns a question to its caller. With `exact`
-it does so for every empty cell.
+The result of a program is no proof, but its multipliers are: they combine the rows into one that no point of
+the box satisfies, by more than all rounding (`_refuted`). Where they are not, and m is not clearly above 0,
+the search pauses and returns a question to its caller. With `exact` it does so for every empty cell.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ import numpy as np
 from numba import njit
 
 from convexsnn.arrays import FloatArray
-from convexsnn.pricing.decisions import Decisions
-from convexsnn.pricing.small_lp import BELOW, FAILED, OPTIMAL, RAY, TOLERANCE, maximise, refresh, start_basis
+from convexsnn.pricing.certain import SURE
+from convexsnn.pricing.decisions import EPSILON, Decisions
+from convexsnn.pricing.small_lp import FAILED, OPTIMAL, RAY, TOLERANCE, maximise, refresh, start_basis
 
 DONE, PAUSED, LEAF, DECIDING, BRANCHING = 0, 1, 2, 3, 4
-RELAXED = 1e-11  # of a row's size |g|·box + |h|
-SURE = 1e-9  # of the largest size: a margin above this is not rounding
+CAP = 1.0  # of m
 POINTS = 16  # that a level stores
 
 
@@ -39,16 +39,14 @@ class Forest(NamedTuple):
 
     g: Any  # (n, N, d)
     h: Any  # (n, N)
-    size: Any  # (n, N): box Σ|g_j| + |h|, the scale of rows
+    margin: Any  # (n, N): ε in units of every row
+    error: Any  # (n, N): bound on the rounding in every row
     reads: Any  # (N,): supervised row of its sample that a node decides, −1 for none
     above: Any  # (n, S, C): prices, rounded up
     below: Any  # (n, S, C): prices, rounded down; floats add both without error
     amount: Any  # (n,): Σ |prices| of a sample
     order: Any  # (n,)
     box: float
-    cap: float
-    least: float  # smallest margin of a cell that is not empty: ε, or 0
-    sure: float  # margin that proves a cell not empty despite rounding
     closed: bool
     group: bool
     exact: bool
@@ -72,6 +70,7 @@ class Levels(NamedTuple):
     a: Any  # (L, d); this and the next two: the rows of the program
     kappa: Any  # (L,)
     b: Any  # (L,)
+    error: Any  # (L,): bound on the rounding in a row
     event: Any  # (L, 3): sample, node and outcome of a row
     state: Any  # (3,): present level, final state of the last program, number of examined levels
     cutoff: Any  # (1,)
@@ -115,19 +114,19 @@ def _fires(forest, levels, level, sample):  # type: ignore[no-untyped-def]
 def _add_row(forest, levels, level, sample, fires):  # type: ignore[no-untyped-def]
     """Add the row for one outcome of a sample's next event as the last row of the level below."""
     node = levels.node[level, sample]
-    size = forest.size[sample, node]
-    side = (1.0 if fires else -1.0) / size
+    side = 1.0 if fires else -1.0
     for j in range(forest.g.shape[2]):
         levels.a[level, j] = side * forest.g[sample, node, j]
-    levels.kappa[level] = 0.0 if forest.closed and fires else 1.0 / size
-    levels.b[level] = side * forest.h[sample, node] - RELAXED
+    levels.kappa[level] = 0.0 if forest.closed and fires else 1.0
+    levels.b[level] = side * forest.h[sample, node] + forest.margin[sample, node]
+    levels.error[level] = forest.error[sample, node]
     levels.event[level, 0], levels.event[level, 1], levels.event[level, 2] = sample, node, fires
 
 
 @njit(cache=True, nogil=True)
 def _inside(forest, levels, level, p):  # type: ignore[no-untyped-def]
     """Return whether a point of the level is in the cell of the level below, up to rounding."""
-    slack = -levels.b[level] - levels.kappa[level] * forest.sure
+    slack = -levels.b[level] - levels.kappa[level] * (SURE + 4.0 * levels.error[level])
     for j in range(forest.g.shape[2]):
         slack += levels.a[level, j] * levels.pool[level, p, j]
     return slack >= 0
@@ -140,6 +139,32 @@ def _proved_possible(forest, levels, level):  # type: ignore[no-untyped-def]
         if _inside(forest, levels, level, p):
             return True
     return False
+
+
+@njit(cache=True, nogil=True)
+def _refuted(forest, levels, below, state):  # type: ignore[no-untyped-def]
+    """Return whether the multipliers of a program prove the cell of level `below` empty despite rounding.
+
+    With y >= 0, all points of the cell have (Σ y a)·v >= Σ y b, and those of the box at most box Σ|(Σ y a)_j|.
+    """
+    d, entering = forest.g.shape[2], state - RAY
+    total, bound, rounding = np.zeros(d), 0.0, 0.0
+    for i in range(d + 2):
+        if i <= d:
+            row, y = levels.basis[below, i], levels.y[below, i]
+        else:
+            row, y = entering, 1.0
+        if row < 0 or row >= below or not y > 0.0:
+            continue
+        for j in range(d):
+            total[j] += y * levels.a[row, j]
+        bound += y * levels.b[row]
+        # a row has size 1: its own rounding, and that of the sums here
+        rounding += y * (levels.error[row] + 4.0 * (d + 4) * EPSILON)
+    reach = 0.0
+    for j in range(d):
+        reach += abs(total[j])
+    return bound - forest.box * reach > rounding
 
 
 @njit(cache=True, nogil=True)
@@ -160,33 +185,29 @@ def _solve(forest, levels, level):  # type: ignore[no-untyped-def]
         levels.kappa,
         levels.b,
         forest.box,
-        forest.cap,
+        CAP,
         levels.basis[below],
         levels.inverse[below],
         levels.y[below],
         levels.point[below],
-        forest.least,
+        0.0,
         TOLERANCE,
     )
     levels.state[1] = state
-    if state == BELOW or state >= RAY // 2:
-        return -1 if forest.exact else 0
-    if state == OPTIMAL:
-        if levels.point[below, d] <= forest.sure and forest.closed:
-            return -1
-        if levels.point[below, d] >= forest.sure:
-            p = levels.pooled[level] % POINTS
-            for j in range(d):
-                levels.pool[level, p, j] = levels.point[below, j]
-            levels.pooled[level] += 1
-    return 1
+    if state == OPTIMAL and levels.point[below, d] >= SURE:
+        p = levels.pooled[level] % POINTS
+        for j in range(d):
+            levels.pool[level, p, j] = levels.point[below, j]
+        levels.pooled[level] += 1
+        return 1
+    return -1 if forest.exact or not _refuted(forest, levels, below, state) else 0
 
 
 @njit(cache=True, nogil=True)
 def enter(forest, levels, level):  # type: ignore[no-untyped-def]
     """Go down to the level whose program was solved last."""
     below, n, d = level + 1, levels.node.shape[1], forest.g.shape[2]
-    args = (levels.a, levels.kappa, levels.b, forest.box, forest.cap)
+    args = (levels.a, levels.kappa, levels.b, forest.box, CAP)
     basis, inverse, y, point = (
         levels.basis[below],
         levels.inverse[below],
@@ -196,7 +217,7 @@ def enter(forest, levels, level):  # type: ignore[no-untyped-def]
     if levels.state[1] == FAILED or (
         levels.state[1] != OPTIMAL and not refresh(basis, inverse, y, point, *args)
     ):
-        start_basis(d, basis, inverse, y, point, forest.box, forest.cap)
+        start_basis(d, basis, inverse, y, point, forest.box, CAP)
     count = 0
     for p in range(min(levels.pooled[level], POINTS)):
         if _inside(forest, levels, level, p):
@@ -301,25 +322,20 @@ def unit_of(prices: FloatArray) -> float:
 
 def forest_of(decisions: Decisions, prices: FloatArray, group: bool, exact: bool) -> Forest:
     """Return decision trees with prices (n, S, C) in the kernel's form."""
-    definition = decisions.definition
-    box, margin = definition.weight_box, definition.margin
-    size = decisions.sizes
-    largest = float(size.max()) or 1.0
+    rows = decisions.scaled
     amount, unit = np.abs(prices).sum(axis=(1, 2)), unit_of(prices)
     return Forest(
-        decisions.g,
-        decisions.h,
-        np.where(size > 0, size, 1.0),
+        rows.g,
+        rows.h,
+        rows.margin,
+        rows.error,
         decisions.node_reads,
         np.ceil(prices / unit) * unit,
         np.floor(prices / unit) * unit,
         amount,
         np.argsort(-amount, kind="stable"),
-        float(box),
-        1.0 + margin if margin == 0 else margin + 2.0 * largest,
-        float(margin),
-        SURE * largest if margin == 0 else float(margin),
-        margin == 0,
+        rows.box,
+        decisions.definition.margin == 0,
         group,
         exact,
     )
@@ -345,6 +361,7 @@ def new_levels(forest: Forest, cutoff: float) -> Levels:
         np.empty((count, d)),
         np.empty(count),
         np.empty(count),
+        np.empty(count),
         np.zeros((count, 3), np.int64),
         np.zeros(3, np.int64),
         np.array([float(cutoff)]),
@@ -352,5 +369,5 @@ def new_levels(forest: Forest, cutoff: float) -> Levels:
     levels.high[0] = np.maximum(forest.above, 0.0).sum(axis=(0, 1))
     levels.low[0] = np.minimum(forest.below, 0.0).sum(axis=(0, 1))
     start = levels.basis[0], levels.inverse[0], levels.y[0], levels.point[0]
-    start_basis(d, *start, forest.box, forest.cap)
+    start_basis(d, *start, forest.box, CAP)
     return levels

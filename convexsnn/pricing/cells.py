@@ -9,14 +9,19 @@ import numpy as np
 
 from convexsnn.arrays import FloatArray
 from convexsnn.errors import UnsupportedError
+from convexsnn.pricing.certain import cell_weights, weights_of
 from convexsnn.pricing.decisions import Decisions
 from convexsnn.pricing.prices import AT_ONCE, BranchAndBound, Searched
+from convexsnn.pricing.rational import ExactCells
 from convexsnn.pricing.walk import (
+    ASKED,
+    ASKED_LEAF,
     DONE,
     NO_ROOM,
     grown,
     new_leaves,
     new_stack,
+    norm,
     open_bound,
     trees_of,
     walk,
@@ -38,6 +43,7 @@ class CellWalk(BranchAndBound):
                 f"oracle cells: {units[0].dimension} trained weights a unit, at most {MOST_DIMENSIONS}; "
                 "use tree or mip"
             )
+        self._cells = [ExactCells(one) for one in units]
 
     def search(  # noqa: D102
         self, unit: int, prices: FloatArray, cutoff: float, group: bool, deadline: float
@@ -50,7 +56,17 @@ class CellWalk(BranchAndBound):
         weights: list[FloatArray] = []
         while True:
             state, count = walk(trees, stack, leaves, AT_ONCE, False, True)
-            weights.append(leaves.weights[:count].copy())
+            weights.append(weights_of(decisions, leaves.weights[:count]))
+            if state in (ASKED, ASKED_LEAF):
+                above = int(stack.top[0]) + 1
+                rows = decisions.path_rows(stack.node[above])
+                inside = cell_weights(self._cells[unit], rows)
+                if inside is not None and state == ASKED:
+                    stack.top[0] += 1
+                elif inside is not None:
+                    weights.append(inside)
+                    worth = float(norm(stack.high[above], stack.low[above], group))
+                    stack.cutoff[0] = max(stack.cutoff[0], worth)
             if state == NO_ROOM:
                 stack = grown(stack)
             elif state == DONE or stopping() or time.perf_counter() > deadline:

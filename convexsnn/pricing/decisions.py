@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,36 @@ from convexsnn.errors import UnsupportedError
 from convexsnn.networks import Layer, LayerSpec
 
 MOST_NUMBERS = 1 << 27  # in g: a gigabyte
+EPSILON = 2.0**-53
+TINIEST = -1074  # exponent of the smallest positive float
+
+
+class ScaledRows(NamedTuple):
+    """Rows in units of their own size, for proofs in floats; see `Decisions.scaled`.
+
+    A weight is w = unit · v with |v_j| <= box. Row k is 2^−e_k times the row of the tree, so its membrane is
+    2^e_k (g·v − h). All factors are powers of two: no digit is lost but those far below `error`.
+
+    Attributes
+    ----------
+    g, h, margin, error : (n, N, d), (n, N), (n, N), (n, N) arrays
+        Σ_j |g_j| + |h| + margin is at most 1, and above 1/(4 (d + 2)) if it is not 0. For all v in the box
+        the row differs from the same row in exact arithmetic by at most `error`.
+    exponent : (n, N) int array
+        e.
+    box : float
+        In [1/2, 1).
+    unit : float
+        A power of two.
+    """
+
+    g: FloatArray
+    h: FloatArray
+    margin: FloatArray
+    error: FloatArray
+    exponent: IntArray
+    box: float
+    unit: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +125,56 @@ class Decisions:
         return self.reads.astype(np.int64)[np.log2(np.arange(1, 2**self.events)).astype(np.int64)]
 
     @cached_property
-    def sizes(self) -> FloatArray:
-        """Largest |g·w| + |h| in the weight box, (n, 2^E − 1); rounding is relative to it."""
-        h = np.where(np.isfinite(self.h), np.abs(self.h), 0.0)
-        return self.definition.weight_box * np.abs(self.g).sum(axis=2) + h
+    def scaled(self) -> ScaledRows:
+        """All rows in units of their own size: in a proof every tolerance is relative to this size."""
+        d, margin = self.dimension, self.definition.margin
+        box, box_exponent = np.frexp(self.definition.weight_box)
+        none = np.iinfo(np.int32).min // 2
+        h = np.where(np.isfinite(self.h), self.h, 0.0)
+
+        def exponents(values: FloatArray) -> IntArray:
+            return np.where(values == 0, none, np.frexp(values)[1])
+
+        largest = np.maximum(exponents(np.abs(self.g).max(axis=2, initial=0.0)) + box_exponent, exponents(h))
+        largest = np.maximum(largest, exponents(np.array(margin)))
+        e = np.where(largest > none // 2, largest, 0) + (d + 1).bit_length()
+        g = np.ldexp(self.g, (box_exponent - e)[..., None])
+        scaled_h = np.where(np.isfinite(self.h), np.ldexp(h, -e), -np.inf)
+        return ScaledRows(
+            g,
+            scaled_h,
+            np.ldexp(np.full(e.shape, margin), -e),
+            self._errors(e, int(box_exponent)),
+            e.astype(np.int64),
+            float(box),
+            float(np.ldexp(1.0, box_exponent)),
+        )
+
+    def _errors(self, e: IntArray, box_exponent: int) -> FloatArray:
+        """Return a bound on the rounding in the rows, as `ScaledRows.error`.
+
+        A row is a sum over the steps before it, whose terms may cancel. So its rounding is relative to the
+        largest partial sum, and this is that of the same unit on |inputs|, or of the inputs' plain sum.
+        """
+        steps, d = self.inputs.shape[1], self.dimension
+        sums = np.zeros((self.samples, steps, d))
+        neuron, low = self.layer.neuron.unit(0), np.abs(self.h[np.isfinite(self.h)]).max(initial=0.0)
+        for outcome in (False, True):
+            spikes = np.full((self.samples, steps), outcome)
+            seen = np.abs(self.layer.unit_inputs(self.inputs, spikes[..., None]))
+            g, h = neuron.affine_rows(seen, spikes)
+            plain = neuron.first_rows(seen, spikes)[0].cumsum(axis=1)
+            sums[..., : plain.shape[2]] = np.maximum(sums[..., : plain.shape[2]], plain)
+            sums, low = np.maximum(sums, np.abs(g)), max(low, float(np.abs(h).max(initial=0.0)))
+        low += abs(float(neuron.threshold))
+        last = np.log2(np.arange(1, 2**self.events)).astype(np.int64)  # event of every node
+        step = np.array([t for t, _ in events_of(steps, self.definition)])[last]
+        rounding = 4.0 * (step + 2) * EPSILON
+        with np.errstate(over="ignore"):
+            weighted = np.ldexp(sums.sum(axis=2)[:, step], box_exponent - e)
+            error = rounding * (weighted + np.ldexp(low, -e))
+            error += (steps - 1) * d * np.ldexp(1.0, TINIEST + box_exponent - e) + (d + 2) * 2.0**TINIEST
+        return error
 
     def path(self, leaves: IntArray) -> tuple[FloatArray, FloatArray, np.ndarray]:
         """Return g (n, E, d), h (n, E) and outcomes (n, E) of the events on the paths to leaves (n,)."""
@@ -109,6 +186,18 @@ class Decisions:
             nodes.append(node)
         path, fires = np.stack(nodes[::-1], axis=1), np.stack(outcomes[::-1], axis=1)
         return self.g[sample[:, None], path], self.h[sample[:, None], path], fires
+
+    def path_rows(self, nodes: IntArray) -> list[tuple[int, int, bool]]:
+        """Return (sample, node, fires) of all rows on the paths to some nodes (n,), one of each sample."""
+        rows = []
+        for sample, node in enumerate(nodes.tolist()):
+            way = []
+            while node:
+                fires, node = node % 2 == 0, (node - 1) // 2
+                if self.h[sample, node] > -np.inf:
+                    way.append((sample, node, fires))
+            rows += way[::-1]
+        return rows
 
     def rows(self, leaves: IntArray) -> tuple[FloatArray, FloatArray, BoolArray, IntArray]:
         """Return the cell of leaves (n,) as rows a·w >= b, without the margin.

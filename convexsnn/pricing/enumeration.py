@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,16 +15,18 @@ from convexsnn.distinct import DistinctSamples, distinct_samples, unique_rows
 from convexsnn.errors import UnsupportedError
 from convexsnn.networks import NetworkSpec
 from convexsnn.pricing.cells import MOST_DIMENSIONS
+from convexsnn.pricing.certain import cell_weights, scaled_cell, weights_of
 from convexsnn.pricing.decisions import Decisions
 from convexsnn.pricing.prices import Witnesses, confirmed, subnetworks, with_faces
+from convexsnn.pricing.rational import ExactCells
 from convexsnn.pricing.small_lp import largest_margin
 from convexsnn.pricing.stacks import Trains, exact_units
-from convexsnn.pricing.walk import DONE, NO_ROOM, grown, new_leaves, new_stack, trees_of, walk
+from convexsnn.pricing.walk import ASKED, DONE, NO_ROOM, grown, new_leaves, new_stack, trees_of, walk
 
 LEAVES = 4096  # cells per call of the kernel
 BUDGET = 1_000_000  # levels per call of the kernel
 MOST_CENTRED = 20_000
-NOT_ROUNDING = 1e-9  # a point nearer to a threshold may lie on a face, and must stay there
+NOT_ROUNDING = 1e-10  # of the size of the smallest row: a smaller margin may be rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +69,22 @@ def enumerate_patterns(units: Sequence[Decisions], limit: int) -> Enumeration:
         trees = trees_of(unit, outputs, np.arange(n))
         width = -(-n * unit.rows_per_sample // 8)
         stack, leaves, state = new_stack(trees, -1.0), new_leaves(trees, LEAVES), NO_ROOM
+        exact = ExactCells(unit)
         while state != DONE and len(place) <= limit:
             state, count = walk(trees, stack, leaves, BUDGET, True, False)
             stack = grown(stack) if state == NO_ROOM else stack
-            cells += count
-            packed, margins = _described(trees, leaves.node[:count], leaves.weights[:count], width)
-            for row in np.flatnonzero(packed.any(axis=1)):
+            if state == ASKED and cell_weights(exact, unit.path_rows(stack.node[stack.top[0] + 1])) is not None:
+                stack.top[0] += 1
+            args = trees, unit.scaled.exponent, leaves.node[:count], leaves.weights[:count], width
+            packed, margins, sure = _described(*args)
+            leaves.weights[:count] = weights_of(unit, leaves.weights[:count])
+            for row in np.flatnonzero(~sure):
+                inside = cell_weights(exact, unit.path_rows(leaves.node[row]))
+                sure[row] = inside is not None
+                if inside is not None:
+                    leaves.weights[row], margins[row] = inside[0], 0.0
+            cells += int(sure.sum())
+            for row in np.flatnonzero(sure & packed.any(axis=1)):
                 key = packed[row].tobytes()
                 where = place.setdefault(key, len(weights))
                 if where == len(weights):
@@ -89,10 +102,13 @@ def enumerate_patterns(units: Sequence[Decisions], limit: int) -> Enumeration:
 
 
 @njit(cache=True, nogil=True)
-def _described(trees, leaves, weights, width):  # type: ignore[no-untyped-def]
-    """Return the packed patterns (k, width) of leaves (k, n), and the margins of their weights (k,)."""
+def _described(trees, exponent, leaves, weights, width):  # type: ignore[no-untyped-def]
+    """Return of leaves (k, n) the packed patterns (k, width), and of their scaled weights two things.
+
+    These are their margins (k,), in the unit of the membrane, and whether they are surely inside (k,).
+    """
     k, n = leaves.shape
-    packed, margins = np.zeros((k, width), np.uint8), np.full(k, np.inf)
+    packed, margins, sure = np.zeros((k, width), np.uint8), np.full(k, np.inf), np.ones(k, np.bool_)
     steps = trees.prices.shape[1]
     for row in range(k):
         for sample in range(n):
@@ -107,8 +123,10 @@ def _described(trees, leaves, weights, width):  # type: ignore[no-untyped-def]
                     away = -trees.h[sample, node]
                     for j in range(weights.shape[1]):
                         away += trees.g[sample, node, j] * weights[row, j]
-                    margins[row] = min(margins[row], abs(away))
-    return packed, margins
+                    away = away if fires else -away
+                    sure[row] &= away >= trees.margin[sample, node] + trees.slack[sample, node]
+                    margins[row] = min(margins[row], math.ldexp(abs(away), exponent[sample, node]))
+    return packed, margins, sure
 
 
 def centred(units: Sequence[Decisions], witnesses: Witnesses) -> Witnesses:
@@ -124,16 +142,25 @@ def centred(units: Sequence[Decisions], witnesses: Witnesses) -> Witnesses:
 
 
 def _farthest(unit: Decisions, weights: FloatArray) -> FloatArray:
+    scaled = unit.scaled
     sample, node = np.arange(unit.samples), np.zeros(unit.samples, np.int64)
     for _ in range(unit.events):
         fires = unit.g[sample, node] @ weights >= unit.h[sample, node]
         node = 2 * node + 1 + fires
-    a, b, _, _ = unit.rows(node)
-    present = float((a @ weights - b).min(initial=np.inf))
+    rows = unit.path_rows(node)
+    if not rows:
+        return weights
+    a, b, _, _ = scaled_cell(unit, rows)
+    samples, nodes, _ = np.array(rows).T
+    b -= scaled.margin[samples, nodes]
+    e = scaled.exponent[samples, nodes]
+    size = np.ldexp(1.0, e.min() - e)  # of a margin in the unit of the membrane, in each row
+    # a point nearer to a threshold may lie on a face, and must stay there
+    present = float(((a @ (weights / scaled.unit) - b) / size).min())
     if present < NOT_ROUNDING:
         return weights
-    center, margin = largest_margin(a, b, np.ones(len(b)), unit.definition.weight_box, weights)
-    return center if margin > present else weights
+    center, margin = largest_margin(a, b, size, scaled.box, weights / scaled.unit)
+    return weights_of(unit, center) if margin > present else weights
 
 
 def exact_dictionary(

@@ -1,13 +1,14 @@
 """Polytopes given by their vertices and cut by half-spaces: double description (Motzkin et al. 1953).
 
-A polytope is V (d, ·), its vertices as columns, and for each vertex the set of its tight rows, as bits. A cut
-keeps the vertices on one side, and adds a vertex where the row crosses an edge. Two vertices share an edge
-only if at least d − 1 rows are tight at both, and no third vertex has all of these rows tight. This test
-needs neither general position nor full dimension, because the faces of closed cells are polytopes too. If
-every vertex has exactly d tight rows, the first condition is enough.
+A polytope is V (d, ·), its vertices as columns, and for each vertex the set of its d tight rows, as bits. A
+cut keeps the vertices on one side, and adds a vertex where the row crosses an edge. Two vertices share an
+edge if d − 1 rows are tight at both.
 
-Rounding is harmless: a new vertex lies between two old ones, so a cut stays inside the polytope, and the
-slack of the vertex is 0 up to rounding. The callers cut by rows that are relaxed by far more than that.
+The sign of a slack alone decides the side; a slack of 0 is inside. So every vertex keeps exactly d tight
+rows, as if each row were moved outwards by an infinitely small amount, and no tolerance decides which
+vertices share an edge. A sign that rounding gets wrong only moves a row by this rounding. Two vertices may
+have the same coordinates. A new vertex lies between two old ones up to rounding, so a polytope shrinks by no
+more than that. The callers cut by rows that are relaxed by far more: then no point of the true cell is lost.
 """
 
 from __future__ import annotations
@@ -88,68 +89,36 @@ def _shared(tight, a, outside, b):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _third(tight, count, a, b):  # type: ignore[no-untyped-def]
-    """Return whether all rows tight at a and b are also tight at a third vertex."""
-    words = tight.shape[1]
-    for c in range(count):
-        inside = c != a and c != b
-        for word in range(words):
-            inside &= (tight[a, word] & tight[b, word] & ~tight[c, word]) == NONE
-        if inside:
-            return True
-    return False
-
-
-@njit(cache=True, nogil=True)
-def _sides(tight, count, slack, tolerance, outside, place):  # type: ignore[no-untyped-def]
-    """Copy the tight rows of the vertices outside to `outside`.
-
-    Returns the number of these vertices, and whether every vertex has exactly d tight rows.
-    """
-    beyond, simple, d = 0, True, np.uint64(place[-1])
-    for a in range(count):
-        simple &= _shared(tight, a, tight, a) == d
-        if slack[a] < -tolerance:
-            outside[beyond] = tight[a]
-            place[beyond] = a
-            beyond += 1
-    return beyond, simple
-
-
-@njit(cache=True, nogil=True)
-def cut(V, tight, count, slack, tolerance, row, W, tight_W):  # type: ignore[no-untyped-def]
+def cut(V, tight, count, slack, row, W, tight_W):  # type: ignore[no-untyped-def]
     """Cut a polytope by slack >= 0, with the new row number `row`; return the number of vertices.
 
-    The new polytope is written to (W, tight_W). `slack` (count,): a vertex with a slack within `tolerance` of
-    0 counts as on the row. Returns −1 if W is too small.
+    The new polytope is written to (W, tight_W); `slack` is (count,). Returns −1 if W is too small.
     """
     d, words, room = V.shape[0], tight.shape[1], W.shape[1]
     word_of_row, bit = row // 64, ONE << np.uint64(row % 64)
-    size, least = 0, np.uint64(d - 1)
+    size, beyond, edge = 0, 0, np.uint64(d - 1)
+    outside, place = np.empty((count, words), np.uint64), np.empty(count, np.int64)
     for a in range(count):
-        if slack[a] < -tolerance:
+        if slack[a] < 0.0:
+            outside[beyond] = tight[a]
+            place[beyond] = a
+            beyond += 1
             continue
         if size == room:
             return -1
         for j in range(d):
             W[j, size] = V[j, a]
         tight_W[size] = tight[a]
-        if slack[a] <= tolerance:
-            tight_W[size, word_of_row] |= bit
         size += 1
-    outside, place = np.empty((count, words), np.uint64), np.full(count + 1, d)
-    beyond, simple = _sides(tight, count, slack, tolerance, outside, place)
     for a in range(count):
-        if slack[a] <= tolerance:
+        if slack[a] < 0.0:
             continue
         for k in range(beyond):
-            if _shared(tight, a, outside, k) < least:
-                continue
-            b = place[k]
-            if not simple and _third(tight, count, a, b):
+            if _shared(tight, a, outside, k) != edge:
                 continue
             if size == room:
                 return -1
+            b = place[k]
             share = slack[a] / (slack[a] - slack[b])
             for j in range(d):
                 W[j, size] = V[j, a] + share * (V[j, b] - V[j, a])
@@ -171,15 +140,3 @@ def free_row(tight, count, first):  # type: ignore[no-untyped-def]
             if 64 * word + bit >= first and not (union >> np.uint64(bit)) & ONE:
                 return 64 * word + bit
     return -1
-
-
-@njit(cache=True, nogil=True)
-def touches_all(tight, count, strict):  # type: ignore[no-untyped-def]
-    """Return whether some row of `strict` is tight at every vertex, and so at every point."""
-    for word in range(tight.shape[1]):
-        all_ = strict[word]
-        for k in range(count):
-            all_ &= tight[k, word]
-        if all_:
-            return True
-    return False

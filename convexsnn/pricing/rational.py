@@ -185,6 +185,18 @@ class ExactCells:
         excess = total * self.box.denominator - reach * self.box.numerator
         return excess > 0 or (self.closed and excess == 0 and strict)
 
+    def holds(self, rows: Rows, weights: FloatArray) -> bool:
+        """Return whether weights (d,) are in the cell of some rows and in the weight box."""
+        exact = [Fraction(w) for w in weights.tolist()]
+        if max(map(abs, exact)) > self.box:
+            return False
+        for sample, node, fires in rows:
+            a, b, margin, _ = self.row(sample, node)
+            away = sum((k * w for k, w in zip(a, exact, strict=True)), Fraction(0)) - b
+            if away < margin if fires else (away >= 0 if self.closed else away > -margin):
+                return False
+        return True
+
     def point(self, rows: Rows, basis: IntArray | None = None) -> list[Fraction] | None:
         """Return weights in the cell of some rows, or None if the cell is empty.
 

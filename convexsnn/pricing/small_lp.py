@@ -240,13 +240,17 @@ def maximise(count, a, kappa, b, box, cap, basis, inverse, y, point, least, tole
 
 
 class Solved(NamedTuple):
-    """The result of a program: `maximise`'s state, w (d,) and m, the basis (d + 1,) and its multipliers."""
+    """The result of a program: `maximise`'s state, w (d,) and m, the basis (d + 1,) and its multipliers.
+
+    `proof` (r,) has the multipliers of all rows, that of a row which no point satisfies included.
+    """
 
     state: int
     weights: FloatArray
     margin: float
     basis: IntArray
     multipliers: FloatArray
+    proof: FloatArray
 
 
 def solved(
@@ -271,9 +275,12 @@ def solved(
         point[:d] = start
     start_basis(d, basis, inverse, y, point, box, cap)
     state = maximise(count, a, k, b, box, cap, basis, inverse, y, point, -np.inf, TOLERANCE)
-    real = basis >= 0
+    real, proof = basis >= 0, np.zeros(count)
     y[real] /= size[basis[real]]
-    return Solved(state, np.clip(point[:d], -box, box), float(point[d]), basis, y)
+    proof[basis[real]] = y[real]
+    if 0 <= state - RAY < count:
+        proof[state - RAY] = 1.0 / size[state - RAY]
+    return Solved(state, np.clip(point[:d], -box, box), float(point[d]), basis, y, proof)
 
 
 def largest_margin(

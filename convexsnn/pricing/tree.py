@@ -1,8 +1,8 @@
 """The oracle `tree`: branch and bound over the decision trees, for any number of weights per unit.
 
 It shares no search with the oracle `cells`: it bounds cells by linear programs (`branching`), not by
-vertices. Rational arithmetic decides the cells that floats leave open, and in an exact search every empty
-cell.
+vertices, and drops a cell only if the multipliers of its program prove it empty despite all rounding.
+Rational arithmetic decides the cells that floats leave open, and in an exact search every empty cell.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from convexsnn.pricing.branching import (
     DECIDING,
     DONE,
     LEAF,
-    SURE,
     Forest,
     Levels,
     decide,
@@ -30,6 +29,7 @@ from convexsnn.pricing.branching import (
     norm,
     unit_of,
 )
+from convexsnn.pricing.certain import SURE, scaled_cell, weights_of
 from convexsnn.pricing.decisions import Decisions
 from convexsnn.pricing.prices import AT_ONCE, BranchAndBound, Confirmed, Searched, dual_norm
 from convexsnn.pricing.rational import ExactCells
@@ -37,23 +37,24 @@ from convexsnn.pricing.small_lp import OPTIMAL, RAY, solved
 from convexsnn.threads import stopping
 
 
-def inside(unit: Decisions, leaves: IntArray, sure: float) -> FloatArray:
+def inside(unit: Decisions, leaves: IntArray) -> FloatArray:
     """Return candidate weights (k, d) whose path leads to `leaves` (n,), the first one far from all rows.
 
     On faces of closed cells, some rows hold with equality. Weights with few digits are more likely to lie
     exactly on them.
     """
-    a, b, fires, _ = unit.rows(leaves)
+    a, b, fires, _ = scaled_cell(unit, unit.path_rows(leaves))
     closed, kappa = unit.definition.margin == 0, np.ones(len(b))
     for _ in range(unit.dimension + 1):
-        solution = solved(a, b, kappa, unit.definition.weight_box)
+        solution = solved(a, b, kappa, unit.scaled.box)
         rows = solution.basis[(solution.basis >= 0) & (solution.multipliers > 0)]
         tight = rows[fires[rows] & (kappa[rows] > 0)]
-        if solution.state != OPTIMAL or not closed or solution.margin > sure or not len(tight):
+        if solution.state != OPTIMAL or not closed or solution.margin > SURE or not len(tight):
             break
         kappa[tight] = 0.0
     digits = (2.0**20, 2.0**6) if (kappa == 0).any() else ()
-    return np.array([solution.weights, *(np.round(solution.weights * q) / q for q in digits)])
+    weights = weights_of(unit, solution.weights)
+    return np.array([weights, *(np.round(weights * q) / q for q in digits)])
 
 
 @dataclass(eq=False)
@@ -130,7 +131,8 @@ class TreeOracle(BranchAndBound):
         y[basis[basis >= 0]] = levels.y[count][basis >= 0]
         if 0 <= entering < count:
             y[entering] = 1.0
-        if cells.refuted(rows, y / search.forest.size[events[:, 0], events[:, 1]]):
+        e = cells.unit.scaled.exponent[events[:, 0], events[:, 1]]
+        if cells.refuted(rows, np.ldexp(y, e.min() - e)):
             return True
         return cells.point(rows, basis) is None
 
@@ -139,11 +141,9 @@ class TreeOracle(BranchAndBound):
         unit, levels, level = self.units[search.unit], search.levels, int(search.levels.state[0])
         value = float(norm(levels.high[level], levels.low[level], search.forest.group))
         least = value - 1e-9 * abs(value)
-        if self._confirm(search, inside(unit, leaves, SURE * float(search.forest.size.max()))) >= least:
+        if self._confirm(search, inside(unit, leaves)) >= least:
             return
-        events = [(s, k) for s in range(unit.samples) for k in _way(int(leaves[s]))]
-        rows = [(s, (k - 1) // 2, k % 2 == 0) for s, k in events if unit.h[s, (k - 1) // 2] > -np.inf]
-        point = self._cells[search.unit].point(rows)
+        point = self._cells[search.unit].point(unit.path_rows(leaves))
         if point is not None and self._confirm(search, np.array([point], dtype=float)) < least:
             search.doubt = max(search.doubt, value)
 
@@ -157,8 +157,3 @@ class TreeOracle(BranchAndBound):
             # higher by the possible rounding of a sum of prices, so that the search skips this pattern
             search.levels.cutoff[0] = best + (search.prices.size + 4) * unit_of(search.prices)
         return best
-
-
-def _way(leaf: int) -> list[int]:
-    """Return the nodes on the path to a leaf, without the root."""
-    return [] if leaf == 0 else [*_way((leaf - 1) // 2), leaf]

@@ -6,6 +6,10 @@ The first event with two outcomes cuts the polytope in two. With prices U, a lev
 Uᵀ(pattern), and the walk goes back if they cannot exceed the cutoff. With prices this is branch and bound;
 without prices it is enumeration. A walk prices one sign of one output, or the Euclidean norm over all outputs
 (group).
+
+Rows are those of `Decisions.scaled`, of size 1, and relaxed by far more than rounding. So a polytope holds
+all points of its cell, and a cell without vertices is certainly empty. A cell with points that all lie near
+one of its rows may be empty or not: there the walk pauses, and rational arithmetic decides (`ASKED`).
 """
 
 from __future__ import annotations
@@ -16,12 +20,13 @@ import numpy as np
 from numba import njit
 
 from convexsnn.arrays import FloatArray, IntArray
-from convexsnn.pricing.decisions import Decisions
-from convexsnn.pricing.polytope import ONE, ball, box_polytope, cut, free_row, touches_all, values
+from convexsnn.pricing.decisions import EPSILON, Decisions
+from convexsnn.pricing.polytope import ball, box_polytope, cut, free_row, values
 
-DONE, PAUSED, NO_ROOM = 0, 1, 2
+DONE, PAUSED, NO_ROOM, ASKED, ASKED_LEAF = 0, 1, 2, 3, 4
 ROOM = 4  # initial capacity of a level for vertices, times 2^d
-RELATIVE = 1e-12  # of the largest |g·w| + |h| over the box: far above rounding, far below any margin
+RELATIVE = 1e-12  # of rows of size 1: rows are relaxed by 4 times this, far above rounding
+NEAR = 2.0**-32  # of the same: a cell that reaches no farther from one of its rows may be empty
 
 
 class Trees(NamedTuple):
@@ -29,14 +34,14 @@ class Trees(NamedTuple):
 
     g: Any  # (n, N, d)
     h: Any  # (n, N)
+    margin: Any  # (n, N): ε in units of every row
     length: Any  # (n, N) Euclidean norm of g
-    slack: Any  # (n, N) tolerance of every row
+    slack: Any  # (n, N): tolerance of every row, above all rounding
     reads: Any  # (N,) supervised row of its sample that a node decides, −1 for none
     prices: Any  # (n, S, C)
     order: Any  # (n,)
-    margin: float
-    box: float
-    closed: bool
+    box: float  # of the scaled weights, a little wider than the true one
+    unit: float  # of the scaled weights
     group: bool
 
 
@@ -46,7 +51,6 @@ class Stack(NamedTuple):
     V: Any  # (L, d, room)
     tight: Any  # (L, room, words)
     count: Any  # (L,)
-    strict: Any  # (L, words): rows that must not be tight everywhere
     node: Any  # (L, n): node of every sample in its tree
     high: Any  # (L, C): upper bound on the worth of patterns below this level
     low: Any  # (L, C): lower bound
@@ -65,7 +69,7 @@ class Leaves(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _norm(high, low, group):  # type: ignore[no-untyped-def]
+def norm(high, low, group):  # type: ignore[no-untyped-def]
     """Return the largest worth of a vector between low and high: its norm, or its only entry."""
     if not group:
         return high[0]
@@ -98,10 +102,11 @@ def _decide_events(trees, stack, level, room, walk_only):  # type: ignore[no-unt
     Returns whether it can hold a pattern worth more than the cutoff. Moves `stack.place` on to the first
     sample in order with an open event.
     """
-    margin, closed, group = trees.margin, trees.closed, trees.group
+    group = trees.group
     V, count, cutoff = stack.V[level], stack.count[level], stack.cutoff[0]
     # plain arrays from here on: each access to an attribute of a tuple costs two atomic operations
     g, h_of, length, slack_of, order = trees.g, trees.h, trees.length, trees.slack, trees.order
+    margin_of = trees.margin
     reads, prices = trees.reads, trees.prices
     nodes, top, bottom = stack.node[level], stack.high[level], stack.low[level]
     center, radius = ball(V, count)
@@ -111,7 +116,7 @@ def _decide_events(trees, stack, level, room, walk_only):  # type: ignore[no-unt
         sample = order[place]
         while nodes[sample] < leaf:
             node = nodes[sample]
-            h, slack = h_of[sample, node], slack_of[sample, node]
+            h, slack, margin = h_of[sample, node], slack_of[sample, node], margin_of[sample, node]
             middle, reach = -h, length[sample, node] * radius + 2.0 * slack
             for j in range(d):
                 middle += g[sample, node, j] * center[j]
@@ -120,7 +125,7 @@ def _decide_events(trees, stack, level, room, walk_only):  # type: ignore[no-unt
                 continue
             low, high = values(V, count, g[sample, node], room)
             can_fire = high >= h + margin - slack
-            can_rest = low < h - slack if closed else low <= h - margin + slack
+            can_rest = low <= h - margin + slack
             if not can_fire and not can_rest:
                 return False
             if can_fire and can_rest:
@@ -130,7 +135,7 @@ def _decide_events(trees, stack, level, room, walk_only):  # type: ignore[no-unt
             first = min(first, place)
             if walk_only:
                 break
-        if not walk_only and _norm(top, bottom, group) <= cutoff:
+        if not walk_only and norm(top, bottom, group) <= cutoff:
             return False
     stack.place[level] = first
     return True
@@ -140,48 +145,41 @@ def _decide_events(trees, stack, level, room, walk_only):  # type: ignore[no-unt
 def _child(trees, stack, level, fires, slacks):  # type: ignore[no-untyped-def]
     """Make the child of a level for one outcome of its branching event.
 
-    Returns 1, 0 if the child is empty, −1 if there is no room.
+    Returns 1, 0 if the child is empty, 2 if it may be empty, −1 if there is no room.
     """
-    margin, closed = trees.margin, trees.closed
     sample = trees.order[stack.place[level]]
     node = stack.node[level, sample]
     V, count, below = stack.V[level], stack.count[level], level + 1
     slack = trees.slack[sample, node]
     values(V, count, trees.g[sample, node], slacks)
     side = 1.0 if fires else -1.0
-    bound = trees.h[sample, node] + side * (0.0 if closed else margin - 4.0 * slack)
+    bound, farthest = trees.h[sample, node] + side * (trees.margin[sample, node] - 4.0 * slack), -np.inf
     for k in range(count):
         slacks[k] = side * (slacks[k] - bound)
+        farthest = max(farthest, slacks[k])
     row = free_row(stack.tight[level], count, 2 * V.shape[0])
     if row < 0:
         return -1
-    vertices = cut(V, stack.tight[level], count, slacks, slack, row, stack.V[below], stack.tight[below])
+    vertices = cut(V, stack.tight[level], count, slacks, row, stack.V[below], stack.tight[below])
     if vertices <= 0:
         return vertices
-    place, bit = row // 64, ONE << np.uint64(row % 64)
-    stack.strict[below] = stack.strict[level]
-    stack.strict[below, place] &= ~bit
-    if closed and not fires:
-        stack.strict[below, place] |= bit
-    if closed and touches_all(stack.tight[below], vertices, stack.strict[below]):
-        return 0
     stack.count[below] = vertices
     stack.node[below] = stack.node[level]
     stack.high[below], stack.low[below] = stack.high[level], stack.low[level]
     stack.stage[below], stack.place[below] = 0, stack.place[level]
     nodes, high, low = stack.node[below], stack.high[below], stack.low[below]
     _decide(nodes, trees.reads, trees.prices, high, low, sample, fires)
-    return 1
+    return 1 if farthest > NEAR + 8.0 * slack else 2
 
 
 @njit(cache=True, nogil=True)
 def _settled(trees, stack, level, slacks):  # type: ignore[no-untyped-def]
-    """Cut off the points of a robust leaf that are too near to a threshold.
+    """Cut off the points of a leaf that are too near to a threshold.
 
     Only events that were decided without a cut need this. Returns the level that holds the result, −1 if it
     is empty, −2 if there is no room.
     """
-    margin, d = trees.margin, stack.V.shape[1]
+    d = stack.V.shape[1]
     spare = len(stack.count) - 2
     for sample in range(len(trees.order)):
         node = stack.node[level, sample]
@@ -192,7 +190,7 @@ def _settled(trees, stack, level, slacks):  # type: ignore[no-untyped-def]
                 continue
             V, tight, count = stack.V[level], stack.tight[level], stack.count[level]
             values(V, count, trees.g[sample, node], slacks)
-            bound, lowest = h + side * (margin - 4.0 * slack), np.inf
+            bound, lowest = h + side * (trees.margin[sample, node] - 4.0 * slack), np.inf
             for k in range(count):
                 slacks[k] = side * (slacks[k] - bound)
                 lowest = min(lowest, slacks[k])
@@ -202,7 +200,7 @@ def _settled(trees, stack, level, slacks):  # type: ignore[no-untyped-def]
             row = free_row(tight, count, 2 * d)
             if row < 0:
                 return -2
-            vertices = cut(V, tight, count, slacks, slack, row, stack.V[other], stack.tight[other])
+            vertices = cut(V, tight, count, slacks, row, stack.V[other], stack.tight[other])
             if vertices <= 0:
                 return -1 if vertices == 0 else -2
             stack.count[other] = vertices
@@ -212,11 +210,30 @@ def _settled(trees, stack, level, slacks):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def surely_inside(trees, nodes, weights):  # type: ignore[no-untyped-def]
+    """Return whether scaled weights (d,) are in the cell of some nodes (n,), despite all rounding."""
+    for sample in range(len(nodes)):
+        node = nodes[sample]
+        while node > 0:
+            side, node = 1.0 if node % 2 == 0 else -1.0, (node - 1) // 2
+            if trees.h[sample, node] == -np.inf:
+                continue
+            away = -trees.h[sample, node]
+            for j in range(len(weights)):
+                away += trees.g[sample, node, j] * weights[j]
+            if side * away < trees.margin[sample, node] + trees.slack[sample, node]:
+                return False
+    return True
+
+
+@njit(cache=True, nogil=True)
 def walk(trees, stack, leaves, budget, walk_only, best_only):  # type: ignore[no-untyped-def]
     """Continue a walk until it ends, `leaves` is full, or it has examined `budget` more levels.
 
-    With `best_only` the cutoff rises to the best value so far. Returns the state (DONE, PAUSED or NO_ROOM)
-    and the number of leaves.
+    With `best_only` the cutoff rises to the best value so far. Returns the state and the number of leaves.
+    After ASKED the caller has to decide whether the level above the present one is empty; if it is not, the
+    caller adds 1 to `stack.top`. After ASKED_LEAF, only with `best_only`, the last leaf may be empty; if it
+    is not, the caller raises the cutoff to the worth of its level, the one above the present one.
     """
     group = trees.group
     slacks = np.empty(stack.V.shape[2])
@@ -231,19 +248,21 @@ def walk(trees, stack, leaves, budget, walk_only, best_only):  # type: ignore[no
                 stack.top[0] -= 1
                 continue
             if stack.place[level] == len(trees.order):
-                cell = level if trees.closed else _settled(trees, stack, level, slacks)
+                cell = _settled(trees, stack, level, slacks)
                 if cell == -2:
                     stack.nodes[0] -= 1
                     return NO_ROOM, cells
                 stack.top[0] -= 1
                 if cell == -1:
                     continue
-                value = _norm(stack.high[level], stack.low[level], group)
+                value = norm(stack.high[level], stack.low[level], group)
                 leaves.node[cells] = stack.node[level]
                 for j in range(stack.V.shape[1]):
                     leaves.weights[cells, j] = stack.V[cell, j, : stack.count[cell]].mean()
                 cells += 1
                 if best_only:
+                    if not surely_inside(trees, stack.node[level], leaves.weights[cells - 1]):
+                        return ASKED_LEAF, cells
                     stack.cutoff[0] = max(stack.cutoff[0], value)
                 continue
             stack.stage[level] = 1
@@ -254,27 +273,30 @@ def walk(trees, stack, leaves, budget, walk_only, best_only):  # type: ignore[no
         if child < 0:
             return NO_ROOM, cells
         stack.stage[level] += 1
+        if child == 2:
+            if walk_only or norm(stack.high[level + 1], stack.low[level + 1], group) > stack.cutoff[0]:
+                return ASKED, cells
+            child = 0
         stack.top[0] += child
     return DONE, cells
 
 
 def trees_of(decisions: Decisions, prices: FloatArray, order: IntArray, group: bool = False) -> Trees:
     """Return decision trees with prices (n, S, C) in the kernel's form."""
-    definition = decisions.definition
-    box, margin = definition.weight_box, definition.margin
-    slack = RELATIVE * decisions.sizes
-    length = np.sqrt((decisions.g**2).sum(axis=2))
+    rows = decisions.scaled
+    levels = decisions.samples * decisions.events
+    least = max(RELATIVE, 4.0 * levels * (decisions.dimension + 4) * EPSILON)
     return Trees(
-        decisions.g,
-        decisions.h,
-        length,
-        slack,
+        rows.g,
+        rows.h,
+        rows.margin,
+        np.sqrt((rows.g**2).sum(axis=2)),
+        np.maximum(least, 4.0 * rows.error),
         decisions.node_reads,
         np.ascontiguousarray(prices),
         order.astype(np.int64),
-        float(margin),
-        float(box),
-        margin == 0,
+        rows.box * (1.0 + 4.0 * least),
+        rows.unit,
         group,
     )
 
@@ -288,7 +310,6 @@ def new_stack(trees: Trees, cutoff: float) -> Stack:
         np.empty((levels, d, room)),
         np.zeros((levels, room, words), np.uint64),
         np.zeros(levels, np.int64),
-        np.zeros((levels, words), np.uint64),
         np.zeros((levels, n), np.int64),
         np.zeros((levels, outputs)),
         np.zeros((levels, outputs)),
@@ -311,16 +332,14 @@ def grown(stack: Stack) -> Stack:
     V[:, :, :room] = stack.V
     tight = np.zeros((levels, 2 * room, 2 * stack.tight.shape[2]), np.uint64)
     tight[:, :room, : stack.tight.shape[2]] = stack.tight
-    strict = np.zeros((levels, tight.shape[2]), np.uint64)
-    strict[:, : stack.strict.shape[1]] = stack.strict
-    return stack._replace(V=V, tight=tight, strict=strict)
+    return stack._replace(V=V, tight=tight)
 
 
 def open_bound(stack: Stack, group: bool) -> float:
     """Return an upper bound on the worth of the cells that an unfinished walk has not examined."""
     levels = range(int(stack.top[0]) + 1)
     open_ = [level for level in levels if stack.stage[level] < 3]
-    return max((float(_norm(stack.high[k], stack.low[k], group)) for k in open_), default=0.0)
+    return max((float(norm(stack.high[k], stack.low[k], group)) for k in open_), default=0.0)
 
 
 def new_leaves(trees: Trees, size: int) -> Leaves:
