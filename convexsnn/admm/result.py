@@ -23,8 +23,8 @@ from convexsnn.lowering.convexify import definition_of
 from convexsnn.networks import Network, load_network, save_network
 from convexsnn.problem import Problem, load_problem
 from convexsnn.training.budget import Budget, Progress
-from convexsnn.training.folder import ADMM
 from convexsnn.training.history import plain
+from convexsnn.training.manifest import ADMM
 from convexsnn.training.result import TrainingResult
 from convexsnn.training.score import mismatch, score, score_on_test_set
 
