@@ -18,7 +18,7 @@ from typing import Any
 from convexsnn.arrays import array_names
 from convexsnn.errors import ConvexSNNError, ProblemFileError
 from convexsnn.files import is_regular, read_json, read_text, reading
-from convexsnn.problem import load_problem
+from convexsnn.problem import load_saved_problem
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -91,6 +91,16 @@ def _unchanged(path: Path, digest: str) -> bool:
     return False
 
 
+def check_whole(folder: Path) -> None:
+    """Raise a ProblemFileError if a file of a result folder is a link, a folder, a pipe or a device.
+
+    A result folder is whole in itself; whoever made it, to read it opens nothing that lies elsewhere.
+    """
+    for name in sorted(path.name for path in folder.iterdir()):
+        if _test_of(name) is not None and not is_regular(folder / name):
+            raise ProblemFileError(f"{name}: is no regular file; a result folder is whole in itself")
+
+
 # folders of versions without a manifest
 
 
@@ -147,7 +157,7 @@ def _is_of_claim(folder: Path, found: Set[str]) -> bool:
     """Return whether problem and data of a folder are those of its claim."""
     with suppress(ConvexSNNError, OSError, KeyError):
         claims = [read_json(folder / name) for name in (CERTIFICATE, ADMM) if name in found]
-        fingerprint = load_problem(folder / "problem.toml").fingerprint() if found >= PROBLEM else None
+        fingerprint = load_saved_problem(folder).fingerprint() if found >= PROBLEM else None
         return all(claim["fingerprint"] == fingerprint for claim in claims)
     return False
 
