@@ -182,6 +182,20 @@ def test_no_global_seed_and_no_pickle(name):
             assert ast.unparse(node.value) == "False"
 
 
+def test_processes_are_started_isolated():
+    """By one function, which keeps the current folder out of the path."""
+    for name in NAMES:
+        text = MODULES[name].read_text(encoding="utf-8")
+        assert name == "convexsnn.threads" or "sys.executable" not in text, name
+        started = [
+            node for node in ast.walk(tree_of(MODULES[name])) if isinstance(node, ast.Call)
+            and ast.unparse(node.func) in ("subprocess.run", "subprocess.Popen")
+        ]  # fmt: skip
+        assert not started or "python(" in text, name
+        assert all("environment()" in ast.unparse(node) for node in started), name
+        assert not {"os.system", "os.popen", "shell=True"} & set(text.split()), name
+
+
 def test_torch_is_imported_in_one_package_alone():
     for name in NAMES:
         imported = {
