@@ -20,6 +20,7 @@ MODULES = dict(zip(NAMES, FILES, strict=True))
 EVERYONE = {"errors", "files", "arrays", "threads"}
 MAY_IMPORT = {
     "errors": set(),
+    "compile_cache": set(),
     "threads": {"errors"},
     "files": {"errors"},
     "arrays": {"errors", "files"},
