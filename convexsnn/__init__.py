@@ -11,7 +11,11 @@ solver.
 
 import lazy_loader
 
-from convexsnn.simulate import simulate as simulate  # before the module of its name can take its place
+from convexsnn.compile_cache import keep_or_do_without
+
+keep_or_do_without()  # before numba is imported
+
+from convexsnn.simulate import simulate as simulate  # noqa: E402  # before the module can take its place
 
 __version__ = "0.1.0"
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import math
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from convexsnn.errors import ProblemFileError, ShapeError
-from convexsnn.files import appearing
+from convexsnn.files import appearing, reading
 
 FloatArray = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.integer[Any]]
+
+LARGEST = "CONVEXSNN_LARGEST_GB"
+LONGEST_HEADER = 1 << 16  # bytes at the start of an array that say its type and shape
 
 Axis = str | int | tuple[str, int]
 
@@ -125,31 +131,99 @@ def lagged(values: np.ndarray) -> np.ndarray:
     return previous
 
 
+def largest() -> int:
+    """Return the most bytes that the arrays of one file may have: 4 GB, or CONVEXSNN_LARGEST_GB.
+
+    Raises
+    ------
+    ShapeError
+        The variable does not hold a positive number.
+    """
+    text = os.environ.get(LARGEST)
+    if text is None:
+        return 4 * 10**9
+    try:
+        return int(positive(LARGEST, float(text)) * 1e9)
+    except ValueError as error:
+        raise ShapeError(f"{LARGEST}: expected a positive number, got {text!r}") from error
+
+
+def array_names(path: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the arrays in an ``.npz`` file; errors as `read_npz`."""
+    with _archive(Path(path)) as archive:
+        return [info.filename.removesuffix(".npy") for info in archive.infolist()]
+
+
 def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read every array of an ``.npz`` file; pickled content is refused, not loaded.
+
+    Sizes are checked before memory is taken for them: what the headers of all arrays say must be what the
+    archive holds, and together at most `largest` bytes.
 
     Raises
     ------
     ProblemFileError
-        The file is missing, a folder, truncated, not an ``.npz``, or holds Python objects.
+        The file is missing, no regular file, truncated, not an ``.npz``, too large, or holds Python objects.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ProblemFileError(f"{path}: is a folder, expected an .npz file")
-    if not path.exists():
-        raise ProblemFileError(f"{path}: no such file")
-    if not zipfile.is_zipfile(path):
-        raise ProblemFileError(f"{path}: damaged or not an .npz file; expected named arrays")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except Exception as error:  # damaged bytes make numpy and zipfile raise nearly anything
-        reason = "holds pickled Python objects" if "pickle" in str(error).lower() else "damaged or truncated"
-        raise ProblemFileError(f"{path}: {reason}; expected an .npz file of plain arrays") from error
-    for key, array in arrays.items():
-        if not isinstance(array, np.ndarray):
-            raise ProblemFileError(f"{path}: {key!r} is not an array; expected an .npz file of plain arrays")
-    return arrays
+    with _archive(path) as archive:
+        _check_sizes(path, archive)
+        arrays = {}
+        for info in archive.infolist():
+            with archive.open(info) as member:
+                name = info.filename.removesuffix(".npy")
+                arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
+        return arrays
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an ``.npz`` file; what goes wrong inside the block means a damaged file."""
+    with reading(path, largest()) as file:
+        if not zipfile.is_zipfile(file):
+            raise ProblemFileError(f"{path}: damaged or not an .npz file; expected named arrays")
+        try:
+            with zipfile.ZipFile(file) as archive:
+                yield archive
+        except (ProblemFileError, MemoryError):
+            raise
+        except Exception as error:  # damaged bytes make numpy and zipfile raise nearly anything
+            reason = (
+                "holds pickled Python objects" if "pickle" in str(error).lower() else "damaged or truncated"
+            )
+            raise ProblemFileError(f"{path}: {reason}; expected an .npz file of plain arrays") from error
+
+
+def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
+    """Raise a ProblemFileError unless every member is an array of the size that its header says."""
+    total, most, names = 0, largest(), set()
+    for info in archive.infolist():
+        total += info.file_size
+        if total > most:
+            raise ProblemFileError(
+                f"{path}: more than {most / 1e9:g} GB when unfolded, the most that is read; see {LARGEST}"
+            )
+        if not info.filename.endswith(".npy") or info.filename in names:
+            raise ProblemFileError(
+                f"{path}: {info.filename!r} is not an array; expected an .npz file of plain arrays"
+            )
+        names.add(info.filename)
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"compression {info.compress_type}")
+        with archive.open(info) as member:
+            start = io.BytesIO(member.read(LONGEST_HEADER))
+        version = np.lib.format.read_magic(start)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(start)
+        if dtype.hasobject:
+            raise ValueError("pickle")
+        count = math.prod(int(length) for length in shape)
+        if min(shape, default=1) < 0 or max(dtype.itemsize, 1) * count > most:
+            raise ValueError(f"shape {shape}")
+        if start.tell() + dtype.itemsize * count != info.file_size:
+            raise ValueError(f"{info.file_size} bytes for shape {shape}")
 
 
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:

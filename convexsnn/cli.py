@@ -1,6 +1,6 @@
 """The command line: list, inspect, solve, path, verify, gap, solvers, export, bench.
 
-Exit status: 0 done, 1 a failure or a refused certificate, 2 wrong input, 130 interrupted.
+Exit status: 0 done, 1 a failure or a refused certificate, 2 wrong input, 130 interrupted, 143 terminated.
 Each command imports its modules itself, so that --help is fast.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convexsnn.bench import command as benchmark
-from convexsnn.errors import ConvexSNNError
-from convexsnn.terminal import Progress, ThreadsOption, hear_ctrl_c, interruption, keeping
+from convexsnn.terminal import Progress, ThreadsOption, keeping, run_and_exit
 
 if TYPE_CHECKING:
     from convexsnn.training.result import TrainingResult
@@ -162,7 +162,8 @@ def solve(
         Path | None, typer.Option("--out", help="Output folder: problem, network, dictionary, certificate.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace an --out folder of an earlier run.")
+        bool,
+        typer.Option("--force", help="Replace an earlier result in --out; files that are not ours stay."),
     ] = False,
     checkpoint: Annotated[
         Path | None,
@@ -184,26 +185,31 @@ def solve(
     from convexsnn.errors import SolverFailed, VerificationError
     from convexsnn.problem import load_problem
     from convexsnn.roads import train
-    from convexsnn.training.folder import check_writable
 
-    if out is not None:
-        check_writable(out, force)
-    loaded = load_problem(problem)
-    try:
-        where = cluster(loaded, workers, scheduler)
-        with keeping(checkpoint), Progress(quiet=as_json) as progress, where as place:
-            result = train(
-                loaded, solver=solver, tolerance=tolerance, time_limit=time_limit, progress=progress,
-                checkpoint=checkpoint, place=place,
-            )  # fmt: skip
-    except (SolverFailed, VerificationError) as error:
-        if as_json:
-            _print_json(_failed(loaded.name, str(error)))
-        raise
+    with _reserved(out, force) as there:
+        loaded = load_problem(problem)
+        try:
+            where = cluster(loaded, workers, scheduler)
+            with keeping(checkpoint), Progress(quiet=as_json) as progress, where as place:
+                result = train(
+                    loaded, solver=solver, tolerance=tolerance, time_limit=time_limit, progress=progress,
+                    checkpoint=checkpoint, place=place,
+                )  # fmt: skip
+        except (SolverFailed, VerificationError) as error:
+            if as_json:
+                _print_json(_failed(loaded.name, str(error)))
+            raise
+        if out is not None:
+            _save(result, out, there)
     written = None if out is None else str(out)
-    if out is not None:
-        _save(result, out, force)
     _show(as_json, {**result.summary(), "out": written}, lambda: result.text(written))
+
+
+def _reserved(out: Path | None, force: bool) -> AbstractContextManager[bool]:
+    """Keep the place of a result for this run; yield whether an earlier result is to be replaced."""
+    from convexsnn.training.folder import reserved
+
+    return nullcontext(False) if out is None else reserved(out, force)
 
 
 def _save(result: TrainingResult, out: Path, force: bool) -> None:
@@ -211,7 +217,13 @@ def _save(result: TrainingResult, out: Path, force: bool) -> None:
     from convexsnn.report.plots import CURVES, draw_curves
 
     rows = result.curves
-    result.save(out, force=force, also=(lambda target: draw_curves(rows, target / CURVES)) if rows else None)
+    also = (lambda target: draw_curves(rows, target / CURVES)) if rows else None
+    _tell_kept(out, result.save(out, force=force, also=also))
+
+
+def _tell_kept(out: Path, names: list[str]) -> None:
+    if names:
+        print(f"convexsnn: kept in {out}, as not ours: {', '.join(map(repr, names))}", file=sys.stderr)
 
 
 def _failed(name: str, reason: str) -> dict[str, Any]:
@@ -247,7 +259,10 @@ def path(
         Path | None, typer.Option("--plot", help="Plot file (.png, .svg, .pdf) of loss, accuracy, units.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace --out and --plot of an earlier run.")
+        bool,
+        typer.Option(
+            "--force", help="Replace an earlier result in --out, and --plot; files that are not ours stay."
+        ),
     ] = False,
     as_json: JsonOption = False,
     _threads: ThreadsOption = None,
@@ -258,26 +273,24 @@ def path(
     from convexsnn.errors import SolverFailed, VerificationError
     from convexsnn.problem import load_problem
     from convexsnn.report.plots import check_plot, plot_path
-    from convexsnn.training.folder import check_writable
 
-    if out is not None:
-        check_writable(out, force)
-    if plot is not None:
-        check_plot(plot, force)
-    loaded = load_problem(problem)
-    try:
-        with Progress(quiet=as_json) as progress:
-            result = walk(
-                loaded, count=count, smallest=smallest, validation=validation, seed=seed, solver=solver,
-                tolerance=tolerance, time_limit=time_limit, progress=progress,
-            )  # fmt: skip
-    except (SolverFailed, VerificationError) as error:
-        if as_json:
-            _print_json({"problem": loaded.name, "status": "failed", "reason": str(error)})
-        raise
+    with _reserved(out, force) as there:
+        if plot is not None:
+            check_plot(plot, force)
+        loaded = load_problem(problem)
+        try:
+            with Progress(quiet=as_json) as progress:
+                result = walk(
+                    loaded, count=count, smallest=smallest, validation=validation, seed=seed, solver=solver,
+                    tolerance=tolerance, time_limit=time_limit, progress=progress,
+                )  # fmt: skip
+        except (SolverFailed, VerificationError) as error:
+            if as_json:
+                _print_json({"problem": loaded.name, "status": "failed", "reason": str(error)})
+            raise
+        if out is not None:
+            _tell_kept(out, result.save(out, force=there))
     summary = result.summary()
-    if out is not None:
-        result.save(out, force=force)
     if plot is not None:
         plot_path(summary, plot, force=force)
     summary |= {name: None if file is None else str(file) for name, file in (("out", out), ("plot", plot))}
@@ -350,20 +363,4 @@ def export(
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    hear_ctrl_c()
-    try:
-        app()
-    except ConvexSNNError as error:
-        print(f"convexsnn: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
-    except MemoryError as error:
-        print(f"convexsnn: error: out of memory: {error}", file=sys.stderr)
-        sys.exit(1)
-    except BrokenPipeError:  # the reader of the pipe has closed it, for example `| head`
-        sys.stderr.close()
-        sys.exit(0)
-    except BaseException as error:
-        if stopped := interruption(error):
-            print(f"convexsnn: interrupted; {stopped}", file=sys.stderr)
-            sys.exit(130)
-        raise
+    run_and_exit(app)

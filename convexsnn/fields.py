@@ -10,6 +10,7 @@ made in Python. `read_table` and `Table` refuse a value with the same message.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -228,11 +229,18 @@ def as_table(spec: Any) -> dict[str, Any]:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    """Return whether a value is a number that a finite float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    """Return whether a value is a whole number of 64 bits."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and abs(int(value)) < 1 << 63
 
 
 def _fits(kind: str, value: Any) -> bool:
@@ -244,10 +252,10 @@ def _fits(kind: str, value: Any) -> bool:
         case "wholes":
             return isinstance(value, (list, tuple)) and bool(value) and all(_whole(v) for v in value)
         case "number":
-            return _number(value) and bool(np.isfinite(value))
+            return _number(value)
         case "numbers":
             values = value if isinstance(value, (list, tuple)) else [value]
-            return bool(values) and all(_number(v) and np.isfinite(v) for v in values)
+            return bool(values) and all(_number(v) for v in values)
         case "flag":
             return isinstance(value, bool)
         case _:

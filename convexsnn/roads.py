@@ -19,7 +19,7 @@ from convexsnn.errors import ProblemFileError, ShapeError, VerificationError
 from convexsnn.problem import Problem
 from convexsnn.solvers import Solver
 from convexsnn.training.budget import Budget, Progress
-from convexsnn.training.folder import ADMM, CERTIFICATE, PLOT_DATA
+from convexsnn.training.manifest import ADMM, CERTIFICATE, PLOT_DATA
 
 CONFIRM: dict[str, Callable[[Path, bool], ConfirmedClaim | ConfirmedAdmm]] = {
     CERTIFICATE: confirm_claim,

@@ -1,16 +1,21 @@
-"""The terminal: a status line while work goes on, and what Ctrl-C means."""
+"""The terminal: a status line while work goes on, what Ctrl-C means, and output that cannot be written."""
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+
+from convexsnn.errors import ConvexSNNError
+from convexsnn.files import STOPS
 
 
 class Progress:
@@ -59,18 +64,58 @@ ThreadsOption = Annotated[
 
 
 class Interrupted(BaseException):
-    """Ctrl-C, under a name that the command-line library does not swallow in silence."""
+    """Ctrl-C or a signal that ends a process, under a name that no library swallows in silence.
+
+    Attributes
+    ----------
+    status : int
+        The exit status: 128 and the number of the signal.
+    """
+
+    def __init__(self, words: str, status: int = 130) -> None:
+        super().__init__(words)
+        self.status = status
 
 
-def interrupt(*_: object) -> None:
-    """Raise `Interrupted`; a signal handler."""
-    raise Interrupted("nothing was written")
+def interrupt(number: int = signal.SIGINT, *_: object) -> None:
+    """Raise `Interrupted`; a signal handler. What comes later, Ctrl-C apart, leaves the cleaning alone."""
+    for one in STOPS[1:]:
+        signal.signal(one, signal.SIG_IGN)
+    raise Interrupted("nothing was written", 128 + number)
 
 
-def hear_ctrl_c() -> None:
-    """Make Ctrl-C raise `Interrupted`; only the main thread can ask for that."""
+def hear_signals() -> None:
+    """Make Ctrl-C, and what ends a process, raise `Interrupted`, so that temporary files are deleted.
+
+    Only the main thread can ask for that; a signal that is ignored, as under nohup, stays so.
+    """
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, interrupt)
+        for one in STOPS:
+            if signal.getsignal(one) is not signal.SIG_IGN:
+                signal.signal(one, interrupt)
+
+
+def soften_output() -> None:
+    """Let output that has no letter λ, such as ASCII, show its number in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush_output() -> None:
+    """Write what is left of standard output; raise the OSError of a closed pipe or a full disk.
+
+    After an error nothing more is written there, not even when the process ends.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+        raise
 
 
 def interruption(error: BaseException | None) -> Interrupted | None:
@@ -89,6 +134,47 @@ def keeping(checkpoint: Path | None) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if checkpoint is None or interruption(error) is None:
+        if checkpoint is None or (stopped := interruption(error)) is None:
             raise
-        raise Interrupted(f"what was written to --checkpoint {checkpoint} is kept, nothing else") from error
+        words = f"what was written to --checkpoint {checkpoint} is kept, nothing else"
+        raise Interrupted(words, stopped.status) from error
+
+
+def run_and_exit(command: Callable[[], object]) -> NoReturn:
+    """Run a command line; say its error or interruption in one line, and exit with its status."""
+    hear_signals()
+    soften_output()
+    status = _status_of(command)
+    try:
+        flush_output()
+    except BrokenPipeError:
+        pass
+    except OSError as error:  # such as a full disk: what is asked for with --out is written nevertheless
+        print(f"convexsnn: error: standard output: {error.strerror or error}", file=sys.stderr)
+        status = status or 1
+    sys.exit(status)
+
+
+def _status_of(command: Callable[[], object]) -> Any:
+    try:
+        command()
+    except SystemExit as left:
+        return left.code
+    except ConvexSNNError as error:
+        print(f"convexsnn: error: {error}", file=sys.stderr)
+        return error.exit_status
+    except MemoryError as error:
+        print(f"convexsnn: error: out of memory: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of the pipe has closed it, for example `| head`
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"convexsnn: error: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except BaseException as error:
+        if stopped := interruption(error):
+            print(f"convexsnn: interrupted; {stopped}", file=sys.stderr)
+            return stopped.status
+        raise
+    return 0

@@ -23,6 +23,7 @@ writes only its own entries and adds to no others.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,6 +37,7 @@ from convexsnn.errors import ShapeError
 
 VARIABLE, OPENMP = "CONVEXSNN_THREADS", "OMP_NUM_THREADS"
 BLAS = {"openblas": "OPENBLAS_NUM_THREADS", "mkl": "MKL_NUM_THREADS"}  # by their names in threadpoolctl
+SAFE = {"PYTHONSAFEPATH": "1"}  # no module is imported from the folder that a process starts in
 MOST = 4096  # a larger number is a mistake rather than a machine
 
 Job = TypeVar("Job")
@@ -161,13 +163,24 @@ def _limit_blas(number: int, stack: ExitStack) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment variables for a process that uses the same number of threads."""
-    number = thread_limit()
+    """Return the environment variables for a process that uses the same number of threads.
+
+    Its own child processes do not import from the current folder either.
+    """
+    number, variables = thread_limit(), {**os.environ, **SAFE}
     if number is None:
-        return dict(os.environ)
+        return variables
     limits = dict.fromkeys((OPENMP, "NUMBA_NUM_THREADS", *BLAS.values()), str(number))
     limits |= {name: os.environ[name] for name in BLAS.values() if name in os.environ}
-    return {**os.environ, **limits, VARIABLE: str(number)}
+    return {**variables, **limits, VARIABLE: str(number)}
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of ours in a process of its own.
+
+    Modules are found where the package is installed, never in the current folder: what lies there is data.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def parts_of(

@@ -20,6 +20,7 @@ MODULES = dict(zip(NAMES, FILES, strict=True))
 EVERYONE = {"errors", "files", "arrays", "threads"}
 MAY_IMPORT = {
     "errors": set(),
+    "compile_cache": set(),
     "threads": {"errors"},
     "files": {"errors"},
     "arrays": {"errors", "files"},
@@ -49,7 +50,7 @@ MAY_IMPORT["gradient"] = MAY_IMPORT["training"] | {"fields", "training"}
 MAY_IMPORT["convex"] = set(MAY_IMPORT)
 MAY_IMPORT["roads"] = set(MAY_IMPORT)
 MAY_IMPORT["report"] = set(MAY_IMPORT) - {"roads"}
-MAY_IMPORT["terminal"] = {"errors", "threads"}
+MAY_IMPORT["terminal"] = {"errors", "files", "threads"}
 MAY_IMPORT["bench"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__main__"] = {"cli"}
@@ -180,6 +181,20 @@ def test_no_global_seed_and_no_pickle(name):
     for node in ast.walk(tree_of(MODULES[name])):
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             assert ast.unparse(node.value) == "False"
+
+
+def test_processes_are_started_isolated():
+    """By one function, which keeps the current folder out of the path."""
+    for name in NAMES:
+        text = MODULES[name].read_text(encoding="utf-8")
+        assert name == "convexsnn.threads" or "sys.executable" not in text, name
+        started = [
+            node for node in ast.walk(tree_of(MODULES[name])) if isinstance(node, ast.Call)
+            and ast.unparse(node.func) in ("subprocess.run", "subprocess.Popen")
+        ]  # fmt: skip
+        assert not started or "python(" in text, name
+        assert all("environment()" in ast.unparse(node) for node in started), name
+        assert not {"os.system", "os.popen", "shell=True"} & set(text.split()), name
 
 
 def test_torch_is_imported_in_one_package_alone():

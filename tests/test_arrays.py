@@ -4,6 +4,7 @@ import io
 import os
 import pathlib
 import pickle
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -265,3 +266,81 @@ def test_a_digest_is_of_names_types_shapes_and_values():
     others += [{"a": one.view(np.int64)}, {"a": one, "b": one}, {"a": np.array("x")}, {"a": np.zeros(0)}, {}]
     assert len({digest(a=one), *(digest(**other) for other in others)}) == 10
     assert digest(a=one, b=np.ones(2)) == digest(b=np.ones(2), a=one)
+
+
+# --- sizes: checked before memory is taken for them ---------------------------------------------------
+
+
+def header_of(shape, dtype="<f8", version=1):
+    """Return the start of an .npy file that says this shape."""
+    text = repr({"descr": dtype, "fortran_order": False, "shape": shape}).encode()
+    text += b" " * (-(len(text) + 1 + (10 if version == 1 else 12)) % 64) + b"\n"
+    return b"\x93NUMPY" + bytes([version, 0]) + len(text).to_bytes(2 if version == 1 else 4, "little") + text
+
+
+def zip_of(path, name="a.npy", content=b"", compression=zipfile.ZIP_DEFLATED, zeros=0):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        with archive.open(name, "w", force_zip64=True) as member:
+            member.write(content)
+            for _ in range(zeros >> 20):
+                member.write(bytes(1 << 20))
+    return path
+
+
+def peak(work):
+    """Return the largest memory that Python and numpy took for some work, in bytes."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_small_file_that_unfolds_to_much_is_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setenv("CONVEXSNN_LARGEST_GB", "0.05")
+    path = zip_of(tmp_path / "x.npz", content=header_of((1 << 23,)), zeros=1 << 26)
+    assert path.stat().st_size < 150_000
+    assert peak(lambda: refused(path)) < 1 << 21
+    assert "more than 0.05 GB when unfolded" in refused(path)
+    monkeypatch.setenv("CONVEXSNN_LARGEST_GB", "0.07")
+    assert read_npz(path)["a"].size == 1 << 23
+
+
+SHAPES = [
+    (10**12,), (1 << 62, 1 << 62), (-1,), (-(1 << 40), -8), (2**63,), (10**400,), (0, 10**30), (3, "a"),
+    (2.5,), tuple(range(1, 100)), (True,) * 3,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: str(shape)[:30])
+@pytest.mark.parametrize("dtype", ["<f8", "<U0", "|V0", "<U1000000", "O", "|S1"])
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_header_takes_no_more_memory_than_the_file_has(tmp_path, shape, dtype, version):
+    path = zip_of(tmp_path / "x.npz", content=header_of(shape, dtype, version) + bytes(64))
+    assert peak(lambda: refused(path)) < 1 << 21
+
+
+@pytest.mark.parametrize("length", [1 << 31, (1 << 32) - 1, 70_000])
+def test_a_long_header_is_not_read(tmp_path, length):
+    start = b"\x93NUMPY\x02\x00" + length.to_bytes(4, "little")
+    path = zip_of(tmp_path / "x.npz", content=start, zeros=1 << 24)
+    assert peak(lambda: refused(path)) < 1 << 22
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_no_other_compression_is_read(tmp_path, compression):
+    refused(zip_of(tmp_path / "x.npz", content=header_of((2,)) + bytes(16), compression=compression))
+
+
+def test_a_name_twice_is_refused(tmp_path):
+    path = tmp_path / "x.npz"
+    with pytest.warns(UserWarning), zipfile.ZipFile(path, "w") as archive:
+        for value in (1.0, 2.0):
+            archive.writestr("a.npy", header_of((1,)) + np.float64(value).tobytes())
+    assert "'a.npy'" in refused(path)
+
+
+@pytest.mark.parametrize("by", [-8, 8])
+def test_more_or_less_than_the_header_says_is_refused(tmp_path, by):
+    refused(zip_of(tmp_path / "x.npz", content=header_of((4,)) + bytes(32 + by)))

@@ -27,7 +27,8 @@ def test_out_writes_a_folder_that_verify_accepts(cli, tmp_path):
     assert status == 0 and json.loads(out)["out"] == "folder"
     assert files_in(tmp_path) == ["folder"]  # and nothing half-made beside it
     assert files_in(tmp_path / "folder") == [
-        "certificate.json", "certificate.npz", "data.npz", "dictionary.npz", "network.npz", "problem.toml"
+        "certificate.json", "certificate.npz", "data.npz", "dictionary.npz", "manifest.json", "network.npz",
+        "problem.toml",
     ]  # fmt: skip
     status, out, err = cli("verify", "folder")
     assert (status, err) == (0, "") and out.startswith("accepted: xor, optimal_on_dictionary")
@@ -90,8 +91,9 @@ def test_a_folder_of_ours_is_replaced_with_force_alone(cli, monkeypatch, tmp_pat
         patched.setattr("convexsnn.roads.train", no_work)
         status, _, err = cli("solve", "xor", "--out", "there")
     assert status == 2 and "replace it with force" in one_line(err)
-    assert cli("solve", "xor", "--out", "there", "--force")[0] == 0
-    assert "extra" not in files_in(tmp_path / "there") and files_in(tmp_path) == ["there"]
+    status, _, err = cli("solve", "xor", "--out", "there", "--force")
+    assert (status, err) == (0, "convexsnn: kept in there, as not ours: 'extra'\n")
+    assert "extra" in files_in(tmp_path / "there") and files_in(tmp_path) == ["there"]
     assert cli("verify", "there")[0] == 0
 
 

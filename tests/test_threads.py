@@ -442,7 +442,7 @@ def test_processes_get_the_same_number(monkeypatch):
     for name in (*module.BLAS.values(), "NUMBA_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MKL_NUM_THREADS", "2")
-    assert environment() == dict(os.environ)
+    assert environment() == {**os.environ, "PYTHONSAFEPATH": "1"}
     with use_threads(5):
         there = environment()
     assert {there[name] for name in (VARIABLE, OPENMP, "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")} == {"5"}

@@ -18,13 +18,14 @@ from typing import Any
 
 from convexsnn.admm.training import AdmmRun, AdmmTraining
 from convexsnn.admm.words import admm_text, confirmed_text
-from convexsnn.errors import ProblemFileError, ShapeError, VerificationError
+from convexsnn.errors import ConvexSNNError, ProblemFileError, ShapeError, VerificationError
+from convexsnn.files import read_json
 from convexsnn.lowering.convexify import definition_of
 from convexsnn.networks import Network, load_network, save_network
-from convexsnn.problem import Problem, load_problem
+from convexsnn.problem import Problem, load_saved_problem
 from convexsnn.training.budget import Budget, Progress
-from convexsnn.training.folder import ADMM
 from convexsnn.training.history import plain
+from convexsnn.training.manifest import ADMM, check_whole
 from convexsnn.training.result import TrainingResult
 from convexsnn.training.score import mismatch, score, score_on_test_set
 
@@ -226,16 +227,13 @@ class ConfirmedAdmm:
 
 def _read_claim(folder: Path) -> AdmmClaim:
     try:
-        values = json.loads((folder / ADMM).read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ProblemFileError(f"{ADMM}: expected an object, got {type(values).__name__}")
+        check_whole(folder)
+        values = read_json(folder / ADMM)
         return AdmmClaim(**{field.name: values[field.name] for field in fields(AdmmClaim)})
     except KeyError as error:
         raise VerificationError(f"{ADMM}: no key {error}") from error
     except (ProblemFileError, OSError) as error:
         raise VerificationError(str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise VerificationError(f"{ADMM}: {error}") from error
 
 
 def verify_admm_folder(folder: Path, exact: bool = False) -> ConfirmedAdmm:
@@ -252,9 +250,9 @@ def verify_admm_folder(folder: Path, exact: bool = False) -> ConfirmedAdmm:
         raise ShapeError("exact: a claim of ADMM has no proof in rational arithmetic")
     claim = _read_claim(folder)
     try:
-        problem = load_problem(folder / "problem.toml")
+        problem = load_saved_problem(folder)
         network = load_network(folder / "network.npz")
-    except (ProblemFileError, ShapeError, OSError) as error:
+    except (ConvexSNNError, OSError) as error:
         raise VerificationError(str(error)) from error
     if claim.fingerprint != problem.fingerprint():
         raise VerificationError("fingerprint: data, network or training differ from those of the claim")

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from convexsnn.errors import ProblemFileError
-from convexsnn.threads import BLAS, OPENMP, VARIABLE, threads
+from convexsnn.threads import BLAS, OPENMP, SAFE, VARIABLE, threads
 
 BEFORE_START = "distributed.nanny.pre-spawn-environ"
 
 
 @contextmanager
 def _worker_variables(share: int) -> Iterator[None]:
-    """Start workers inside the block with `share` threads for BLAS, if no variable of BLAS is set.
+    """Start workers inside the block with `share` threads for BLAS, and no module from the present folder.
 
     Dask also sets these variables in the present process; at the end of the block they are restored. The
     variable of OpenMP is not among them: dask sets it again at every restart of a worker, and the number of
@@ -26,9 +26,12 @@ def _worker_variables(share: int) -> Iterator[None]:
     """
     import dask
 
-    before = {name: os.environ.get(name) for name in BLAS.values()}
-    variables = {**dask.config.get(BEFORE_START), **dict.fromkeys(before, share), OPENMP: None}
+    names = (*BLAS.values(), *SAFE)
+    before = {name: os.environ.get(name) for name in names}
+    variables = {**dask.config.get(BEFORE_START), **dict.fromkeys(BLAS.values(), share), **SAFE, OPENMP: None}
     try:
+        # now, too: a process that dask starts beside its workers takes the variables as they are
+        os.environ.update(SAFE)
         with dask.config.set({BEFORE_START: variables}):
             yield
     finally:

@@ -83,7 +83,7 @@ def solvers(
     except BaseException as error:  # Ctrl-C, under any exception type
         words = f"{count} pairs are finished and kept in {out}; the same command goes on from there"
         print(f"convexsnn: interrupted; {words}", file=sys.stderr)
-        raise typer.Exit(130) from error
+        raise typer.Exit(getattr(error, "status", 130)) from error
     _finish(among, results, out, as_json)
 
 
@@ -151,6 +151,7 @@ def gradients(
     from convexsnn.arrays import whole
     from convexsnn.bench.gradients import run_gradients
     from convexsnn.errors import ProblemFileError
+    from convexsnn.files import locked
     from convexsnn.gradient.loop import device_of
 
     step_counts = sorted(set(steps or (25, 100, 400)))
@@ -158,17 +159,19 @@ def gradients(
     for name, value in sizes:
         whole(name, value)
     where = device_of(device).type
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ProblemFileError(f"out: {out}: exists; choose another folder")
     existed = out.exists()
     try:
         out.mkdir(exist_ok=True)
     except OSError as error:
-        raise ProblemFileError(f"out: {out}: {error.strerror or error}") from error
+        reason = "exists; choose another folder" if out.exists() else error.strerror
+        raise ProblemFileError(f"out: {out}: {reason}") from error
     report = (lambda line: None) if as_json else partial(print, flush=True)
     layer = {"steps": step_counts, "batch": batch, "units": units}
     try:
-        values, text, files = run_gradients(layer, repeat, where, long, out, report)
+        with locked(out) as ours:
+            if not ours or any(out.iterdir()):
+                raise ProblemFileError(f"out: {out}: exists; choose another folder")
+            values, text, files = run_gradients(layer, repeat, where, long, out, report)
     except BaseException:
         if not existed and not any(out.iterdir()):
             out.rmdir()

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from convexsnn.errors import ConvexSNNError
 from convexsnn.gradient.lif import lif, spike
 from convexsnn.gradient.surrogate import Surrogate
-from convexsnn.threads import environment
+from convexsnn.threads import environment, python
 
 LEAK, SPREAD, RATE = 0.9, 0.5, 0.03
 SIZES = (700, 128, 128, 35)  # of [B22] for spoken commands, all LIF
@@ -157,7 +157,7 @@ def _alone(what: str, **arguments: Any) -> Row:
     ConvexSNNError
         The process failed; the message has its last line.
     """
-    command = [sys.executable, "-m", "convexsnn.bench.gradient_layers", json.dumps([what, arguments])]
+    command = python("convexsnn.bench.gradient_layers", json.dumps([what, arguments]))
     process = subprocess.run(command, capture_output=True, text=True, env=environment())
     if process.returncode:
         last = process.stderr.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]

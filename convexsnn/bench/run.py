@@ -9,7 +9,6 @@ import queue
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -21,9 +20,9 @@ from typing import IO, Any
 from convexsnn.bench.machine import conditions_key
 from convexsnn.bench.problems import ALONE, BITS, BenchProblem, BitProducts
 from convexsnn.errors import ProblemFileError, UnsupportedError
-from convexsnn.files import appearing
+from convexsnn.files import appearing, locked, read_json
 from convexsnn.solvers import SOLVERS, Solver, get_solver, installed
-from convexsnn.threads import environment
+from convexsnn.threads import environment, python
 
 RESULTS = "results.json"
 MAKING = 900.0  # seconds to make a problem
@@ -68,10 +67,8 @@ class Results:
         self.file, self.conditions, self.key = folder / RESULTS, conditions, conditions_key(conditions)
         self.stored: Record = {"format": 1, "conditions": {}, "results": []}
         try:
-            if self.file.exists():
-                self.stored = json.loads(self.file.read_text(encoding="utf-8"))
-                if self.stored["format"] != 1:
-                    raise ValueError(f"format {self.stored['format']}, expected 1")
+            if os.path.lexists(self.file):
+                self._read()
             elif folder.is_dir() and any(folder.iterdir()):
                 raise ProblemFileError(f"out: {folder}: exists and holds no {RESULTS}; choose another folder")
             folder.mkdir(exist_ok=True)
@@ -81,6 +78,23 @@ class Results:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ProblemFileError(f"out: {folder}: {reason}") from error
         self.stored["conditions"][self.key] = dict(conditions)
+
+    def _read(self) -> None:
+        """Read what the file has now, which another run may have written."""
+        found = read_json(self.file)
+        try:
+            if found["format"] != 1:
+                raise ValueError(f"format {found['format']}, expected 1")
+            for record in found["results"]:
+                for name in ("problem", "solver", "conditions"):
+                    if not isinstance(record[name], str):
+                        raise ValueError(f"{name}: {record[name]!r}")
+            if not isinstance(found["conditions"], dict):
+                raise ValueError("conditions: expected an object")
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            raise ProblemFileError(f"out: {self.file}: {reason}") from error
+        self.stored = found
 
     @property
     def records(self) -> list[Record]:
@@ -93,12 +107,19 @@ class Results:
         return pairs.get((problem, solver))
 
     def add(self, record: Record) -> None:
-        """Store a result, replace an earlier one of the same pair, and write the file."""
+        """Store a result, replace an earlier one of the same pair, and write the file.
+
+        What another run has stored in the meantime is kept.
+        """
         record = {**record, "conditions": self.key}
         names = ("problem", "solver", "conditions")
-        others = [r for r in self.stored["results"] if any(r[name] != record[name] for name in names)]
-        self.stored["results"] = [*others, record]
-        write_text(self.file, json.dumps(self.stored, indent=1, allow_nan=False) + "\n")
+        with locked(self.file.parent, wait=True):
+            if os.path.lexists(self.file):
+                self._read()
+            others = [r for r in self.stored["results"] if any(r[name] != record[name] for name in names)]
+            self.stored["results"] = [*others, record]
+            self.stored["conditions"][self.key] = dict(self.conditions)
+            write_text(self.file, json.dumps(self.stored, indent=1, allow_nan=False) + "\n")
 
 
 def write_text(file: Path, text: str) -> None:
@@ -131,7 +152,7 @@ def run_pair(problem: str, solver: str, conditions: Mapping[str, Any]) -> Record
 
 def _events(request: Mapping[str, Any], errors: IO[bytes]) -> Iterator[Record]:
     """Yield the events of a worker; kill it when it is late, or when the caller stops."""
-    command = [sys.executable, "-m", "convexsnn.bench.worker", json.dumps(request)]
+    command = python("convexsnn.bench.worker", json.dumps(request))
     pipe = subprocess.PIPE
     process = subprocess.Popen(
         command, stdin=pipe, stdout=pipe, stderr=errors, env=environment(), text=True, start_new_session=True

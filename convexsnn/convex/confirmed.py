@@ -10,9 +10,11 @@ from convexsnn.certify import Claim
 from convexsnn.certify.checker import Checked, check
 from convexsnn.certify.claim import load_claim
 from convexsnn.dictionary import load_dictionary
-from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, VerificationError
+from convexsnn.errors import ConvexSNNError, VerificationError
+from convexsnn.files import read_json
 from convexsnn.networks import load_network
-from convexsnn.problem import load_problem
+from convexsnn.problem import load_saved_problem
+from convexsnn.training.manifest import CERTIFICATE, check_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +68,16 @@ def confirm_claim(folder: Path, exact: bool = False) -> ConfirmedClaim:
         A file is missing or damaged, or the claim does not hold.
     """
     try:
-        problem = load_problem(folder / "problem.toml")
+        check_whole(folder)
+        problem = load_saved_problem(folder)
+        read_json(folder / CERTIFICATE)  # refuses numbers that no claim has, and what is no text
         claim, evidence = load_claim(folder)
         network = load_network(folder / "network.npz")
         dictionary = load_dictionary(folder / "dictionary.npz")
         return ConfirmedClaim(
             folder, claim, check(problem, network, dictionary, claim, evidence, exact), exact
         )
-    except (ProblemFileError, ShapeError, LoweringError) as error:
+    except VerificationError:
+        raise
+    except (ConvexSNNError, OSError) as error:
         raise VerificationError(str(error)) from error  # a file that cannot be read proves nothing

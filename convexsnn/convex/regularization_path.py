@@ -28,8 +28,9 @@ from convexsnn.programs.prune import prune
 from convexsnn.solvers import Solver, Status, check_limits, get_solver, solve
 from convexsnn.solvers.failure import failure
 from convexsnn.training.budget import Progress
-from convexsnn.training.folder import PLOT_DATA, write_folder
+from convexsnn.training.folder import write_folder
 from convexsnn.training.hold_out import hold_out
+from convexsnn.training.manifest import PLOT_DATA
 from convexsnn.training.score import Score, score, score_of_outputs
 
 
@@ -133,8 +134,8 @@ class RegularizationPath:
         """Return the table that ``convexsnn path`` prints; `out` is the folder of the saved run."""
         return path_text({**self.summary(), "out": out})
 
-    def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Write ``path.json`` into a new folder, with the files of `Result.save` for the chosen λ.
+    def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> list[str]:
+        """Write ``path.json`` into a folder, with the files of `Result.save` for the chosen λ; as that.
 
         Raises
         ------
@@ -145,9 +146,10 @@ class RegularizationPath:
         def write(target: Path) -> None:
             if self.result is not None:
                 self.result.write(target)
-            (target / PLOT_DATA).write_text(json.dumps(self.summary(), indent=1, allow_nan=False) + "\n")
+            text = json.dumps(self.summary(), indent=1, allow_nan=False) + "\n"
+            (target / PLOT_DATA).write_text(text, encoding="utf-8")
 
-        write_folder(Path(folder), write, force)
+        return write_folder(Path(folder), write, force)
 
 
 def path(

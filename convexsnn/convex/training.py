@@ -22,6 +22,7 @@ from convexsnn.dictionary.sources import get_source
 from convexsnn.lowering import Convexification, Lowered, witnesses_of
 from convexsnn.networks import Network, save_network
 from convexsnn.problem import Problem
+from convexsnn.problem.problem import SAVED_WITNESSES
 from convexsnn.programs import Certificate, Point
 from convexsnn.programs.prune import prune
 from convexsnn.solvers import Solution, Solver, Status, check_limits, get_solver, solve
@@ -143,7 +144,7 @@ class Result(TrainingResult):
         if get_source(self.problem.dictionary.source).keeps_file:
             file = self.problem.dictionary.file or ""
             path = (self.problem.folder / file) if self.problem.folder else file
-            shutil.copyfile(path, folder / "witnesses.npz")
+            shutil.copyfile(path, folder / SAVED_WITNESSES)
         save_network(folder / "network.npz", self.network)
         for k, network in enumerate(self.trained, 1):
             save_network(folder / f"trained-{k}.npz", network)

@@ -2,7 +2,7 @@
 
 from convexsnn.problem.data import DATA_NAMES, Data
 from convexsnn.problem.problem import Problem
-from convexsnn.problem.read import library, load_problem, problem_path
+from convexsnn.problem.read import library, load_problem, load_saved_problem, problem_path
 from convexsnn.problem.specs import AdmmSpec, DictionarySpec, GradientSpec, SolverSpec, TrainingSpec
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "TrainingSpec",
     "library",
     "load_problem",
+    "load_saved_problem",
     "problem_path",
 ]

@@ -29,6 +29,7 @@ from convexsnn.problem.tables import network_table, settings_of, without_later_d
 from convexsnn.problem.targets import TargetCode
 
 LONGEST_NAME = 200
+SAVED_DATA, SAVED_WITNESSES = "data.npz", "witnesses.npz"  # what a saved problem names
 SETTINGS = (
     *("name", "title", "source", "network", "dictionary", "training", "solver", "admm", "gradient"),
     "expected",
@@ -264,9 +265,9 @@ class Problem:
         """Write ``problem.toml`` and ``data.npz`` into an existing folder."""
         import tomli_w
 
-        write_npz(Path(folder) / "data.npz", self.arrays())
-        tables = {**self.tables(), "data": {"file": "data.npz"}}
+        write_npz(Path(folder) / SAVED_DATA, self.arrays())
+        tables = {**self.tables(), "data": {"file": SAVED_DATA}}
         tables["dictionary"].pop("file", None)
         if get_source(self.dictionary.source).keeps_file:
-            tables["dictionary"]["file"] = "witnesses.npz"
+            tables["dictionary"]["file"] = SAVED_WITNESSES
         (Path(folder) / "problem.toml").write_text(tomli_w.dumps(tables), encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ import numpy as np
 
 from convexsnn.arrays import read_npz
 from convexsnn.errors import ConvexSNNError, ProblemFileError
+from convexsnn.files import read_toml
 from convexsnn.problem.data import DATA_NAMES
-from convexsnn.problem.problem import Problem
+from convexsnn.problem.problem import SAVED_DATA, SAVED_WITNESSES, Problem
 from convexsnn.problem.tables import read_section
 from convexsnn.tasks import generate, nearest
 
@@ -73,11 +73,30 @@ def load_problem(name_or_path: str | os.PathLike[str]) -> Problem:
         The file or its data cannot be read or breaks the schema; the message names file and key.
     """
     path = problem_path(name_or_path)
+    return _problem(path, read_toml(path))
+
+
+def load_saved_problem(folder: Path) -> Problem:
+    """Read the problem of a result folder, which is whole in itself: it names no file of another folder.
+
+    Raises
+    ------
+    ProblemFileError
+        As `load_problem`; or the problem has other data than ``data.npz``, as no saved problem does.
+    """
+    path = folder / "problem.toml"
+    tables = read_toml(path)
+    data, dictionary = tables.get("data"), tables.get("dictionary")
+    if data != {"file": SAVED_DATA}:
+        raise ProblemFileError(f"{path.name}: data: a saved problem has file = {SAVED_DATA!r} alone")
+    if isinstance(dictionary, dict) and dictionary.get("file", SAVED_WITNESSES) != SAVED_WITNESSES:
+        raise ProblemFileError(f"{path.name}: dictionary.file: a saved problem has {SAVED_WITNESSES!r}")
+    return _problem(path, tables)
+
+
+def _problem(path: Path, tables: dict[str, Any]) -> Problem:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
         data = _data(tables.get("data", {}), path.parent)
         return Problem.from_tables(tables, data, path.parent)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ProblemFileError(f"{path}: {error}") from error
     except ConvexSNNError as error:
         raise type(error)(f"{path.name}: {error}") from error

@@ -33,17 +33,24 @@ class TrainingResult(ABC):
         *,
         force: bool = False,
         also: Callable[[Path], None] | None = None,
-    ) -> None:
-        """Write problem, data, network and claim into a new folder, completely or not at all.
+    ) -> list[str]:
+        """Write problem, data, network, claim and manifest into a folder, completely or not at all.
 
+        With `force` the files of an earlier result are replaced, and nothing else in the folder is touched.
         `also` is called with the unfinished folder and may add files.
+
+        Returns
+        -------
+        list of str
+            Names in the folder that are not ours and stay.
 
         Raises
         ------
         ProblemFileError
-            The folder exists and `force` is not set, or it cannot be written; then nothing is written.
+            The folder exists and `force` is not set, or it holds no result, or a file in the way that is not
+            as it was written; or it cannot be written. Then nothing is changed.
         """
-        write_folder(Path(folder), self.write, force, also)
+        return write_folder(Path(folder), self.write, force, also)
 
     @abstractmethod
     def write(self, folder: Path) -> None:

@@ -127,7 +127,7 @@ def test_what_is_told_is_what_the_simulator_says(trained):
 
 
 def test_a_folder_holds_problem_data_network_and_claim(trained, saved):
-    assert files_in(saved) == ["admm.json", "data.npz", "network.npz", "problem.toml"]
+    assert files_in(saved) == ["admm.json", "data.npz", "manifest.json", "network.npz", "problem.toml"]
     claim = json.loads((saved / "admm.json").read_text(encoding="utf-8"))
     stated = {k: v for k, v in trained.summary().items() if k != "out"}
     assert {k: claim[k] for k in stated} == json.loads(json.dumps(stated))

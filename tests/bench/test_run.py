@@ -142,7 +142,8 @@ def test_written_problems_are_read_back(cli, tmp_path):
     status, out, err = cli("bench", "solvers", "--quick", *chosen, "--data", "data", "--json")
     assert (status, err) == (0, "") and sorted(json.loads(out)["problems"]) == sorted(names)
     assert files_in(tmp_path) == ["data"]
-    assert files_in(tmp_path / "data") == sorted(["dataset.py", *(f"{name}.npz" for name in names)])
+    files = ["dataset.py", "manifest.json", *(f"{name}.npz" for name in names)]
+    assert files_in(tmp_path / "data") == sorted(files)
     spec = importlib.util.spec_from_file_location("dataset", tmp_path / "data" / "dataset.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

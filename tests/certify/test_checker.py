@@ -134,7 +134,7 @@ FILES = ("problem.toml", "data.npz", "network.npz", "dictionary.npz", "certifica
 
 
 def test_these_are_the_files(solved):
-    assert sorted(path.name for path in solved.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in solved.iterdir()) == sorted([*FILES, "manifest.json"])
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -21,7 +21,7 @@ def test_a_folder_holds_the_plot_data_and_the_chosen_solution(tmp_path):
     with pytest.raises(ProblemFileError, match="out: .*: exists"):
         found.save(tmp_path / "out")
     path(problem(), count=2).save(tmp_path / "out", force=True)
-    assert files_in(tmp_path / "out") == ["path.json"]
+    assert files_in(tmp_path / "out") == ["manifest.json", "path.json"]
     found.save(tmp_path / "out", force=True)  # a folder with plot data alone is ours too
     assert "certificate.json" in files_in(tmp_path / "out") and files_in(tmp_path) == ["out"]
 
