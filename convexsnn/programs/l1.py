@@ -30,6 +30,8 @@ from convexsnn.programs.program import Block, Program
 from convexsnn.programs.qp_form import QPForm, qp_form
 from convexsnn.programs.rows import Kinks
 
+PIVOTS = 100  # largest number of pivots for each row and column of a linear program: it can cycle
+
 
 @dataclass(frozen=True, eq=False)
 class L1Program(Program):
@@ -191,6 +193,7 @@ class L1Program(Program):
                 np.vstack([columns, -columns]),
                 np.concatenate([limit - rest, limit + rest]),
                 bounds=(0.0, 1.0),
+                options={"maxiter": PIVOTS * sum(columns.shape)},
             )
             if solution.success:
                 v[kink, c] = first + width * np.clip(solution.x, 0.0, 1.0)
