@@ -125,7 +125,7 @@ class _Call:
             )
             point = small.recover(scaled.recover(solution.point))
             certificate = part.certify(point)
-            if certificate.objective > nothing.certificate.objective:
+            if not certificate.objective <= nothing.certificate.objective:
                 # the point of a stopped solver can be worse than W = 0
                 point = Point(zero.weights, certificate.dual)
                 certificate = part.certify(point)

@@ -19,7 +19,7 @@ import numpy as np
 from convexsnn.arrays import BoolArray, FloatArray
 from convexsnn.programs import AnyProgram, L1Program, Point
 from convexsnn.programs.penalties import group_norms
-from convexsnn.programs.point import relative_gap
+from convexsnn.programs.point import feasible_share, relative_gap
 from convexsnn.solvers.capabilities import Capabilities, over_dictionary
 from convexsnn.solvers.clarabel_ import Clarabel
 from convexsnn.solvers.restricted import solve_restricted
@@ -89,7 +89,7 @@ class _Run:
         limit = self.program.regularization
         regularization = limit
         if not self.weights.any():
-            while regularization < self.program.regularization_max / 2:
+            while regularization < self.program.regularization_max / 2 < np.inf:
                 regularization *= 2.0
         while True:
             enough = tolerance if regularization == limit else max(ROUGH, tolerance)
@@ -127,7 +127,7 @@ class _Run:
         prices = program.dictionary.transpose_times(program.row_scale * v)
         norm = program.penalty.dual_norm(prices)
         objective = self._objective(self.z, self.weights, regularization)
-        feasible = v * min(1.0, regularization / norm) if norm > 0 else v
+        feasible = v * feasible_share(regularization, norm)
         bound = float(program.row_scale[:, 0] @ program.loss.dual_value(feasible, program.targets))
         return Look(objective, relative_gap(objective, bound), prices)
 
@@ -225,7 +225,7 @@ class _ByColumns(_Run):
             dual = np.asarray(point.dual)
             self.weights[:, c], self.duals[:, c] = point.weights[:, 0], dual[:, 0]
             prices = part.dictionary.transpose_times(dual)[:, 0]
-            share = min(1.0, part.regularization / max(float(np.abs(prices).max()), 1e-300))
+            share = feasible_share(part.regularization, float(np.abs(prices).max()))
             gap = relative_gap(part.primal_objective(point), share * float(dual[:, 0] @ part.targets[:, 0]))
             if gap <= tolerance / 2:
                 return "gap reached"

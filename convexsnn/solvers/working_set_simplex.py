@@ -20,6 +20,7 @@ FIRST = 200  # columns of the first round
 MORE = 100  # least number of new columns in a round
 ABOVE = 1e-10  # excess over λ, relative to λ, of a violated column
 SMALL = 1e-6  # λ below which the costs are in other units
+NEAR = 1e-6  # largest miss of a margin that counts as rounding
 PIVOTS = 100  # largest number of pivots in a round, for each row and column: the simplex method can cycle
 
 
@@ -122,7 +123,22 @@ class ColumnSimplex:
         weights = np.zeros(self.program.shape)
         np.add.at(weights[:, 0], self.columns, self.signs * np.maximum(values[rows:], 0.0))
         dual = (self.y * np.clip(duals, 0.0, self.program.row_scale[:, 0]))[:, None]
-        return Point(weights, dual), stopped[status]
+        return self._on_margin(Point(weights, dual)), stopped[status]
+
+    def _on_margin(self, point: Point) -> Point:
+        """Return the point with weights that reach the margins that HiGHS misses by its tolerance.
+
+        In units of a tiny λ the loss of so small a miss is larger than the penalty.
+        """
+        if self.unit == 1.0:
+            return point
+        margins = self.y * self.program.outputs(point.weights)[:, 0]
+        near = margins[(margins < 1.0) & (margins > 1.0 - NEAR)]
+        if not len(near):
+            return point
+        moved = Point(point.weights * ((1.0 + 1e-15) / near.min()), point.dual)
+        better = self.program.primal_objective(moved) < self.program.primal_objective(point)
+        return moved if better else point
 
     def missing(self, prices: FloatArray) -> tuple[IntArray, FloatArray]:
         """Return the patterns whose prices (P,) exceed λ most, and their signs; none that is present.
