@@ -26,7 +26,7 @@ from convexsnn.arrays import FloatArray, real_array
 from convexsnn.blocks.box_qp import box_qp
 from convexsnn.errors import ShapeError, SolverFailed
 from convexsnn.programs.cone_form import ConeForm
-from convexsnn.programs.point import Certificate, Point
+from convexsnn.programs.point import Certificate, Point, relative_gap
 from convexsnn.programs.program import Block, TableCone, TableQP
 from convexsnn.programs.qp_form import QPForm, by_output
 
@@ -314,7 +314,9 @@ class QuadraticBlock(Block):
         x, double = pair.weights, self._double
         terms = np.sum(abs(0.5 * double.quadratic.times(x) * x)) + np.sum(abs(double.linear * x))
         floor = CANCELLED * float(terms + abs(self.constant))
-        gap = max(0.0, objective - bound) / (max(abs(objective), floor) or 1.0)
+        gap = relative_gap(objective, bound)
+        if gap < np.inf and abs(objective) < floor:
+            gap = max(0.0, objective - bound) / floor
         return Certificate(objective, bound, gap, np.asarray(pair.dual))
 
     def _flat(self) -> tuple[Matrix, FloatArray, FloatArray, FloatArray]:

@@ -25,10 +25,14 @@ from convexsnn.programs.layout import FORMS, Layout, Place, make_layout
 from convexsnn.programs.loss import Loss
 from convexsnn.programs.losses import get_loss
 from convexsnn.programs.penalties import L1, Penalty
-from convexsnn.programs.point import Certificate, Point, relative_gap
+from convexsnn.programs.point import Certificate, Point, feasible_share, relative_gap
 from convexsnn.programs.program import Block, Program
 from convexsnn.programs.qp_form import QPForm, qp_form
 from convexsnn.programs.rows import Kinks
+
+INSIDE = 1e-13  # relative distance of a scaled dual point from the bound
+SUMMED = 4 * np.finfo(np.float64).eps  # difference of two orders of a sum, relative to the sum of the sizes
+PIVOTS = 100  # largest number of pivots for each row and column of a linear program: it can cycle
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,9 +172,19 @@ class L1Program(Program):
         return Point(point.weights, self._scale_to_feasible(self.row_scale * v))
 
     def _scale_to_feasible(self, dual: FloatArray) -> FloatArray:
-        norm = self.dual_norm(dual)
+        norm = self.dual_norm(dual) + self._rounding(dual)
+        if norm <= self.regularization:
+            return dual
         # strictly inside, so that rounding in a later check cannot put it outside
-        return dual if norm <= self.regularization else dual * (self.regularization / norm * (1.0 - 1e-13))
+        share = feasible_share(self.regularization, norm) * (1.0 - INSIDE)
+        return dual * share if share else np.zeros_like(dual)
+
+    def _rounding(self, dual: FloatArray) -> float:
+        """Return how much ‖Dᵀu‖ depends on the order of its sums, or 0 where `INSIDE` covers it."""
+        sizes = SUMMED * np.abs(dual).sum(axis=0)
+        if not (sizes > INSIDE * self.regularization).any():
+            return 0.0
+        return self.penalty.dual_norm(np.broadcast_to(sizes, self.shape))
 
     def _slopes_at_kinks(self, z: FloatArray, v: FloatArray, kinks: Kinks) -> FloatArray:
         """Return v with the best slopes at kinks; between the two slopes of a kink −ℓ*(−v) = ℓ(z) + v z."""
@@ -191,6 +205,7 @@ class L1Program(Program):
                 np.vstack([columns, -columns]),
                 np.concatenate([limit - rest, limit + rest]),
                 bounds=(0.0, 1.0),
+                options={"maxiter": PIVOTS * sum(columns.shape)},
             )
             if solution.success:
                 v[kink, c] = first + width * np.clip(solution.x, 0.0, 1.0)
@@ -208,8 +223,9 @@ class L1Program(Program):
         objective = self.primal_objective(point)
         duals: list[FloatArray] = []
         if norm is not None:
-            dual = np.asarray(point.dual) * min(1.0, self.regularization / norm)
-            bound = self.dual_objective(replace(point, dual=dual))
+            share = feasible_share(self.regularization, norm)
+            dual = np.asarray(point.dual) * share if share else np.zeros(self.targets.shape)
+            bound = self._bound(point, dual)
             return Certificate(objective, bound, relative_gap(objective, bound), dual)
         if point.dual is not None:
             self._check_dual(point.dual)
@@ -218,9 +234,14 @@ class L1Program(Program):
             duals.append(self._scale_to_feasible(self.row_scale * v))
         if not (duals and self.loss.kinked):  # at kinks a solver's dual is better than a guess
             duals.append(np.asarray(self.feasible_dual(point).dual))
-        bounds = [self.dual_objective(replace(point, dual=dual)) for dual in duals]
+        bounds = [self._bound(point, dual) for dual in duals]
         best = int(np.argmax(bounds))
         return Certificate(objective, bounds[best], relative_gap(objective, bounds[best]), duals[best])
+
+    def _bound(self, point: Point, dual: FloatArray) -> float:
+        """Return the dual objective, −inf where it is not a number."""
+        bound = self.dual_objective(replace(point, dual=dual))
+        return -np.inf if np.isnan(bound) else bound
 
     def take_columns(self, columns: Any) -> L1Program:
         """Return the program on some of the columns."""

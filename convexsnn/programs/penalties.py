@@ -284,7 +284,12 @@ class Group(Penalty):
 
 def group_norms(index: IntArray, table: FloatArray) -> FloatArray:
     """Return the ℓ2 norm of every group of a table (P, C); `index` (P,) has the group of every row."""
-    return np.sqrt(np.bincount(index, weights=np.sum(table**2, axis=1)))
+    largest = float(np.abs(table).max(initial=0.0))
+    # elsewhere squares could underflow to 0 or overflow
+    unit = 1.0 if 1e-100 < largest < 1e100 or not 0 < largest < np.inf else float(2.0 ** np.frexp(largest)[1])
+    if not np.isfinite(unit):
+        unit = largest
+    return unit * np.sqrt(np.bincount(index, weights=np.sum((table / unit) ** 2, axis=1)))
 
 
 PENALTIES: dict[str, type[Penalty]] = {}

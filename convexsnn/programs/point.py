@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf, isfinite
 
 from convexsnn.arrays import FloatArray
 
@@ -10,10 +11,23 @@ from convexsnn.arrays import FloatArray
 def relative_gap(objective: float, lower_bound: float) -> float:
     """Return (objective − lower_bound) / |objective|, or the absolute difference where the objective is 0.
 
-    A negative difference, which comes from rounding, counts as 0.
+    A negative difference, which comes from rounding, counts as 0. The gap is inf unless both are finite:
+    numbers that overflow prove nothing.
     """
+    if not (isfinite(objective) and isfinite(lower_bound)):
+        return inf
     difference = max(0.0, objective - lower_bound)
     return difference / abs(objective) if objective else difference
+
+
+def feasible_share(limit: float, norm: float) -> float:
+    """Return min(1, limit / norm), the share of a dual point of this dual norm that is feasible.
+
+    It is 0 unless the norm is a finite number: NaN and inf are above every limit, and u = 0 is feasible.
+    """
+    if not 0.0 <= norm < inf:
+        return 0.0
+    return 1.0 if norm <= limit else limit / norm
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,8 @@ from convexsnn.solvers.capabilities import Capabilities, over_dictionary
 from convexsnn.solvers.solver import Answer, Request, Solver, finite
 
 COUNTED = ("simplex", "ipm", "pdlp", "qp")
+# without limits of its own every method can go on for ever
+STEPS, IPM_STEPS, PDLP_STEPS = 100, 1000, 200_000  # the first for each row and column of the form
 
 
 class Highs(Solver):
@@ -100,12 +102,13 @@ def _settings(form: QPForm, method: str | None, request: Request) -> dict[str, A
         "random_seed": 0,
         "primal_feasibility_tolerance": accuracy,
         "dual_feasibility_tolerance": accuracy,
+        **dict.fromkeys(("simplex_iteration_limit", "qp_iteration_limit"), STEPS * sum(form.A.shape)),
+        "ipm_iteration_limit": IPM_STEPS,
+        "pdlp_iteration_limit": PDLP_STEPS,
     }
     if method:
         settings["solver"] = method
         settings["pdlp_optimality_tolerance"] = 0.1 * accuracy
-    if not form.linear:  # the active-set method can cycle without end
-        settings["qp_iteration_limit"] = 100 * sum(form.A.shape)
     if left is not None:
         settings["time_limit"] = left
     return settings

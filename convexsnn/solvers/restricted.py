@@ -30,11 +30,16 @@ def pays(program: L1Program) -> bool:
 
 
 def solve_restricted(
-    program: L1Program, solve: Solve, tolerance: float, start: Point | None = None
+    program: L1Program,
+    solve: Solve,
+    tolerance: float,
+    start: Point | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Solution:
     """Solve `program` by `solve` on a growing subset of its columns, each time from the last point.
 
-    Returns the best point, certified on the full program; it is as accurate as `solve` allows.
+    Returns the best point, certified on the full program; it is as accurate as `solve` allows. Between two
+    calls of `solve` it asks `stop` whether to go on.
     """
     subset, used = _largest(program, program.dual_at_zero, FIRST), False
     if start is not None:
@@ -51,7 +56,7 @@ def solve_restricted(
         certificate = program.certify(start)
         if best is None or certificate.gap < best.certificate.gap:
             best = replace(solution, point=start, certificate=certificate, start_used=used)
-        if certificate.gap <= tolerance:
+        if certificate.gap <= tolerance or stop():
             break
         more = max(FIRST, len(subset) // 2)
         new = np.setdiff1d(_largest(program, dual, more, program.regularization), subset)

@@ -94,6 +94,10 @@ class Request:
         """Whether the deadline has passed."""
         return time.perf_counter() > self.deadline
 
+    def is_late(self) -> bool:
+        """Return whether the deadline has passed, for inner loops that are given this method."""
+        return self.late
+
     def told_to_stop(self, line: str, share: float = 0.0) -> bool:
         """Report a line and the share that is done; return whether the caller asks to stop."""
         return self.progress is not None and self.progress(line, share) is True

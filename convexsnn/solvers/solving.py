@@ -101,7 +101,7 @@ class _Call:
         if self.solvers[0].capabilities.chooses_columns or not pays(small.program):
             return self.reduced(part, start, small)
         begin = None if start is None else small.reduce(start)
-        inner = solve_restricted(small.program, self.reduced, self.tolerance, begin)
+        inner = solve_restricted(small.program, self.reduced, self.tolerance, begin, self._is_over)
         point = small.recover(inner.point)
         return replace(inner, point=point, certificate=part.certify(point))
 
@@ -125,7 +125,7 @@ class _Call:
             )
             point = small.recover(scaled.recover(solution.point))
             certificate = part.certify(point)
-            if certificate.objective > nothing.certificate.objective:
+            if not certificate.objective <= nothing.certificate.objective:
                 # the point of a stopped solver can be worse than W = 0
                 point = Point(zero.weights, certificate.dual)
                 certificate = part.certify(point)
@@ -135,6 +135,11 @@ class _Call:
         if best is None and failure is not None:
             raise in_users_terms(part, failure) from failure
         return best or nothing
+
+    def _is_over(self) -> bool:
+        """Return whether the time is up, or the caller asked to stop."""
+        late = self.deadline is not None and time.perf_counter() >= self.deadline
+        return late or self.watch.stopped
 
     def block(self, block: Block) -> Solution:
         """Solve a splitting's block without reductions; the gap alone decides on the status."""

@@ -19,7 +19,7 @@ import numpy as np
 from convexsnn.arrays import BoolArray, FloatArray
 from convexsnn.programs import AnyProgram, L1Program, Point
 from convexsnn.programs.penalties import group_norms
-from convexsnn.programs.point import relative_gap
+from convexsnn.programs.point import feasible_share, relative_gap
 from convexsnn.solvers.capabilities import Capabilities, over_dictionary
 from convexsnn.solvers.clarabel_ import Clarabel
 from convexsnn.solvers.restricted import solve_restricted
@@ -89,7 +89,7 @@ class _Run:
         limit = self.program.regularization
         regularization = limit
         if not self.weights.any():
-            while regularization < self.program.regularization_max / 2:
+            while regularization < self.program.regularization_max / 2 < np.inf:
                 regularization *= 2.0
         while True:
             enough = tolerance if regularization == limit else max(ROUGH, tolerance)
@@ -127,7 +127,7 @@ class _Run:
         prices = program.dictionary.transpose_times(program.row_scale * v)
         norm = program.penalty.dual_norm(prices)
         objective = self._objective(self.z, self.weights, regularization)
-        feasible = v * min(1.0, regularization / norm) if norm > 0 else v
+        feasible = v * feasible_share(regularization, norm)
         bound = float(program.row_scale[:, 0] @ program.loss.dual_value(feasible, program.targets))
         return Look(objective, relative_gap(objective, bound), prices)
 
@@ -155,7 +155,7 @@ class _Run:
         model = GroupModel(program, columns, index, regularization, weights, self.z)
         accuracy = float(np.clip(0.1 * look.gap, 1e-9, 0.1))
         fell = model.descend(accuracy)
-        fell = model.newton(accuracy, look.gap <= CLOSE) or fell
+        fell = model.newton(accuracy, look.gap <= CLOSE, self.request.is_late) or fell
         self.weights[columns], self.z = model.weights, model.z
         return fell
 
@@ -168,7 +168,8 @@ class _Run:
             now, bend = entries.gather(self.weights), gram(program, self.z, entries)
             linear = bend @ now + entries.gather(prices)
             rounds = EARLY if look.gap > CLOSE and not quadratic else 1000
-            target = quadratic_l1(bend, linear, regularization, now, accuracy, rounds)
+            late = self.request.is_late
+            target = quadratic_l1(bend, linear, regularization, now, accuracy, rounds, late)
             new = self._line_search(entries, now, target, value, regularization)
             if new is None:
                 return fell
@@ -202,9 +203,11 @@ class _ByColumns(_Run):
     def go(self, tolerance: float) -> str:
         """Solve every output; return the reason for the end."""
         self.dual = self.duals = np.zeros(self.program.targets.shape)
+        words = "gap reached"
         for c, part in enumerate(self.program.outputs_apart()):
-            words = self._output(part, c, tolerance)
-            if words != "gap reached":
+            ended = self._output(part, c, tolerance)
+            words = words if ended == "gap reached" else ended
+            if ended in ("time limit", "interrupted"):
                 break
         return words
 
@@ -217,21 +220,25 @@ class _ByColumns(_Run):
         columns, signs = simplex.missing(prices)
         while len(columns):
             simplex.add(columns, signs)
-            point, done = simplex.run(self.request.left)
+            point, stopped = simplex.run(self.request.left)
             self.rounds += 1
             dual = np.asarray(point.dual)
             self.weights[:, c], self.duals[:, c] = point.weights[:, 0], dual[:, 0]
             prices = part.dictionary.transpose_times(dual)[:, 0]
-            share = min(1.0, part.regularization / max(float(np.abs(prices).max()), 1e-300))
+            share = feasible_share(part.regularization, float(np.abs(prices).max()))
             gap = relative_gap(part.primal_objective(point), share * float(dual[:, 0] @ part.targets[:, 0]))
             if gap <= tolerance / 2:
-                break
-            if not done:
+                return "gap reached"
+            if stopped:
+                return stopped
+            if self.request.late:
                 return "time limit"
             if self.request.told_to_stop(f"output {c}: {len(simplex.columns)} columns, gap {gap:.2g}"):
                 return "interrupted"
             columns, signs = simplex.missing(prices)
-        return "gap reached"
+            if not len(columns):  # HiGHS's tolerances allow no better point
+                return "no further progress"
+        return "gap reached"  # W = 0, or the start, from which no column leads on
 
 
 class _ByCones(_Run):
@@ -239,7 +246,7 @@ class _ByCones(_Run):
 
     def go(self, tolerance: float) -> str:
         """Solve on a growing subset of the columns; return the reason for the end."""
-        solution = solve_restricted(self.program, self._solve, tolerance)
+        solution = solve_restricted(self.program, self._solve, tolerance, stop=self.request.is_late)
         self.weights, self.dual = solution.point.weights, solution.point.dual
         return solution.solver_status
 

@@ -9,6 +9,8 @@ gradients satisfy the optimality conditions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numba import njit
 from scipy.linalg import lapack
@@ -68,6 +70,7 @@ def quadratic_l1(
     start: FloatArray,
     tolerance: float = 1e-12,
     rounds: int = 1000,
+    late: Callable[[], bool] = lambda: False,
 ) -> FloatArray:
     """Return the minimiser w (k,); `gram` (k, k) is positive semidefinite, other arrays are (k,).
 
@@ -77,6 +80,8 @@ def quadratic_l1(
         Allowed violation of an optimality condition, relative to λ.
     rounds : int
         Largest number of rounds of coordinate descent and steps on the support.
+    late : callable
+        Whether to stop after the present round.
     """
     gram, w = np.ascontiguousarray(gram), start.copy()
     gradient, best, stalled = linear - gram @ w, np.inf, 0
@@ -93,7 +98,7 @@ def quadratic_l1(
         worst = float(np.abs(violation).max(initial=0.0))
         stalled = 0 if worst < 0.9 * best else stalled + 1
         best = min(best, worst)
-        if worst <= tolerance * regularization or stalled > PATIENCE:
+        if worst <= tolerance * regularization or stalled > PATIENCE or late():
             break
     return w
 

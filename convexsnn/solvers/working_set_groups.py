@@ -11,6 +11,8 @@ Tibshirani 2012).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numba import njit
 from scipy.linalg import cho_factor, cho_solve
@@ -155,8 +157,8 @@ class GroupModel:
             step *= 0.5
         return False
 
-    def newton(self, accuracy: float, close: bool) -> bool:
-        """Take Newton steps on the nonzero groups until their slopes are within `accuracy` times λ.
+    def newton(self, accuracy: float, close: bool, late: Callable[[], bool] = lambda: False) -> bool:
+        """Take Newton steps on the nonzero groups until their slopes are within `accuracy` times λ, or `late`.
 
         Returns whether it took a step.
         """
@@ -164,7 +166,7 @@ class GroupModel:
         for _ in range(CLOSE_STEPS if close else STEPS):
             length = self.norms(self.weights)[self.group]
             on = np.flatnonzero(length > 0)
-            if not len(on):
+            if not len(on) or late():
                 break
             unit = self.weights[on] / length[on, None]
             slope = self.slopes()[on] - self.regularization * unit

@@ -142,8 +142,8 @@ def test_columns_priced_below_the_penalty_are_not_missing():
     columns, signs = simplex.missing(prices)
     assert columns.tolist() == [3, 7] and signs.tolist() == [1.0, -1.0]
     simplex.add(columns, signs)
-    point, done = simplex.run()
-    assert done and set(np.flatnonzero(point.weights)) <= {3, 7}
+    point, stopped = simplex.run()
+    assert not stopped and set(np.flatnonzero(point.weights)) <= {3, 7}
     assert point.weights[3] >= 0 >= point.weights[7]  # one variable for each sign
 
 

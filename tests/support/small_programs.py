@@ -73,8 +73,8 @@ def row_loss(loss, z, y):
     if loss == "squared_hinge":
         return sum(max(0.0, 1 - b * a) ** 2 / 2 for a, b in zip(z, y, strict=True))
     if loss == "logistic":
-        return sum(np.log(1 + np.exp(-b * a)) for a, b in zip(z, y, strict=True))
-    return np.log(sum(np.exp(a) for a in z)) - sum(a * b for a, b in zip(z, y, strict=True))
+        return sum(np.logaddexp(0, -b * a) for a, b in zip(z, y, strict=True))
+    return np.logaddexp.reduce(z) - sum(a * b for a, b in zip(z, y, strict=True))
 
 
 def norm(penalty, table):
