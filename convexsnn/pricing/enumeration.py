@@ -73,7 +73,10 @@ def enumerate_patterns(units: Sequence[Decisions], limit: int) -> Enumeration:
         while state != DONE and len(place) <= limit:
             state, count = walk(trees, stack, leaves, BUDGET, True, False)
             stack = grown(stack) if state == NO_ROOM else stack
-            if state == ASKED and cell_weights(exact, unit.path_rows(stack.node[stack.top[0] + 1])) is not None:
+            if (
+                state == ASKED
+                and cell_weights(exact, unit.path_rows(stack.node[stack.top[0] + 1])) is not None
+            ):
                 stack.top[0] += 1
             args = trees, unit.scaled.exponent, leaves.node[:count], leaves.weights[:count], width
             packed, margins, sure = _described(*args)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from convexsnn.arrays import FloatArray, write_npz
 from convexsnn.dictionary.sources import get_source
 from convexsnn.distinct import DistinctSamples
-from convexsnn.errors import ProblemFileError
+from convexsnn.errors import ProblemFileError, ShapeError
 from convexsnn.fields import as_table, changed
 from convexsnn.networks import NetworkSpec
 from convexsnn.networks.network import windows
@@ -32,6 +32,7 @@ SETTINGS = (
     *("name", "title", "source", "network", "dictionary", "training", "solver", "admm", "gradient"),
     "expected",
 )
+LARGEST = 1e300  # of a membrane or of the sum of all losses: floats end at 1.8e308
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,7 @@ class Problem:
         loss, task = self.training.loss, self.training.task
         code = self.data.target_code(loss=loss, task=task, supervise=self.network.supervise)
         put(self, "target_code", code)
+        self._check_products()
         self._check_regularization()
         for name, spec in (("admm", self.admm), ("gradient", self.gradient)):
             if spec.patience is not None and not spec.validation:
@@ -89,6 +91,34 @@ class Problem:
                 )
         if self.dictionary.cascade:
             self._check_cascade()
+
+    def _check_products(self) -> None:
+        """Refuse data whose products with weights of the box, or whose losses, may overflow in a sum."""
+        spec, (n, steps, d) = self.dictionary, self.inputs.shape
+        box = spec.weight_box
+        widest = max(layer.width for layer in self.network.layers) * self.network.subnetworks
+        for name, inputs in (("inputs", self.inputs), ("test_inputs", self.test_inputs)):
+            if inputs is None:
+                continue
+            largest = max(float(inputs.max()), -float(inputs.min()))
+            if not steps * (d + widest + 2) * max(largest, 1.0) < LARGEST / max(box, 1.0):
+                raise ShapeError(
+                    f"{name}: {largest:g} times dictionary.weight_box = {box:g}, over {steps} steps, may exceed "
+                    f"{LARGEST:g}; use other units"
+                )
+        targets = self.encoded_targets()
+        weights = 1.0 if self.sample_weights is None else float(self.sample_weights.max())
+        largest = 1.0 + max(float(targets.max()), -float(targets.min()))
+        root = (LARGEST / targets.size) ** 0.5
+        if not largest < root:
+            raise ShapeError(
+                f"targets: the squares of {largest - 1:g} may exceed {LARGEST:g}; use other units"
+            )
+        if not weights < LARGEST / targets.size / largest**2:
+            raise ShapeError(
+                f"sample_weights: {weights:g} times losses of targets up to {largest - 1:g} may exceed "
+                f"{LARGEST:g}; use other units"
+            )
 
     def _check_regularization(self) -> None:
         training = self.training

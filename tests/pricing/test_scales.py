@@ -160,7 +160,9 @@ def test_the_enumeration_loses_no_pattern(case):
 
 
 @pytest.mark.parametrize("source", ["exact", "column_generation"])
-@pytest.mark.parametrize("case", ["thin", "thin LIF", "box 1e9", "1e-11", "1e-165", "1e11, LIF", "1e6, box 1e6"])
+@pytest.mark.parametrize(
+    "case", ["thin", "thin LIF", "box 1e9", "1e-11", "1e-165", "1e11, LIF", "1e6, box 1e6"]
+)
 def test_no_found_network_is_below_the_lower_bound(case, source):
     """The worst targets for an oracle that loses a cell: those that one lost pattern alone meets."""
     inputs, layer, margin, box = CASES[case]
