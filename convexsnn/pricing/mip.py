@@ -11,11 +11,11 @@ latest spikes into parts with this property, and `away` counts the spikes by whi
 and M' are the smallest values that the box allows.
 
 Weights are those of `Decisions.scaled`, and every row is multiplied by a power of two, so that |g·w| + |h|
-is at most SIZE in the box. HiGHS works within tolerances. It can drop a whole subtree whose only solutions hold within these tolerances.
-So no row may depend on them. Margins of their size are replaced by an overlap of the two sides, which only
-adds patterns. Sets of events that no weights produce are forbidden by new rows, one at a time, when they
-occur in a solution (combinatorial Benders cuts: Codato & Fischetti 2006). Faces of closed cells can still
-make bounds loose, but never wrong.
+is at most SIZE in the box. HiGHS works within tolerances. It can drop a whole subtree whose only solutions
+hold within these tolerances. So no row may depend on them. Margins of their size are replaced by an overlap
+of the two sides, which only adds patterns. Sets of events that no weights produce are forbidden by new rows,
+one at a time, when they occur in a solution (combinatorial Benders cuts: Codato & Fischetti 2006). Faces of
+closed cells can still make bounds loose, but never wrong.
 """
 
 from __future__ import annotations

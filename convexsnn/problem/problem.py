@@ -94,29 +94,23 @@ class Problem:
 
     def _check_products(self) -> None:
         """Refuse data whose products with weights of the box, or whose losses, may overflow in a sum."""
-        spec, (n, steps, d) = self.dictionary, self.inputs.shape
-        box = spec.weight_box
-        widest = max(layer.width for layer in self.network.layers) * self.network.subnetworks
-        for name, inputs in (("inputs", self.inputs), ("test_inputs", self.test_inputs)):
-            if inputs is None:
-                continue
-            largest = max(float(inputs.max()), -float(inputs.min()))
-            if not steps * (d + widest + 2) * max(largest, 1.0) < LARGEST / max(box, 1.0):
+        steps, d = self.inputs.shape[1:]
+        box, layers = self.dictionary.weight_box, self.network.layers
+        terms = steps * (d + 2 + self.network.subnetworks * max(layer.width for layer in layers))
+        for name in ("inputs", "test_inputs"):
+            largest = self.data.largest(name)
+            if not terms * max(largest, 1.0) < LARGEST / max(box, 1.0):
                 raise ShapeError(
-                    f"{name}: {largest:g} times dictionary.weight_box = {box:g}, over {steps} steps, may exceed "
-                    f"{LARGEST:g}; use other units"
+                    f"{name}: {largest:g} times dictionary.weight_box = {box:g}, over {steps} steps, may "
+                    f"exceed {LARGEST:g}; use other units"
                 )
-        targets = self.encoded_targets()
-        weights = 1.0 if self.sample_weights is None else float(self.sample_weights.max())
-        largest = 1.0 + max(float(targets.max()), -float(targets.min()))
-        root = (LARGEST / targets.size) ** 0.5
-        if not largest < root:
+        target = self.data.largest("targets") if self.target_code.regression else 1.0
+        weight, most = self.data.largest("sample_weights"), LARGEST / self.targets.size
+        if not 1.0 + target < most**0.5:
+            raise ShapeError(f"targets: the squares of {target:g} may exceed {LARGEST:g}; use other units")
+        if not weight < most / (1.0 + target) ** 2:
             raise ShapeError(
-                f"targets: the squares of {largest - 1:g} may exceed {LARGEST:g}; use other units"
-            )
-        if not weights < LARGEST / targets.size / largest**2:
-            raise ShapeError(
-                f"sample_weights: {weights:g} times losses of targets up to {largest - 1:g} may exceed "
+                f"sample_weights: {weight:g} times losses of targets up to {target:g} may exceed "
                 f"{LARGEST:g}; use other units"
             )
 
