@@ -145,7 +145,7 @@ def _proved_possible(forest, levels, level):  # type: ignore[no-untyped-def]
 def _refuted(forest, levels, below, state):  # type: ignore[no-untyped-def]
     """Return whether the multipliers of a program prove the cell of level `below` empty despite rounding.
 
-    With y >= 0, all points of the cell have (Σ y a)·v >= Σ y b, and those of the box at most box Σ|(Σ y a)_j|.
+    With y >= 0, points of the cell have (Σ y a)·v >= Σ y b, and those of the box at most box Σ_j |Σ y a_j|.
     """
     d, entering = forest.g.shape[2], state - RAY
     total, bound, rounding = np.zeros(d), 0.0, 0.0

@@ -9,6 +9,7 @@ import numpy as np
 
 from convexsnn.arrays import FloatArray
 from convexsnn.errors import UnsupportedError
+from convexsnn.pricing.branching import unit_of
 from convexsnn.pricing.certain import cell_weights, weights_of
 from convexsnn.pricing.decisions import Decisions
 from convexsnn.pricing.prices import AT_ONCE, BranchAndBound, Searched
@@ -29,6 +30,7 @@ from convexsnn.pricing.walk import (
 from convexsnn.threads import stopping
 
 MOST_DIMENSIONS = 8  # a box has 2^d vertices
+RELATIVE = 1e-10
 
 
 class CellWalk(BranchAndBound):
@@ -72,5 +74,8 @@ class CellWalk(BranchAndBound):
             elif state == DONE or stopping() or time.perf_counter() > deadline:
                 still_open = 0.0 if state == DONE else open_bound(stack, group)
                 bound = max(float(stack.cutoff[0]), still_open)
+                rounding = (prices.size + 4) * unit_of(prices)  # in the sums of prices
+                if rounding > RELATIVE * bound:  # else below what any comparison of bounds allows
+                    bound += rounding
                 candidates = self.confirm(unit, np.concatenate(weights))
                 return Searched(candidates, bound, state == DONE, int(stack.nodes[0]))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from convexsnn.arrays import FloatArray, IntArray
+from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.pricing.decisions import Decisions
 from convexsnn.pricing.rational import ExactCells
 from convexsnn.pricing.small_lp import OPTIMAL, Solved, solved
@@ -18,7 +18,9 @@ from convexsnn.pricing.small_lp import OPTIMAL, Solved, solved
 SURE = 1e-9  # of rows of size 1: a margin above this is not rounding
 
 
-def scaled_cell(unit: Decisions, rows: Sequence[tuple[int, int, bool]]) -> tuple[FloatArray, ...]:
+def scaled_cell(
+    unit: Decisions, rows: Sequence[tuple[int, int, bool]]
+) -> tuple[FloatArray, FloatArray, BoolArray, FloatArray]:
     """Return a cell as scaled rows a·v >= b, its margin included.
 
     Returns a (r, d), b (r,), whether the event of a row fires (r,), and the bound on rounding (r,).

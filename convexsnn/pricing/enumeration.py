@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -69,7 +68,7 @@ def enumerate_patterns(units: Sequence[Decisions], limit: int) -> Enumeration:
         trees = trees_of(unit, outputs, np.arange(n))
         width = -(-n * unit.rows_per_sample // 8)
         stack, leaves, state = new_stack(trees, -1.0), new_leaves(trees, LEAVES), NO_ROOM
-        exact = ExactCells(unit)
+        exact, membrane = ExactCells(unit), np.ldexp(1.0, unit.scaled.exponent)
         while state != DONE and len(place) <= limit:
             state, count = walk(trees, stack, leaves, BUDGET, True, False)
             stack = grown(stack) if state == NO_ROOM else stack
@@ -78,7 +77,7 @@ def enumerate_patterns(units: Sequence[Decisions], limit: int) -> Enumeration:
                 and cell_weights(exact, unit.path_rows(stack.node[stack.top[0] + 1])) is not None
             ):
                 stack.top[0] += 1
-            args = trees, unit.scaled.exponent, leaves.node[:count], leaves.weights[:count], width
+            args = trees, membrane, leaves.node[:count], leaves.weights[:count], width
             packed, margins, sure = _described(*args)
             leaves.weights[:count] = weights_of(unit, leaves.weights[:count])
             for row in np.flatnonzero(~sure):
@@ -105,10 +104,10 @@ def enumerate_patterns(units: Sequence[Decisions], limit: int) -> Enumeration:
 
 
 @njit(cache=True, nogil=True)
-def _described(trees, exponent, leaves, weights, width):  # type: ignore[no-untyped-def]
+def _described(trees, membrane, leaves, weights, width):  # type: ignore[no-untyped-def]
     """Return of leaves (k, n) the packed patterns (k, width), and of their scaled weights two things.
 
-    These are their margins (k,), in the unit of the membrane, and whether they are surely inside (k,).
+    These are their margins (k,), in the unit `membrane` of every row, and whether they are surely inside.
     """
     k, n = leaves.shape
     packed, margins, sure = np.zeros((k, width), np.uint8), np.full(k, np.inf), np.ones(k, np.bool_)
@@ -128,7 +127,7 @@ def _described(trees, exponent, leaves, weights, width):  # type: ignore[no-unty
                         away += trees.g[sample, node, j] * weights[row, j]
                     away = away if fires else -away
                     sure[row] &= away >= trees.margin[sample, node] + trees.slack[sample, node]
-                    margins[row] = min(margins[row], math.ldexp(abs(away), exponent[sample, node]))
+                    margins[row] = min(margins[row], abs(away) * membrane[sample, node])
     return packed, margins, sure
 
 

@@ -10,18 +10,19 @@ one pair of rows describes the event; this is so for a subtracting reset. Otherw
 latest spikes into parts with this property, and `away` counts the spikes by which s differs from the part. M
 and M' are the smallest values that the box allows.
 
-HiGHS works within tolerances. It can drop a whole subtree whose only solutions hold within these tolerances.
-So no row may depend on them. Margins of their size are replaced by an overlap of the two sides, which only
-adds patterns. Sets of events that no weights produce are forbidden by new rows, one at a time, when they
-occur in a solution (combinatorial Benders cuts: Codato & Fischetti 2006). Faces of closed cells can still
-make bounds loose, but never wrong.
+Weights are those of `Decisions.scaled`, and every row is multiplied by a power of two, so that |g·w| + |h|
+is at most SIZE in the box. HiGHS works within tolerances. It can drop a whole subtree whose only solutions
+hold within these tolerances. So no row may depend on them. Margins of their size are replaced by an overlap
+of the two sides, which only adds patterns. Sets of events that no weights produce are forbidden by new rows,
+one at a time, when they occur in a solution (combinatorial Benders cuts: Codato & Fischetti 2006). Faces of
+closed cells can still make bounds loose, but never wrong.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,14 @@ import numpy as np
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.bits import unique_rows
 from convexsnn.errors import SolverFailed, UnsupportedError
+from convexsnn.pricing.certain import SURE, scaled_cell, weights_of
 from convexsnn.pricing.decisions import Decisions
 from convexsnn.pricing.prices import Oracle, Searched, dual_norm, trivial_bound
-from convexsnn.pricing.small_lp import maximise, start_basis
+from convexsnn.pricing.small_lp import OPTIMAL, solved
 
 TOLERANCE = 1e-8  # HiGHS's, for rows, whole numbers and reduced costs
-RELATIVE = 1e-9  # of the largest |g·w| + |h| over the box: relaxation of rows
+SIZE = 16.0  # largest |g·w| + |h| over the box of a row, at least half of it is reached
+RELATIVE = 1e-7  # of the same: relaxation of rows, above TOLERANCE
 OVERLAP = 1e-6  # of the same: margins up to this are too close to TOLERANCE
 DROPPED = 1e-9  # largest size of coefficients that are dropped; HiGHS would drop them too
 SAFETY = 1e-9  # of the largest value that prices allow: increase of the bound
@@ -52,6 +55,27 @@ class _Part:
     low: float  # smallest and largest h
     high: float
     conditions: tuple[tuple[int, int], ...]  # earlier events and their outcomes in this part
+
+    def scaled(self, margin: float, error: float, box: float, unit: int) -> tuple[_Part, float, float]:
+        """Return the part, a margin and a bound on rounding as a row of size SIZE on scaled weights.
+
+        Weights are 2^unit times the scaled ones, which lie within `box`.
+        """
+        h = [value for value in (self.low, self.high) if np.isfinite(value)]
+        exponents = [int(np.frexp(g)[1]) + unit for g in self.g if g] + [int(np.frexp(v)[1]) for v in h if v]
+        e = max(exponents, default=0)
+        size = box * float(np.abs(np.ldexp(self.g, unit - e)).sum())
+        size += float(max((abs(np.ldexp(v, -e)) for v in h), default=0.0))
+        e += int(np.frexp(size)[1]) - int(np.log2(SIZE))
+        part = replace(
+            self,
+            g=np.ldexp(self.g, unit - e),
+            first=float(np.ldexp(self.first, -e)),
+            slopes=np.ldexp(self.slopes, -e),
+            low=float(np.ldexp(self.low, -e)),
+            high=float(np.ldexp(self.high, -e)),
+        )
+        return part, float(np.ldexp(margin, -e)), float(np.ldexp(error, -e))
 
 
 def _parts(g: FloatArray, h: FloatArray, conditions: tuple[tuple[int, int], ...] = ()) -> Iterator[_Part]:
@@ -107,13 +131,14 @@ class _Rows:
         self.lower.append(lower - slack)
         self.upper.append(upper + slack)
 
-    def add_part(self, part: _Part, first: int, event: int, box: float, margin: float) -> None:
-        """Add one part of a sample's event; the variables of the sample's events begin at `first`."""
+    def add_part(self, part: _Part, first: int, event: int, box: float, margin: float, error: float) -> None:
+        """Add one scaled part of a sample's event; the variables of the sample's events begin at `first`."""
         reach = box * float(np.abs(part.g).sum())
         size = max(abs(part.low), abs(part.high)) if np.isfinite(part.low) else 0.0
         need = margin - RELATIVE * (reach + size)
         if reach > 0 and margin <= OVERLAP * (reach + size):
             need = -OVERLAP * (reach + size)
+        need = max(need - error, -4.0 * SIZE)  # then the row says nothing
         top, bottom = reach - part.low, -reach - part.high  # of g·w − h
         away = {first + earlier: -1.0 if outcome else 1.0 for earlier, outcome in part.conditions}
         ones = sum(outcome for _, outcome in part.conditions)  # unmet conditions: ones + away·s
@@ -164,7 +189,9 @@ class _Rows:
 
 def _rows(unit: Decisions, deadline: float) -> _Rows | None:
     """Return the rows of a unit's program, or None if the deadline comes first."""
-    box, margin, d = unit.definition.weight_box, unit.definition.margin, unit.dimension
+    scaled, margin, d = unit.scaled, unit.definition.margin, unit.dimension
+    box, exponent = scaled.box, int(np.frexp(scaled.unit)[1]) - 1
+    errors = np.ldexp(scaled.error, scaled.exponent)
     rows = _Rows(np.r_[np.full(d, box), np.ones(unit.samples * unit.events)])
     for sample in range(unit.samples):
         for event in range(unit.events):
@@ -173,8 +200,10 @@ def _rows(unit: Decisions, deadline: float) -> _Rows | None:
             level, sides = slice(2**event - 1, 2 ** (event + 1) - 1), (2,) * event
             g, h = unit.g[sample, level].reshape(*sides, d), unit.h[sample, level].reshape(sides)
             rows.parts.append(list(_parts(g, h)))
+            error = float(errors[sample, level].max())
             for part in rows.parts[-1]:
-                rows.add_part(part, d + sample * unit.events, event, box, margin)
+                scaled_part, *sizes = part.scaled(margin, error, box, exponent)
+                rows.add_part(scaled_part, d + sample * unit.events, event, box, *sizes)
     return rows
 
 
@@ -258,24 +287,18 @@ def _inside(unit: Decisions, fires: BoolArray) -> tuple[FloatArray, IntArray]:
     leaves = np.zeros(unit.samples, np.int64)
     for event in range(unit.events):
         leaves = 2 * leaves + 1 + fires[:, event]
-    a, b, row_fires, real = unit.rows(leaves)
-    d, box, margin = unit.dimension, unit.definition.weight_box, unit.definition.margin
+    a, b, row_fires, error = scaled_cell(unit, unit.path_rows(leaves))
+    d, box, closed = unit.dimension, unit.scaled.box, unit.definition.margin == 0
     points = []
-    cap = 1.0 + box * float(np.abs(a).sum(axis=1).max(initial=0.0))
-    for kappa in (np.ones(len(b)), (~row_fires).astype(np.float64))[: 1 + (margin == 0)]:
-        basis, inverse = np.zeros(d + 1, np.int64), np.zeros((d + 1, d + 1))
-        y, point = np.zeros(d + 1), np.zeros(d + 1)
-        start_basis(d, basis, inverse, y, point, box, cap)
-        if maximise(len(b), a, kappa, b, box, cap, basis, inverse, y, point, -np.inf, EXACT * cap) < 0:
-            break
-        rows = basis[(basis >= 0) & (y > 0)]
-        share = y[(basis >= 0) & (y > 0)] / y.sum()
-        total = share @ a[rows]  # of these rows; no weights satisfy all of them by more than `most`
-        most = box * np.abs(total).sum() - share @ b[rows]
-        size = share @ (box * np.abs(a[rows]).sum(axis=1) + np.abs(b[rows]))
-        if kappa.all() and most < margin * share.sum() - EXACT * size:
-            return np.zeros((0, d)), real[rows]
-        points.append(np.clip(point[:d], -box, box))
+    for kappa in (np.ones(len(b)), (~row_fires).astype(np.float64))[: 1 + closed]:
+        solution = solved(a, b, kappa, box)
+        y = solution.proof
+        # of these rows; no weights satisfy all of them if `excess` is positive
+        excess = y @ b - box * np.abs(y @ a).sum()
+        if kappa.all() and excess > y @ (SURE + 4.0 * error):
+            return np.zeros((0, d)), unit.rows(leaves)[3][y > 0]
+        if solution.state == OPTIMAL:
+            points.append(weights_of(unit, solution.weights))
     return np.array(points).reshape(len(points), d), np.zeros(0, np.int64)
 
 
@@ -334,21 +357,21 @@ class MipOracle(Oracle):
         most = float(np.maximum(prices, 0).sum())
         objective = np.zeros((unit.samples, unit.events))
         events = np.flatnonzero(unit.reads >= 0)
-        scaled = SCALE / most * prices.reshape(unit.samples, -1)
+        scaled = prices.reshape(unit.samples, -1) / most * SCALE
         small = np.abs(scaled) <= DROPPED
         objective[:, events] = np.where(small, 0.0, scaled)[:, unit.reads[events]]
         # patterns at the cutoff may be included, those above it must not be excluded
         safety = SAFETY * SCALE + float(np.abs(scaled[small]).sum())
-        least = cutoff * SCALE / most - safety if cutoff > 0 else -np.inf
+        least = cutoff / most * SCALE - safety if cutoff > 0 else -np.inf
         answer = _solve(_model(rows, objective.ravel(), least), time_left)
-        bound = max(cutoff, (answer.bound + safety) * most / SCALE)
+        bound = max(cutoff, (answer.bound + safety) / SCALE * most)
         return _Answer(bound, answer.ended, answer.points, answer.nodes)
 
     def _learn(self, k: int, points: FloatArray) -> tuple[FloatArray, bool]:
         """Return candidates (·, d) from the points of a program, and whether it got new rows."""
         unit, new_rows = self.units[k], False
-        d, box = unit.dimension, self.definition.weight_box
-        candidates = [np.clip(points[:, :d], -box, box)]
+        d = unit.dimension
+        candidates = [weights_of(unit, points[:, :d])]
         for point in points:
             fires = point[d:].reshape(unit.samples, unit.events) > 0.5
             weights, conflict = _inside(unit, fires)

@@ -8,8 +8,10 @@ without prices it is enumeration. A walk prices one sign of one output, or the E
 (group).
 
 Rows are those of `Decisions.scaled`, of size 1, and relaxed by far more than rounding. So a polytope holds
-all points of its cell, and a cell without vertices is certainly empty. A cell with points that all lie near
-one of its rows may be empty or not: there the walk pauses, and rational arithmetic decides (`ASKED`).
+all points of its cell, and a cell without vertices is certainly empty. Each row is relaxed by another amount,
+so that rows through one point do not leave it to rounding on which side of each other they meet. A cell with
+points that all lie near one of its rows may be empty or not: there, and everywhere below, the walk pauses,
+and rational arithmetic decides (`ASKED`).
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from convexsnn.pricing.polytope import ball, box_polytope, cut, free_row, values
 
 DONE, PAUSED, NO_ROOM, ASKED, ASKED_LEAF = 0, 1, 2, 3, 4
 ROOM = 4  # initial capacity of a level for vertices, times 2^d
-RELATIVE = 1e-12  # of rows of size 1: rows are relaxed by 4 times this, far above rounding
+RELATIVE = 1e-12  # of rows of size 1: rows are relaxed by 4 to 8 times this, far above rounding
+MOST_IN_DOUBT = 16  # vertices of a cell that may be empty, times 2^d; it is not cut into more
 NEAR = 2.0**-32  # of the same: a cell that reaches no farther from one of its rows may be empty
 
 
@@ -37,6 +40,7 @@ class Trees(NamedTuple):
     margin: Any  # (n, N): ε in units of every row
     length: Any  # (n, N) Euclidean norm of g
     slack: Any  # (n, N): tolerance of every row, above all rounding
+    relaxed: Any  # (n, N): relaxation of every row
     reads: Any  # (N,) supervised row of its sample that a node decides, −1 for none
     prices: Any  # (n, S, C)
     order: Any  # (n,)
@@ -51,6 +55,7 @@ class Stack(NamedTuple):
     V: Any  # (L, d, room)
     tight: Any  # (L, room, words)
     count: Any  # (L,)
+    doubt: Any  # (L,): whether the cell is known not to be empty by rational arithmetic alone
     node: Any  # (L, n): node of every sample in its tree
     high: Any  # (L, C): upper bound on the worth of patterns below this level
     low: Any  # (L, C): lower bound
@@ -153,23 +158,29 @@ def _child(trees, stack, level, fires, slacks):  # type: ignore[no-untyped-def]
     slack = trees.slack[sample, node]
     values(V, count, trees.g[sample, node], slacks)
     side = 1.0 if fires else -1.0
-    bound, farthest = trees.h[sample, node] + side * (trees.margin[sample, node] - 4.0 * slack), -np.inf
+    margin, farthest = trees.margin[sample, node] - trees.relaxed[sample, node], -np.inf
+    bound = trees.h[sample, node] + side * margin
     for k in range(count):
         slacks[k] = side * (slacks[k] - bound)
         farthest = max(farthest, slacks[k])
     row = free_row(stack.tight[level], count, 2 * V.shape[0])
     if row < 0:
         return -1
+    doubt = stack.doubt[level] or farthest <= NEAR + 16.0 * slack
     vertices = cut(V, stack.tight[level], count, slacks, row, stack.V[below], stack.tight[below])
-    if vertices <= 0:
+    if vertices == 0 or vertices < 0 and not doubt:
         return vertices
-    stack.count[below] = vertices
+    if doubt and (vertices < 0 or vertices > MOST_IN_DOUBT << V.shape[0]):
+        vertices = count
+        stack.V[below, :, :count] = V[:, :count]
+        stack.tight[below, :count] = stack.tight[level, :count]
+    stack.count[below], stack.doubt[below] = vertices, doubt
     stack.node[below] = stack.node[level]
     stack.high[below], stack.low[below] = stack.high[level], stack.low[level]
     stack.stage[below], stack.place[below] = 0, stack.place[level]
     nodes, high, low = stack.node[below], stack.high[below], stack.low[below]
     _decide(nodes, trees.reads, trees.prices, high, low, sample, fires)
-    return 1 if farthest > NEAR + 8.0 * slack else 2
+    return 2 if doubt else 1
 
 
 @njit(cache=True, nogil=True)
@@ -190,7 +201,7 @@ def _settled(trees, stack, level, slacks):  # type: ignore[no-untyped-def]
                 continue
             V, tight, count = stack.V[level], stack.tight[level], stack.count[level]
             values(V, count, trees.g[sample, node], slacks)
-            bound, lowest = h + side * (trees.margin[sample, node] - 4.0 * slack), np.inf
+            bound, lowest = h + side * (trees.margin[sample, node] - trees.relaxed[sample, node]), np.inf
             for k in range(count):
                 slacks[k] = side * (slacks[k] - bound)
                 lowest = min(lowest, slacks[k])
@@ -248,7 +259,7 @@ def walk(trees, stack, leaves, budget, walk_only, best_only):  # type: ignore[no
                 stack.top[0] -= 1
                 continue
             if stack.place[level] == len(trees.order):
-                cell = _settled(trees, stack, level, slacks)
+                cell = level if stack.doubt[level] else _settled(trees, stack, level, slacks)
                 if cell == -2:
                     stack.nodes[0] -= 1
                     return NO_ROOM, cells
@@ -286,12 +297,14 @@ def trees_of(decisions: Decisions, prices: FloatArray, order: IntArray, group: b
     rows = decisions.scaled
     levels = decisions.samples * decisions.events
     least = max(RELATIVE, 4.0 * levels * (decisions.dimension + 4) * EPSILON)
+    slack = np.maximum(least, 4.0 * rows.error)
     return Trees(
         rows.g,
         rows.h,
         rows.margin,
         np.sqrt((rows.g**2).sum(axis=2)),
-        np.maximum(least, 4.0 * rows.error),
+        slack,
+        (4.0 + 4.0 * np.random.default_rng(0).random(slack.shape)) * slack,
         decisions.node_reads,
         np.ascontiguousarray(prices),
         order.astype(np.int64),
@@ -310,6 +323,7 @@ def new_stack(trees: Trees, cutoff: float) -> Stack:
         np.empty((levels, d, room)),
         np.zeros((levels, room, words), np.uint64),
         np.zeros(levels, np.int64),
+        np.zeros(levels, np.bool_),
         np.zeros((levels, n), np.int64),
         np.zeros((levels, outputs)),
         np.zeros((levels, outputs)),

@@ -45,6 +45,7 @@ class Data:
     test_targets: npt.NDArray[Any] | None = None
     sample_weights: FloatArray | None = None
     _codes: dict[tuple[Any, ...], TargetCode] = field(init=False, repr=False, default_factory=dict)
+    _largest: dict[str, float] = field(init=False, repr=False, default_factory=dict)
     _digests: dict[bytes, str] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -101,6 +102,13 @@ class Data:
                 code.rows("test_targets", self.test_targets, len(self.test_inputs))
             self._codes[kind] = code
         return self._codes[kind]
+
+    def largest(self, name: str) -> float:
+        """Return the largest absolute value of an array of numbers, 0 without one; the result is stored."""
+        if name not in self._largest:
+            array = getattr(self, name)
+            self._largest[name] = 0.0 if array is None else max(float(array.max()), -float(array.min()))
+        return self._largest[name]
 
     def digest(self, stated: bytes) -> str:
         """Return the SHA-256 of `stated` followed by the training data; the result is stored."""

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from convexsnn.arrays import FloatArray, write_npz
 from convexsnn.dictionary.sources import get_source
 from convexsnn.distinct import DistinctSamples
-from convexsnn.errors import ProblemFileError
+from convexsnn.errors import ProblemFileError, ShapeError
 from convexsnn.fields import as_table, changed
 from convexsnn.networks import NetworkSpec
 from convexsnn.networks.network import windows
@@ -34,6 +34,7 @@ SETTINGS = (
     *("name", "title", "source", "network", "dictionary", "training", "solver", "admm", "gradient"),
     "expected",
 )
+LARGEST = 1e300  # of a membrane or of the sum of all losses: floats end at 1.8e308
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,7 @@ class Problem:
         loss, task = self.training.loss, self.training.task
         code = self.data.target_code(loss=loss, task=task, supervise=self.network.supervise)
         put(self, "target_code", code)
+        self._check_products()
         self._check_regularization()
         for name, spec in (("admm", self.admm), ("gradient", self.gradient)):
             if spec.patience is not None and not spec.validation:
@@ -93,6 +95,28 @@ class Problem:
                 )
         if self.dictionary.cascade:
             self._check_cascade()
+
+    def _check_products(self) -> None:
+        """Refuse data whose products with weights of the box, or whose losses, may overflow in a sum."""
+        steps, d = self.inputs.shape[1:]
+        box, layers = self.dictionary.weight_box, self.network.layers
+        terms = steps * (d + 2 + self.network.subnetworks * max(layer.width for layer in layers))
+        for name in ("inputs", "test_inputs"):
+            largest = self.data.largest(name)
+            if not terms * max(largest, 1.0) < LARGEST / max(box, 1.0):
+                raise ShapeError(
+                    f"{name}: {largest:g} times dictionary.weight_box = {box:g}, over {steps} steps, may "
+                    f"exceed {LARGEST:g}; use other units"
+                )
+        target = self.data.largest("targets") if self.target_code.regression else 1.0
+        weight, most = self.data.largest("sample_weights"), LARGEST / self.targets.size
+        if not 1.0 + target < most**0.5:
+            raise ShapeError(f"targets: the squares of {target:g} may exceed {LARGEST:g}; use other units")
+        if not weight < most / (1.0 + target) ** 2:
+            raise ShapeError(
+                f"sample_weights: {weight:g} times losses of targets up to {target:g} may exceed "
+                f"{LARGEST:g}; use other units"
+            )
 
     def _check_regularization(self) -> None:
         training = self.training

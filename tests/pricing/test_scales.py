@@ -142,6 +142,37 @@ def test_no_found_network_is_above_a_bound(case, oracle):
                 assert result.complete
 
 
+@pytest.mark.parametrize("seed", range(24))
+def test_the_oracles_agree_at_any_scale(seed):
+    """Random small units, inputs and thresholds of 1e-150 to 1e150, ordinary data and data full of ties."""
+    rng = np.random.default_rng(1000 + seed)
+    scale = 10.0 ** float(rng.integers(-150, 150)) if seed % 3 else 1.0
+    box = 10.0 ** float(rng.integers(-9, 10))
+    kind = ("lif", "threshold", "recurrent_threshold")[seed % 4 % 3]
+    steps = 1 if kind == "threshold" else 2
+    inputs = rng.standard_normal((3, steps, 2)) if seed % 2 else rng.integers(-1, 2, (3, steps, 2)) * 1.0
+    if seed % 5 == 0:
+        inputs = inputs * (1.0 + 1e-13 * rng.integers(-2, 3, inputs.shape))
+    theta = scale * box * float(rng.choice([1.0, 0.5, 1e-9]))
+    reset = ("subtract", "subtract_after", "zero", "none")[rng.integers(4)]
+    layer = LayerSpec(kind, leak=(0.5,), threshold=theta, reset=reset, bias=kind == "threshold")
+    margin = theta * float(rng.choice([0.0, 1e-3, 1e-13]))
+    readout = ("spike", "membrane")[rng.integers(2)]
+    definition = Definition(margin, box, readout, ("last", "all")[rng.integers(2)])
+    units, samples = unit_decisions(scale * inputs, layer, definition), distinct_samples(scale * inputs)[0]
+    cells, tree, exact = (ORACLES[name](units, samples) for name in ("cells", "tree", "exact tree"))
+    rows = units[0].samples * units[0].rows_per_sample
+    patterns = true_patterns(units, samples) if readout == "spike" else np.zeros((1, rows), bool)
+    for _ in range(4):
+        prices = rng.standard_normal((rows, 1))
+        known = exact.price(prices)
+        assert known.complete
+        for oracle in (cells, tree):
+            result = oracle.price(prices)
+            assert result.complete and result.bound == pytest.approx(known.bound, rel=1e-9)
+        assert known.bound >= dual_norm(patterns, prices, False).max(initial=0.0) * (1 - 1e-12)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_enumeration_loses_no_pattern(case):
     units, samples = units_of(case, "all")
