@@ -96,19 +96,31 @@ def read_json(path: Path) -> dict[str, Any]:
     ProblemFileError
         As `read_text`; or no JSON, no object, a key twice, nested too deeply, or such a number.
     """
+    text = read_text(path)
     try:
-        found = json.loads(
-            read_text(path),
-            parse_int=_whole, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_object,
-        )  # fmt: skip
-    except ProblemFileError:
-        raise
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise ProblemFileError(f"{path}: {reason}") from error
+        found = parse_json(text)
+    except ValueError as error:
+        raise ProblemFileError(f"{path}: {error}") from error
     if not isinstance(found, dict):
         raise ProblemFileError(f"{path}: expected an object, got {type(found).__name__}")
     return found
+
+
+def parse_json(text: str, finite: bool = True) -> Any:
+    """Return the value of a JSON text; without `finite` its numbers may be NaN and infinite.
+
+    Raises
+    ------
+    ValueError
+        No JSON, a key twice, nested too deeply, a number that is not finite or has more than 64 bits.
+    """
+    try:
+        number = _finite if finite else float
+        return json.loads(
+            text, parse_int=_whole, parse_float=number, parse_constant=number, object_pairs_hook=_object
+        )
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def _whole(text: str) -> int:

@@ -99,7 +99,8 @@ def soften_output() -> None:
     """Let output that has no letter λ, such as ASCII, show its number in place of an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            with suppress(OSError):  # a stream that is closed underneath
+                stream.reconfigure(errors="backslashreplace")
 
 
 def flush_output() -> None:
@@ -112,9 +113,10 @@ def flush_output() -> None:
             sys.stdout.flush()
     except OSError:
         with suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
-            os.close(nowhere)
+            nowhere, output = os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            if nowhere != output:
+                os.dup2(nowhere, output)
+                os.close(nowhere)
         raise
 
 

@@ -14,7 +14,16 @@ from command_line import files_in
 from convexsnn import files
 from convexsnn.arrays import read_npz, write_npz
 from convexsnn.errors import ProblemFileError
-from convexsnn.files import appearing, locked, read_json, read_text, read_toml, reading, uninterrupted
+from convexsnn.files import (
+    appearing,
+    locked,
+    parse_json,
+    read_json,
+    read_text,
+    read_toml,
+    reading,
+    uninterrupted,
+)
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links, pipes and locks")
 
@@ -127,6 +136,12 @@ def test_json_in_which_a_key_stands_twice_is_refused(tmp_path):
     (tmp_path / "x").write_text('{"a": {"b": 1, "b": 2}}')
     with pytest.raises(ProblemFileError, match="a key stands twice"):
         read_json(tmp_path / "x")
+
+
+def test_a_history_may_have_values_that_are_not_finite(tmp_path):
+    assert parse_json("[NaN, -Infinity, 1e999, 1]", finite=False)[1:] == [-np.inf, np.inf, 1]
+    with pytest.raises(ValueError):
+        parse_json("[NaN]")
 
 
 # locks and signals

@@ -12,6 +12,7 @@ import numpy as np
 from convexsnn.admm.shards import Variables
 from convexsnn.admm.weights import Weights
 from convexsnn.arrays import digest
+from convexsnn.files import parse_json
 from convexsnn.problem import Problem
 from convexsnn.training.checkpoint import CheckpointFile
 from convexsnn.training.history import History, plain, read_rows
@@ -95,7 +96,7 @@ def load_checkpoint(
             for name in ("weights", "best")
         )
         penalty, value, iteration = (float(x) for x in arrays["numbers"])
-        rows = read_rows(row, json.loads(str(arrays["history"])))
+        rows = read_rows(row, parse_json(str(arrays["history"]), finite=False))
         steps.restore({k.removeprefix("steps_"): v for k, v in arrays.items() if k.startswith("steps_")})
         if restore is not None:
             shards: list[Variables | None] = []

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from convexsnn.errors import ProblemFileError
+from convexsnn.files import parse_json
 from convexsnn.training.checkpoint import CheckpointFile
 from convexsnn.training.history import History, plain, read_rows
 
@@ -76,7 +77,9 @@ def load_checkpoint(path: Path, training: Any, row: type[Row]) -> History[Row]:
                 _, index, key = name.split(".")
                 state.setdefault(int(index), {})[key] = torch.from_numpy(value)
         value, epoch = arrays["best"]
-        history = History(read_rows(row, json.loads(str(arrays["history"]))), float(value), int(epoch))
+        history = History(
+            read_rows(row, parse_json(str(arrays["history"]), finite=False)), float(value), int(epoch)
+        )
         if len(history) > training.spec.epochs:
             raise ProblemFileError(
                 f"{path}: a checkpoint of {len(history)} epochs, more than gradient.epochs, "

@@ -209,6 +209,8 @@ def test_pickled_files_are_refused(file):
         ({"history": np.asarray("[{}]")}, "damaged"),
         ({"history": np.asarray('[{"rates": [], "iterations": 1}]')}, "damaged"),
         ({"history": np.asarray("{")}, "damaged"),
+        ({"history": np.asarray("[" * 100_000)}, "nested too deeply"),
+        ({"history": np.asarray('[{"iteration": ' + "1" * 401 + "}]")}, "more than 64 bits"),
         ({"steps_velocity0": None}, "damaged"),
         ({"shard0_outputs": None}, "has variables of 0 shards"),
         ({"shard0_spikes1": None}, "damaged"),
@@ -224,6 +226,44 @@ def test_what_is_missing_or_wrong_is_refused(file, change, told):
     del kept["digest"]
     write_npz(file, {**kept, "digest": np.asarray(digest(**kept))})
     assert told in refused(file, small(variant="proximal"))
+
+
+def test_every_altered_array_is_refused(file):
+    """A value, a type, a shape or a name: the digest is of all of them."""
+    arrays, made = read_npz(file), small(variant="proximal")
+    changes = {
+        "value": lambda a: a + 1 if a.dtype.kind in "biuf" else np.asarray(str(a) + " "),
+        "type": lambda a: a.astype("<f4") if a.dtype.kind == "f" else np.asarray([str(a)]),
+        "shape": lambda a: a[None],
+    }
+    for name, array in arrays.items():
+        for change in changes.values():
+            write_npz(file, {**arrays, name: change(array)})
+            refused(file, made)
+        write_npz(file, {**{k: v for k, v in arrays.items() if k != name}, name + "0": array})
+        refused(file, made)
+    write_npz(file, {**arrays, "more": np.ones(1)})
+    refused(file, made)
+
+
+def test_every_damaged_byte_is_refused_or_changes_nothing(file):
+    content, arrays, made = file.read_bytes(), read_npz(file), small(variant="proximal")
+    for place in np.random.default_rng(0).integers(0, len(content), 250):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x55
+        file.write_bytes(bytes(damaged))
+        try:
+            same = read_npz(file)
+        except ProblemFileError:
+            continue
+        if same.keys() != arrays.keys() or any(not np.array_equal(same[k], arrays[k]) for k in arrays):
+            refused(file, made)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_a_pipe_is_no_checkpoint_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "run.npz")
+    assert "is a pipe or a device" in refused(tmp_path / "run.npz", small())
 
 
 def test_a_folder_is_no_checkpoint(tmp_path):
