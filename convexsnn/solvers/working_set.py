@@ -241,7 +241,7 @@ class _ByColumns(_Run):
             columns, signs = simplex.missing(prices)
             if not len(columns):  # HiGHS's tolerances allow no better point
                 return "no further progress"
-        return "gap reached"  # W = 0, or the start, from which no column leads on
+        return "gap reached"  # W = 0 is optimal
 
 
 class _ByCones(_Run):
