@@ -37,6 +37,71 @@ def shape_text(axes: Sequence[Axis]) -> str:
     return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 
+def plain_array(
+    name: str, value: Any, *, copy: bool | None = None, expected: str = "real numbers"
+) -> np.ndarray:
+    """Return a caller's array as numpy's own; the one door by which arrays enter the package.
+
+    An object array of numbers alone, such as a nullable column of pandas, becomes one of floats.
+
+    Parameters
+    ----------
+    copy : bool or None
+        As in ``numpy.array``; None copies only if that is necessary.
+    expected : str
+        What the message about objects calls the array.
+
+    Raises
+    ------
+    ShapeError
+        Masked values; a tensor that requires gradients, since none flow through a training here; objects
+        other than numbers, missing values among them; an object that numpy cannot read. The message starts
+        with `name`.
+    ValueError
+        Rows of different lengths.
+    """
+    for part in _parts(value):
+        if isinstance(part, np.ma.MaskedArray) and np.ma.getmaskarray(part).any():
+            place = tuple(int(k) for k in np.argwhere(np.ma.getmaskarray(part))[0])
+            raise ShapeError(
+                f"{name}: masked value at index {place}; fill masked values in, or leave their samples out"
+            )
+        if getattr(part, "requires_grad", False) is True:
+            raise ShapeError(
+                f"{name}: a tensor that requires gradients, and none flow through here; give {name}.detach()"
+            )
+    try:
+        raw = np.array(value, copy=copy)
+    except (RuntimeError, TypeError) as error:  # a tensor on another device or of a type that numpy lacks
+        raise ShapeError(f"{name}: expected {expected}, got {' '.join(str(error).split())}") from error
+    if raw.dtype.kind != "O":
+        return raw
+    for place, entry in np.ndenumerate(raw):
+        if not isinstance(entry, (bool, np.bool_)) and not is_number(entry):
+            shown = f"{' '.join(repr(entry).split()):.40}"
+            raise ShapeError(f"{name}: expected {expected}, got dtype object, {shown} at index {place}")
+    try:
+        return raw.astype(np.float64)
+    except OverflowError as error:
+        raise ShapeError(f"{name}: a whole number is too large for a float") from error
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """Yield an object and, if it is a list, the arrays and lists in it."""
+    yield value
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            if not isinstance(part, (int, float, str)):
+                yield from _parts(part)
+
+
+def check_products(name: str, array: np.ndarray) -> None:
+    """Raise a ShapeError unless sums of products of two of the finite numbers are surely finite."""
+    largest = max(float(array.max()), -float(array.min()))
+    if np.isfinite(largest) and not np.isfinite(largest * largest * array.size):
+        raise ShapeError(f"{name}: numbers up to {largest:.3g} are too large, their squares overflow")
+
+
 def real_array(
     name: str, value: Any, axes: Sequence[Axis], *, dtype: npt.DTypeLike = np.float64, copy: bool = True
 ) -> FloatArray:
@@ -57,10 +122,12 @@ def real_array(
         Not numeric, wrong rank, wrong length, empty, NaN or infinite.
     """
     try:
-        raw = np.asarray(value)
+        raw = plain_array(name, value, expected=f"real numbers {shape_text(axes)}")
         if raw.dtype.kind not in "biuf":
             raise TypeError(f"dtype {raw.dtype}")
         array = raw.astype(dtype, copy=copy)
+    except ShapeError:
+        raise
     except (TypeError, ValueError) as error:
         raise ShapeError(f"{name}: expected real numbers {shape_text(axes)}, got {error}") from error
     lengths = [a[1] if isinstance(a, tuple) else a for a in axes]
@@ -68,7 +135,10 @@ def real_array(
         isinstance(want, str) or want == have for want, have in zip(lengths, array.shape, strict=True)
     )
     if not fits:
-        raise ShapeError(f"{name}: expected {shape_text(axes)}, got {array.shape}")
+        hint = ""
+        if tuple(axes[:2]) == ("n", "T") and len(axes) == 3 and array.ndim == 2:
+            hint = f"; one time step: {name}[:, None, :]"
+        raise ShapeError(f"{name}: expected {shape_text(axes)}, got {array.shape}{hint}")
     if array.size == 0:
         raise ShapeError(f"{name}: empty, shape {array.shape}")
     # one sum without a temporary array is nearly always enough; a sum of finite numbers may overflow

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convexsnn.arrays import BoolArray, FloatArray, IntArray
+from convexsnn.arrays import BoolArray, FloatArray, IntArray, plain_array
 from convexsnn.bit_kernels import add_columns, column_sums, reversed_by_eights
 from convexsnn.distinct import unique_rows
 from convexsnn.errors import ShapeError
@@ -51,7 +51,7 @@ class PackedBits:
         ShapeError
             Not two-dimensional, or an entry other than 0 and 1.
         """
-        dense = np.asarray(array)
+        dense = plain_array("dictionary", array)
         if dense.ndim != 2 or dense.shape[0] == 0:
             raise ShapeError(f"dictionary: expected (R, P), got {dense.shape}")
         if dense.dtype != bool and not np.isin(dense, (0, 1)).all():

@@ -10,7 +10,16 @@ import zipfile
 import numpy as np
 import pytest
 
-from convexsnn.arrays import digest, positive, read_npz, real_array, shape_text, write_npz
+from convexsnn.arrays import (
+    check_products,
+    digest,
+    plain_array,
+    positive,
+    read_npz,
+    real_array,
+    shape_text,
+    write_npz,
+)
 from convexsnn.errors import ProblemFileError, ShapeError
 
 ARRAYS = {"a": np.arange(600.0).reshape(20, 30), "b": np.array([True, False]), "text": np.asarray("lif")}
@@ -39,6 +48,82 @@ def test_real_numbers_of_any_type_become_a_float_array(value):
         array = real_array("x", value, ("n", ("d", 2)), dtype=dtype)
         assert array.dtype == dtype
         assert array.tolist() == np.asarray(value).tolist()
+
+
+MASKED = np.ma.masked_equal([[1.0, 2.0], [3.0, -9.0]], -9.0)
+
+
+class Table:
+    """Like a table of pandas: an object that numpy reads as an array of objects."""
+
+    def __init__(self, entries):
+        self.entries = entries
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.entries, object)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (MASKED, "things: masked value at index (1, 1); fill masked values in"),
+        ([MASKED[0], MASKED[1]], "things: masked value at index (1,)"),
+        (Table([[1.0, None], [2.0, 3.0]]), "None at index (0, 1)"),
+        (Table([[1.0, 2.0], ["a\nb", 3.0]]), "got dtype object, 'a\\nb' at index (1, 0)"),
+        (Table([[1.0, 2 + 1j]]), "(2+1j) at index (0, 1)"),
+        (Table([[1.0, 1 << 2000]]), "things: a whole number is too large"),
+    ],
+)
+def test_values_that_are_missing_are_refused_by_place(value, told):
+    for read in (plain_array, lambda name, value: real_array(name, value, ("n", ("d", 2)))):
+        with pytest.raises(ShapeError) as caught:
+            read("things", value)
+        assert (
+            str(caught.value).startswith("things: ")
+            and told in str(caught.value)
+            and "\n" not in str(caught.value)
+        )
+
+
+def test_a_mask_that_hides_nothing_and_objects_that_are_numbers_are_read():
+    assert type(plain_array("x", np.ma.masked_array([1.0, 2.0], [False, False]))) is np.ndarray
+    read = plain_array("x", Table([[1, np.float32(0.5)], [True, 2.0]]))
+    assert read.dtype == np.float64 and read.tolist() == [[1.0, 0.5], [1.0, 2.0]]
+
+
+def test_nullable_columns_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    assert plain_array("y", pandas.Series([1, 2], dtype="Int64")).tolist() == [1, 2]
+    with pytest.raises(ShapeError, match="^y: .*(<NA>|nan) at index"):
+        real_array("y", pandas.Series([1, None], dtype="Int64"), ("n",))
+    with pytest.raises(ShapeError, match="^y: nan at index"):
+        real_array("y", pandas.Series([1.0, None]), ("n",))
+
+
+def test_a_tensor_is_read_unless_gradients_should_flow_through():
+    torch = pytest.importorskip("torch")
+    tensor = torch.ones(3, 2)
+    assert real_array("x", tensor, ("n", "d")).tolist() == tensor.tolist()
+    tensor.requires_grad_()
+    for value in (tensor, [tensor[0], tensor[1]]):
+        with pytest.raises(ShapeError, match=r"^x: a tensor that requires gradients.*; give x.detach\(\)$"):
+            real_array("x", value, ("n", "d"))
+    assert real_array("x", tensor.detach(), ("n", "d")).shape == (3, 2)
+    with pytest.raises(ShapeError, match="^x: ") as caught:
+        real_array("x", torch.ones(3, 2, dtype=torch.bfloat16), ("n", "d"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_of_one_time_step_is_told_the_way_out():
+    with pytest.raises(ShapeError, match=r"got \(5, 2\); one time step: inputs\[:, None, :\]$"):
+        real_array("inputs", np.ones((5, 2)), ("n", "T", "d"))
+
+
+@pytest.mark.parametrize("value", [1e160, -1e155, [1e308, 1e308]])
+def test_numbers_whose_squares_overflow_are_refused(value):
+    with pytest.raises(ShapeError, match="^x: numbers up to .* too large, their squares overflow$"):
+        check_products("x", np.atleast_1d(np.array(value)))
+    check_products("x", np.full(1000, 1e150))
 
 
 def test_the_array_returned_is_a_copy():

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convexsnn.arrays import FloatArray, choice, fraction
+from convexsnn.arrays import FloatArray, choice, fraction, plain_array
 from convexsnn.errors import ShapeError, UnsupportedError
 
 SHARED, GRID, TRAINED = "shared", "grid", "trained"
@@ -83,9 +83,11 @@ class Parameter:
             return str(value)
         expected = "a finite number or one a unit" if self.per_unit else self._range("number")
         try:
-            raw = np.array(value)  # a copy, so that a checked value cannot change later
+            # a copy, so that a checked value cannot change later
+            raw = plain_array(self.name, value, copy=True)
         except ValueError as error:
-            raise ShapeError(f"{self.name}: expected {expected}, got {value!r}") from error
+            shown = " ".join(repr(value).split())
+            raise ShapeError(f"{self.name}: expected {expected}, got {shown}") from error
         if raw.dtype.kind not in "iuf" or raw.ndim > self.per_unit or raw.size == 0:
             received = raw.item() if raw.ndim == 0 else value
             raise ShapeError(f"{self.name}: expected {expected}, got {received!r}")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convexsnn.arrays import FloatArray, real_array
+from convexsnn.arrays import FloatArray, check_products, plain_array, real_array
 from convexsnn.distinct import DistinctSamples, distinct_samples
 from convexsnn.errors import ShapeError
 from convexsnn.problem.targets import TargetCode, target_code
@@ -36,7 +36,8 @@ class Data:
     Raises
     ------
     ShapeError
-        An array is not finite or of the wrong shape; the message begins with its name.
+        An array is not finite, of the wrong shape, or so large that its squares overflow; the message begins
+        with its name.
     """
 
     inputs: FloatArray
@@ -131,12 +132,19 @@ def _fixed(value: Any) -> bool:
 
 
 def _reals(name: str, value: Any, axes: Any) -> FloatArray:
-    return real_array(name, value, axes, copy=not _fixed(value))
+    array = real_array(name, value, axes, copy=not _fixed(value))
+    check_products(name, array)
+    return array
 
 
 def _labels(name: str, value: Any, n: int) -> npt.NDArray[Any]:
     """Return targets in their own type; loss and task decide later what is valid."""
     try:
-        return np.array(value, copy=None if _fixed(value) else True)
+        labels = plain_array(name, value, copy=None if _fixed(value) else True)
+    except ShapeError:
+        raise
     except ValueError:  # rows of different lengths
         return real_array(name, value, (("n", n),))
+    if labels.dtype.kind == "f" and labels.size:
+        check_products(name, labels)
+    return labels

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linprog
 
-from convexsnn.arrays import FloatArray, choice, positive, real_array
+from convexsnn.arrays import FloatArray, choice, plain_array, positive, real_array
 from convexsnn.bits import PackedBits
 from convexsnn.errors import ShapeError
 from convexsnn.programs.cone_form import ConeForm, cone_form
@@ -56,7 +56,8 @@ class L1Program(Program):
     Raises
     ------
     ShapeError
-        Shapes do not match, the loss does not accept the targets, or λ or a weight is not positive.
+        Shapes do not match, the loss does not accept the targets, λ or a weight is not positive, or sums or
+        products of the numbers overflow.
     """
 
     dictionary: PackedBits
@@ -74,7 +75,7 @@ class L1Program(Program):
             set_(self, "dictionary", PackedBits.from_array(self.dictionary))
         set_(self, "loss", get_loss(self.loss))
         rows = self.dictionary.rows
-        targets = np.asarray(self.targets)
+        targets = plain_array("targets", self.targets)
         targets = targets[:, None] if targets.ndim == 1 else targets
         set_(self, "targets", real_array("targets", targets, (("R", rows), "C")))
         self.loss.check(self.targets)
@@ -90,6 +91,31 @@ class L1Program(Program):
             )
         self.penalty.check_complete()
         self.penalty.check(self.dictionary.shape[1])
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        """Refuse numbers whose sums or products overflow: inf − inf in a bound would prove nothing."""
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            if not np.isfinite(self.sample_weights.sum()):
+                largest = self.sample_weights.max()
+                raise ShapeError(
+                    f"sample_weights: numbers up to {largest:.3g} are too large, their sum overflows"
+                )
+            least, most = float(self.row_scale.min()), float(self.row_scale.sum())
+            if not (least > 0 and most < np.inf):
+                raise ShapeError(
+                    f"scale: {self.scale:.3g} times the sample weights is 0 or overflows, for weights from "
+                    f"{self.sample_weights.min():.3g} to {self.sample_weights.max():.3g}"
+                )
+            zero = np.zeros_like(self.targets)
+            objective = float(self.row_scale[:, 0] @ self.loss.value(zero, self.targets))
+            prices = float(np.abs(self.dual_at_zero).sum())
+            if not (np.isfinite(objective) and np.isfinite(prices * prices * max(1, self.shape[0]))):
+                largest = np.abs(self.targets).max()
+                raise ShapeError(
+                    f"targets: numbers up to {largest:.3g} with weights up to {self.row_scale.max():.3g} are "
+                    "too large, the objective or its squares overflow"
+                )
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -41,6 +41,8 @@ def scale(program: L1Program) -> Scaled:
     targets = 1.0
     if program.loss.homogeneous:
         targets = float(np.abs(program.targets).max()) or 1.0
+    if not 0 < program.regularization / rows / targets < np.inf:  # out of reach of floats: nothing is scaled
+        return Scaled(program, 1.0, 1.0)
     scaled = replace(
         program,
         targets=program.targets / targets,

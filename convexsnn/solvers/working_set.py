@@ -218,8 +218,11 @@ class _ByColumns(_Run):
         if len(begin):
             simplex.add(begin, np.sign(self.weights[begin, c]))
         columns, signs = simplex.missing(prices)
-        while len(columns):
-            simplex.add(columns, signs)
+        # a start is improved even where none of its other columns is missing
+        while len(columns) or len(begin):
+            if len(columns):
+                simplex.add(columns, signs)
+            begin = begin[:0]
             point, stopped = simplex.run(self.request.left)
             self.rounds += 1
             dual = np.asarray(point.dual)
@@ -238,7 +241,7 @@ class _ByColumns(_Run):
             columns, signs = simplex.missing(prices)
             if not len(columns):  # HiGHS's tolerances allow no better point
                 return "no further progress"
-        return "gap reached"  # W = 0, or the start, from which no column leads on
+        return "gap reached"  # W = 0 is optimal
 
 
 class _ByCones(_Run):

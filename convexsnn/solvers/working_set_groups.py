@@ -158,9 +158,9 @@ class GroupModel:
         return False
 
     def newton(self, accuracy: float, close: bool, late: Callable[[], bool] = lambda: False) -> bool:
-        """Take Newton steps on the nonzero groups until their slopes are within `accuracy` times λ, or `late`.
+        """Take Newton steps on the nonzero groups until their slopes are within `accuracy` times λ.
 
-        Returns whether it took a step.
+        It stops early when it is `late`. Returns whether it took a step.
         """
         stepped = False
         for _ in range(CLOSE_STEPS if close else STEPS):

@@ -62,7 +62,7 @@ class ColumnSimplex:
             self.solver.setOptionValue(key, value)
         model = highspy.HighsLp()
         model.num_col_, model.num_row_ = rows, rows
-        model.col_cost_ = program.row_scale[:, 0] * self.unit
+        model.col_cost_ = program.row_scale[:, 0] * np.full(rows, self.unit)
         model.col_lower_, model.col_upper_ = np.zeros(rows), np.full(rows, np.inf)
         model.row_lower_, model.row_upper_ = np.ones(rows), np.full(rows, np.inf)
         model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
@@ -143,8 +143,8 @@ class ColumnSimplex:
     def missing(self, prices: FloatArray) -> tuple[IntArray, FloatArray]:
         """Return the patterns whose prices (P,) exceed λ most, and their signs; none that is present.
 
-        The price of a present weight exceeds λ only by the tolerance of HiGHS, which is absolute; another copy
-        of its column would change nothing.
+        The price of a present weight exceeds λ only by the tolerance of HiGHS, which is absolute; another
+        copy of its column would change nothing.
         """
         excess = np.abs(prices) - self.program.regularization * (1.0 + ABOVE)
         present = np.sign(prices[self.columns]) == self.signs

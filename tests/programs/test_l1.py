@@ -21,6 +21,7 @@ from small_programs import (
 from convexsnn.errors import ShapeError, UnsupportedError
 from convexsnn.programs import Group, L1Program, Point, Program
 from convexsnn.programs.mps import highs_model
+from convexsnn.programs.point import feasible_share, relative_gap
 
 
 def solve_qp(form):
@@ -272,6 +273,59 @@ def test_a_program_that_nothing_helps_is_certified_at_zero(name):
     assert found.objective == pytest.approx(np.mean(program.targets**2) / 2)
 
 
+# --- numbers that prove nothing ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", [np.nan, np.inf, -np.inf, 1.0])
+@pytest.mark.parametrize("bound", [np.nan, np.inf, -np.inf, 1.0])
+def test_a_gap_is_infinite_unless_both_numbers_are_finite(objective, bound):
+    expected = 0.0 if objective == bound == 1.0 else np.inf
+    assert relative_gap(objective, bound) == expected
+
+
+@pytest.mark.parametrize(
+    ("norm", "share"), [(np.nan, 0.0), (np.inf, 0.0), (-1.0, 0.0), (0.0, 1.0), (2.0, 1.0), (4.0, 0.5)]
+)
+def test_no_share_of_a_dual_point_is_feasible_where_its_norm_is_no_number(norm, share):
+    assert feasible_share(2.0, norm) == share
+
+
+@pytest.mark.parametrize("norm", [np.nan, np.inf])
+@pytest.mark.parametrize("penalty", ["l1", "units"])
+def test_a_dual_norm_that_is_no_number_gives_no_bound_above_that_of_zero(norm, penalty, monkeypatch):
+    program = make_program("squared", penalty)
+    point = Point(np.zeros(program.shape), program.dual_at_zero)
+    assert program.certify(point, norm).lower_bound == 0.0
+    monkeypatch.setattr(type(program.penalty), "dual_norm", lambda self, gradient: norm)
+    found = program.certify(point)
+    assert found.lower_bound == 0.0 and not found.dual.any() and found.gap == 1.0
+
+
+def test_weights_that_overflow_have_no_gap():
+    with np.errstate(all="ignore"):
+        found = make_program("squared").certify(Point(np.full((COLUMNS, 1), 1e200)))
+    assert found.gap == np.inf
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-170, 1e-3, 1e170, 1e300])
+def test_group_norms_neither_underflow_nor_overflow(size):
+    norms = Group(np.array([0, 0, 1])).norms(size * np.array([[3.0], [4.0], [2.0]]))
+    assert norms == pytest.approx([5 * size, 2 * size], rel=1e-14)
+
+
+def test_a_dual_point_is_feasible_in_every_order_of_its_sums():
+    """Where λ is far below the sizes that cancel in Dᵀu, rounding decides."""
+    rng = np.random.default_rng(0)
+    program = make_program("hinge", rows=400, columns=30, fraction=1e-9)
+    dual = program.row_scale * program.targets * rng.random((400, 1))
+    dense = program.dictionary.toarray().T.astype(float)
+    u = program.certify(Point(np.zeros(program.shape), dual)).dual
+    u = u if u.any() else dual
+    for _ in range(50):
+        order = rng.permutation(400)
+        assert np.abs(dense[:, order] @ u[order]).max() <= program.regularization * (1 + 1e-12)
+
+
 # --- what is refused ------------------------------------------------------------------------------------
 
 SOME = np.eye(3)
@@ -308,6 +362,15 @@ SOME = np.eye(3)
         ({"sample_weights": [1.0, 0.0, 1.0]}, "sample_weights: 0; every weight must be positive"),
         ({"sample_weights": [1.0, -2.0, 1.0]}, "sample_weights: -2; every weight must be positive"),
         ({"sample_weights": [1.0, np.nan, 1.0]}, "sample_weights: nan"),
+        (
+            {"sample_weights": [1e308, 1e308, 1.0]},
+            "sample_weights: numbers up to 1e.308 .*their sum overflows",
+        ),
+        ({"sample_weights": [5e-324, 1.0, 1.0]}, "scale: 0.333 times the sample weights is 0"),
+        ({"sample_weights": [1e300, 1.0, 1.0]}, "targets: .* with weights up to 3.33e.299 are too large"),
+        ({"targets": [1e160, 1.0, 1.0]}, "targets: numbers up to 1e.160 .* overflow"),
+        ({"targets": np.ma.masked_equal([1.0, 2.0, 1.0], 2.0)}, r"targets: masked value at index \(1,\)"),
+        ({"dictionary": np.ma.masked_equal(np.eye(3), 0)}, r"dictionary: masked value at index \(0, 1\)"),
     ],
 )
 def test_bad_input_is_refused_by_name(changes, told):

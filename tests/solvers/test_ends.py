@@ -1,4 +1,4 @@
-"""Every solver ends by itself, whatever the program, and soon after its time limit; gap and status are true."""
+"""Every solver ends by itself and soon after its time limit, whatever the program; its gap is true."""
 
 from types import SimpleNamespace
 
@@ -52,7 +52,7 @@ def test_a_degenerate_program_ends_without_a_time_limit(name, loss, penalty):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_tiny_lambda_is_no_obstacle_for_the_simplex_method(seed):
-    """λ = 1e-12 of 30 samples and 100 patterns: below HiGHS's absolute tolerance, all columns look violated."""
+    """λ = 1e-12 of 30 samples and 100 patterns: below HiGHS's tolerance all columns look violated."""
     rng = np.random.default_rng(seed)
     program = L1Program(rng.random((30, 100)) < 0.4, rng.choice([-1.0, 1.0], 30), "hinge", 1e-12)
     found = get_solver("working_set").solve(program)

@@ -14,8 +14,12 @@ def _targets(loss, rows, rng):
     return random_targets(loss, rows, 2 if loss == "softmax" else 1, rng)
 
 
-def _plain(loss, rng, rows=30, columns=100):
+def _plain(loss, rng, rows, columns):
     return {"dictionary": _random(rng, rows, columns), "targets": _targets(loss, rows, rng)}
+
+
+def _wide(loss, rng):
+    return _plain(loss, rng, 30, 100) if loss == "hinge" else _plain(loss, rng, 12, 40)
 
 
 def _weighted(loss, rng):
@@ -42,7 +46,7 @@ def _zeros(loss, rng):
 
 # name -> (the fields of a program of this loss, λ as a fraction of λ_max)
 DEGENERATE = {
-    "tiny-lambda": (_plain, 1e-12),
+    "tiny-lambda": (_wide, 1e-12),
     "vanishing-lambda": (lambda loss, rng: _plain(loss, rng, 10, 20), 1e-200),
     "weights-over-15-orders": (_weighted, 1e-3),
     "weights-and-tiny-lambda": (_weighted, 1e-12),
