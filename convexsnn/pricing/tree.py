@@ -52,9 +52,9 @@ def inside(unit: Decisions, leaves: IntArray) -> FloatArray:
         if solution.state != OPTIMAL or not closed or solution.margin > SURE or not len(tight):
             break
         kappa[tight] = 0.0
-    digits = (2.0**20, 2.0**6) if (kappa == 0).any() else ()
-    weights = weights_of(unit, solution.weights)
-    return np.array([weights, *(np.round(weights * q) / q for q in digits)])
+    digits = (2.0**24, 2.0**10) if (kappa == 0).any() else ()
+    points = [solution.weights, *(np.round(solution.weights * q) / q for q in digits)]
+    return weights_of(unit, np.array(points))
 
 
 @dataclass(eq=False)
