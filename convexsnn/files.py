@@ -88,8 +88,8 @@ def read_text(path: Path, most: int = LARGEST_TEXT) -> str:
             raise ProblemFileError(f"{path}: {_reason(error)}") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object of a JSON file, whose numbers are finite and whole numbers have 64 bits.
+def read_json(path: Path, finite: bool = True) -> dict[str, Any]:
+    """Return the object of a JSON file, whose whole numbers have 64 bits; `finite` as `parse_json`.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     text = read_text(path)
     try:
-        found = parse_json(text)
+        found = parse_json(text, finite)
     except ValueError as error:
         raise ProblemFileError(f"{path}: {error}") from error
     if not isinstance(found, dict):

@@ -228,12 +228,12 @@ class ConfirmedAdmm:
 def _read_claim(folder: Path) -> AdmmClaim:
     try:
         check_whole(folder)
-        values = read_json(folder / ADMM)
+        values = read_json(folder / ADMM, finite=False)  # what is not finite equals no simulated number
         return AdmmClaim(**{field.name: values[field.name] for field in fields(AdmmClaim)})
     except KeyError as error:
         raise VerificationError(f"{ADMM}: no key {error}") from error
     except (ProblemFileError, OSError) as error:
-        raise VerificationError(str(error)) from error
+        raise VerificationError(str(error).removeprefix(f"{folder}{os.sep}")) from error
 
 
 def verify_admm_folder(folder: Path, exact: bool = False) -> ConfirmedAdmm:

@@ -81,8 +81,8 @@ class Results:
 
     def _read(self) -> None:
         """Read what the file has now, which another run may have written."""
-        found = read_json(self.file)
         try:
+            found = read_json(self.file)
             if found["format"] != 1:
                 raise ValueError(f"format {found['format']}, expected 1")
             for record in found["results"]:
@@ -91,6 +91,8 @@ class Results:
                         raise ValueError(f"{name}: {record[name]!r}")
             if not isinstance(found["conditions"], dict):
                 raise ValueError("conditions: expected an object")
+        except ProblemFileError as error:
+            raise ProblemFileError(f"out: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise ProblemFileError(f"out: {self.file}: {reason}") from error

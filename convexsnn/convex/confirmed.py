@@ -70,7 +70,7 @@ def confirm_claim(folder: Path, exact: bool = False) -> ConfirmedClaim:
     try:
         check_whole(folder)
         problem = load_saved_problem(folder)
-        read_json(folder / CERTIFICATE)  # refuses numbers that no claim has, and what is no text
+        read_json(folder / CERTIFICATE, finite=False)  # refuses what no claim has, before it is read
         claim, evidence = load_claim(folder)
         network = load_network(folder / "network.npz")
         dictionary = load_dictionary(folder / "dictionary.npz")
