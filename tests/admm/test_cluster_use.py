@@ -191,13 +191,21 @@ if __name__ == "__main__":
 """
 
 
+# on a busy machine dask gives up processes that start slowly, and logs how slow they are
+PATIENT = {
+    "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "900s",
+    "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "900s",
+    "DASK_LOGGING__DISTRIBUTED": "error",
+}
+
+
 def run_script(tmp_path, text):
     script, scratch = tmp_path / "script.py", tmp_path / "scratch"
     script.write_text(text.format(tests=str(ROOT / "tests" / "support")))
     scratch.mkdir()
-    environment = {**os.environ, "TMPDIR": str(scratch), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **PATIENT, "TMPDIR": str(scratch), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=100, env=environment, cwd=tmp_path
+        [sys.executable, script], capture_output=True, text=True, timeout=1000, env=environment, cwd=tmp_path
     )
     assert not list(scratch.iterdir())
     return done
