@@ -11,10 +11,12 @@ scheduler gives its tasks to another worker, which reads the files and repeats t
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import reduce
 from math import lcm
@@ -74,13 +76,33 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Any:
     # own thread, and then closing waits for itself
     client = Client.__new__(Client)
     try:
+        _shake_hands(scheduler)
         Client.__init__(client, scheduler, timeout=PATIENCE)
         client.wait_for_workers(1, timeout=PATIENCE)
     except Exception as error:  # the address may belong to another program: any error is possible
         with suppress(Exception):
             client.close()
-        raise ProblemFileError(f"scheduler: no answer at {scheduler!r}, or no worker: {error}") from error
+        why = str(error) or type(error).__name__
+        raise ProblemFileError(f"scheduler: no answer at {scheduler!r}, or no worker: {why}") from error
     return client
+
+
+def _shake_hands(scheduler: str | None) -> None:
+    """Connect to an address and leave again; TimeoutError if nothing answers there within `PATIENCE`.
+
+    The client's own timeout does not cover the answer to its first message, so that it would wait without end
+    for a program that listens and says nothing.
+    """
+    from distributed.comm import connect as open_comm
+    from distributed.security import Security
+
+    async def there_and_back() -> None:
+        arguments = Security().get_connection_args("client")
+        comm = await asyncio.wait_for(open_comm(scheduler, timeout=PATIENCE, **arguments), PATIENCE)
+        comm.abort()
+
+    with ThreadPoolExecutor(1) as pool:  # a thread of its own: in a notebook this one has a loop already
+        pool.submit(lambda: asyncio.run(there_and_back())).result()
 
 
 @contextmanager

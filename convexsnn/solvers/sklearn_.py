@@ -3,14 +3,15 @@
 Lasso is coordinate descent on ‖y − X w‖² / 2n + α ‖w‖₁; sample weights scale the rows. LIBLINEAR takes sample
 weights, but no starting point. It needs both labels: every row gets the label +1 (y x instead of x), and a
 row of zeros with the label −1, on which no weight has an effect, is added. No intercepts: the program has
-none. Deterministic: the order of LIBLINEAR's coordinates has a fixed seed. A fit cannot be interrupted.
+none. Deterministic: the order of LIBLINEAR's coordinates has a fixed seed. A fit cannot be interrupted, so
+its passes double from round to round: it ends about as long after its limit as it took before.
 Friedman, Hastie & Tibshirani (2010); Yuan, Ho & Lin, "An improved GLMNET for ℓ1-regularized logistic
 regression" (2012); Pedregosa et al. (2011).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from convexsnn.programs import L1Program
 from convexsnn.solvers.capabilities import Capabilities
 from convexsnn.solvers.rounds import InRounds, Step
 
+FIRST = 16  # passes of the first round
 
-def _lasso(program: L1Program, passes: int) -> Step:
+
+def _lasso(program: L1Program, passes: Iterator[int]) -> Step:
     """Return a round for the squared loss: a Lasso whose rows are scaled by the sample weights."""
     from sklearn.linear_model import Lasso
 
@@ -34,7 +37,7 @@ def _lasso(program: L1Program, passes: int) -> Step:
             fit_intercept=False,
             warm_start=True,
             tol=accuracy,
-            max_iter=passes,
+            max_iter=next(passes),
         )
         model.coef_ = weights[:, 0]
         return model.fit(x, y).coef_[:, None], None
@@ -42,7 +45,7 @@ def _lasso(program: L1Program, passes: int) -> Step:
     return step
 
 
-def _liblinear(program: L1Program, passes: int) -> Step:
+def _liblinear(program: L1Program, passes: Iterator[int]) -> Step:
     """Return a round for the logistic loss: LIBLINEAR on rows that all have the label +1."""
     from sklearn.linear_model import LogisticRegression
 
@@ -59,12 +62,20 @@ def _liblinear(program: L1Program, passes: int) -> Step:
             solver="liblinear",
             fit_intercept=False,
             tol=accuracy,
-            max_iter=passes,
+            max_iter=next(passes),
             random_state=0,
         )
         return model.fit(x, y, sample_weight=scale).coef_.T, None
 
     return step
+
+
+def _doubling(most: int) -> Iterator[int]:
+    """Yield the passes of each round, up to `most`."""
+    passes = min(FIRST, most)
+    while True:
+        yield passes
+        passes = min(2 * passes, most)
 
 
 ROUNDS = {"squared": _lasso, "logistic": _liblinear}
@@ -92,4 +103,4 @@ class Sklearn(InRounds):
         return ROUNDS[program.loss.name] is _lasso
 
     def prepare(self, program: L1Program, options: Mapping[str, Any]) -> Step:  # noqa: D102
-        return ROUNDS[program.loss.name](program, options["max_iter"])
+        return ROUNDS[program.loss.name](program, _doubling(options["max_iter"]))

@@ -162,3 +162,59 @@ def test_a_whole_road_works_out_the_distinct_samples_once(monkeypatch, tmp_path,
     assert seen == [(n, steps * d)]
     convexsnn.verify_folder(tmp_path / "run", exact=True)  # reads the data again
     assert seen == [(n, steps * d)] * 2
+
+
+# --- what is refused at the door ------------------------------------------------------------------------
+
+GOOD = {
+    "inputs": np.arange(12.0).reshape(3, 2, 2),
+    "targets": np.array([1.0, 2.0, 3.0]),
+    "test_inputs": np.ones((2, 2, 2)),
+    "test_targets": np.array([1.0, 2.0]),
+    "sample_weights": np.array([1.0, 2.0, 3.0]),
+}
+
+
+def first_masked(array):
+    mask = np.zeros(array.shape, bool)
+    mask[0] = True
+    return np.ma.masked_array(array, mask)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_masked_values_are_refused_and_named(name):
+    with pytest.raises(ShapeError, match=f"^{name}: masked value at index"):
+        Data(**{**GOOD, name: first_masked(GOOD[name])})
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_numbers_whose_squares_overflow_are_refused_and_named(name):
+    Data(**{**GOOD, name: GOOD[name] * 1e150})
+    with pytest.raises(ShapeError, match=f"^{name}: numbers up to .* too large") as caught:
+        Data(**{**GOOD, name: GOOD[name] * 3e307})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_tensor_that_requires_gradients_is_refused_in_one_line(name):
+    torch = pytest.importorskip("torch")
+    tensor = torch.tensor(GOOD[name])
+    assert np.array_equal(getattr(Data(**{**GOOD, name: tensor}), name), GOOD[name])
+    with pytest.raises(ShapeError, match=f"^{name}: a tensor that requires gradients") as caught:
+        Data(**{**GOOD, name: tensor.requires_grad_()})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["inputs", "test_inputs"])
+def test_a_table_without_time_is_told_the_way_out(name):
+    with pytest.raises(ShapeError, match=rf"one time step: {name}\[:, None, :\]$"):
+        Data(**{**GOOD, name: GOOD[name][:, 0]})
+
+
+def test_duplicated_samples_with_weights_that_overflow_have_no_problem():
+    """Their sum is inf, inf − inf in a dual norm is NaN, and NaN is not above λ."""
+    with pytest.raises(ShapeError, match="^sample_weights: numbers up to 1e.308 are too large"):
+        Problem.from_arrays(
+            np.ones((4, 1, 1)), [1.0, -1.0, 1.0, -1.0], layers=[{"width": 3}],
+            training={"loss": "hinge", "regularization": 0.1}, sample_weights=np.full(4, 1e308),
+        )  # fmt: skip

@@ -1,5 +1,6 @@
 """Every solver ends by itself and soon after its time limit, whatever the program; its gap is true."""
 
+from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from convexsnn.errors import SolverFailed
 from convexsnn.programs import L1Program
 from convexsnn.solvers import Request, Status, get_solver, highs_, solve, solver, working_set_simplex
 from convexsnn.solvers.restricted import solve_restricted
+from convexsnn.solvers.sklearn_ import _doubling
 from convexsnn.solvers.working_set import WorkingSet
 from convexsnn.solvers.working_set_active import quadratic_l1
 
@@ -142,6 +144,12 @@ def test_the_simplex_method_that_grows_by_columns_has_a_limit_of_its_own(monkeyp
     found = WorkingSet().solve(program)
     assert found.solver_status == "no further progress" and found.status is Status.LIMIT
     assert_sound(program, found)
+
+
+def test_the_fits_of_sklearn_grow_since_none_can_be_interrupted():
+    skip_without("sklearn")
+    assert list(islice(_doubling(100), 5)) == [16, 32, 64, 100, 100]
+    assert list(islice(_doubling(3), 2)) == [3, 3]
 
 
 def test_a_request_without_a_deadline_is_never_late():
