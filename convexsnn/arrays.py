@@ -37,17 +37,15 @@ def shape_text(axes: Sequence[Axis]) -> str:
     return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 
-def plain_array(
-    name: str, value: Any, *, copy: bool | None = None, expected: str = "real numbers"
-) -> np.ndarray:
+def plain_array(name: str, value: Any, *, copy: bool = False, expected: str = "real numbers") -> np.ndarray:
     """Return a caller's array as numpy's own; the one door by which arrays enter the package.
 
     An object array of numbers alone, such as a nullable column of pandas, becomes one of floats.
 
     Parameters
     ----------
-    copy : bool or None
-        As in ``numpy.array``; None copies only if that is necessary.
+    copy : bool
+        Whether the result must be a copy; otherwise it may be `value` itself.
     expected : str
         What the message about objects calls the array.
 
@@ -71,7 +69,8 @@ def plain_array(
                 f"{name}: a tensor that requires gradients, and none flow through here; give {name}.detach()"
             )
     try:
-        raw = np.array(value, copy=copy)
+        raw = np.asarray(value)
+        raw = raw.copy() if copy else raw
     except (RuntimeError, TypeError) as error:  # a tensor on another device or of a type that numpy lacks
         raise ShapeError(f"{name}: expected {expected}, got {' '.join(str(error).split())}") from error
     if raw.dtype.kind != "O":

@@ -140,7 +140,7 @@ def _reals(name: str, value: Any, axes: Any) -> FloatArray:
 def _labels(name: str, value: Any, n: int) -> npt.NDArray[Any]:
     """Return targets in their own type; loss and task decide later what is valid."""
     try:
-        labels = plain_array(name, value, copy=None if _fixed(value) else True)
+        labels = plain_array(name, value, copy=not _fixed(value))
     except ShapeError:
         raise
     except ValueError:  # rows of different lengths
