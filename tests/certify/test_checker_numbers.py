@@ -41,7 +41,7 @@ def test_a_dual_point_whose_sums_overflow_is_refused(folder, exact):
 def test_a_whole_number_beyond_floats_is_refused_in_one_line(folder, key, number):
     set_claim(folder, **{key: number})
     told = refused(folder)
-    assert key in told and "\n" not in told and len(told) < 300
+    assert "certificate.json: " in told and "has more than 64 bits" in told and "\n" not in told
 
 
 @pytest.mark.parametrize("text", ["1e400", "NaN", "-Infinity"])
