@@ -294,13 +294,13 @@ class ColumnGeneration:
                 self._prove(program, solution, priced.bound, oracle.name)
             proposed = oracle.placed(priced)
             if proposed and (grown := self._grown(lowered, proposed)) is not None:
-                return grown, self.oracle.name
+                return grown, oracle.name
             if priced.complete and priced.bound > max(cutoff, priced.value) and not self.changed:
                 # the simulator confirms no weights of the best cell, so the oracle shows no other cell
                 self._change_oracle(prices)
                 continue
             if not priced.complete or self.level == len(CUTOFFS):
-                return None, self.oracle.name
+                return None, oracle.name
             self.level += 1
         return None, "search"
 

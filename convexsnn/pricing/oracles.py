@@ -30,18 +30,16 @@ def get_oracle(name: str, units: Sequence[Decisions], samples: FloatArray) -> Or
     return ORACLES[name](units, samples)
 
 
-def another_oracle(
-    name: str, units: Sequence[Decisions], samples: FloatArray, group: bool, exact: bool = False
-) -> Oracle:
-    """Return an exact oracle that shares no search with the oracle called `name`.
+def another_oracle(name: str, units: Sequence[Decisions], samples: FloatArray, group: bool) -> Oracle:
+    """Return an oracle that shares no search with the oracle called `name`.
 
-    With `exact` it is always the tree with proofs in rational arithmetic. It is the same for units that only
-    the tree accepts: many weights, and a `group` of several outputs.
+    Units that only the tree accepts, with many weights and a `group` of several outputs, get the tree with
+    proofs in rational arithmetic.
     """
-    if name != "tree" and not exact:
+    if name != "tree":
         return TreeOracle(units, samples)
-    if not exact and units[0].dimension <= MOST_DIMENSIONS:
+    if units[0].dimension <= MOST_DIMENSIONS:
         return CellWalk(units, samples)
-    if not exact and not group:
+    if not group:
         return MipOracle(units, samples)
     return TreeOracle(units, samples, exact=True)
