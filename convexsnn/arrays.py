@@ -193,6 +193,20 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
     return int(value)
 
 
+def square_unit(table: np.ndarray) -> float:
+    """Return a unit in which squares stay in the floats: 1, or a power of two near the largest size."""
+    largest = float(np.abs(table).max(initial=0.0))
+    if 1e-100 < largest < 1e100 or not 0 < largest < np.inf:
+        return 1.0
+    return math.ldexp(1.0, min(math.frexp(largest)[1], 1023))
+
+
+def row_norms(table: np.ndarray) -> np.ndarray:
+    """Return the Euclidean norm of every row, also of rows whose squares underflow or overflow."""
+    unit = square_unit(table)
+    return unit * np.sqrt(((table / unit) ** 2).sum(axis=1))
+
+
 def lagged(values: np.ndarray) -> np.ndarray:
     """Return values (n, T, ...) one step later: v_{t−1} at step t, and 0 at the first step."""
     previous = np.zeros_like(values)

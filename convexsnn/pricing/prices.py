@@ -11,12 +11,12 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from convexsnn.arrays import BoolArray, FloatArray, IntArray
+from convexsnn.arrays import BoolArray, FloatArray, IntArray, row_norms, square_unit
 from convexsnn.bits import PackedBits
 from convexsnn.dictionary.dictionary import patterns_of, preference, simulated
 from convexsnn.dictionary.patterns import Patterns
@@ -112,7 +112,7 @@ class Priced:
 def dual_norm(patterns: BoolArray, prices: FloatArray, group: bool) -> FloatArray:
     """Return ‖Uᵀd‖_dual of patterns (k, R) at prices (R, C), (k,)."""
     table = patterns.astype(np.float64) @ prices
-    return np.sqrt((table**2).sum(axis=1)) if group else np.abs(table).max(axis=1, initial=0.0)
+    return row_norms(table) if group else np.abs(table).max(axis=1, initial=0.0)
 
 
 def merged_prices(dual: FloatArray, row_of: IntArray) -> FloatArray:
@@ -125,7 +125,7 @@ def merged_prices(dual: FloatArray, row_of: IntArray) -> FloatArray:
 def trivial_bound(prices: FloatArray, group: bool) -> float:
     """Return the largest worth of any 0/1 vector: the sum of all positive prices or of all negative ones."""
     side = np.maximum(np.maximum(prices, 0).sum(axis=0), -np.minimum(prices, 0).sum(axis=0))
-    return float(np.sqrt((side**2).sum()) if group else side.max(initial=0.0))
+    return float(row_norms(side[None])[0] if group else side.max(initial=0.0))
 
 
 def layer_of(units: Sequence[Decisions], witnesses: Witnesses) -> Layer:
@@ -264,7 +264,13 @@ class Oracle(ABC):
             Seconds.
         """
         deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
-        searched = self.search_all(prices, cutoff, group, deadline)
+        unit = square_unit(prices)
+        if unit == 1.0:
+            searched = self.search_all(prices, cutoff, group, deadline)
+        else:  # the searches square what they read
+            within = min(cutoff, trivial_bound(prices, group)) / unit
+            searched = self.search_all(prices / unit, within, group, deadline)
+            searched = replace(searched, bound=searched.bound * unit)
         return self._best(searched, prices, group, cutoff)
 
     @abstractmethod

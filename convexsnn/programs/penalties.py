@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import sparse
 
-from convexsnn.arrays import FloatArray, IntArray, fraction
+from convexsnn.arrays import FloatArray, IntArray, fraction, square_unit
 from convexsnn.errors import ShapeError, nearest
 from convexsnn.programs.duality import check_norms
 from convexsnn.programs.exact import root_above
@@ -284,11 +284,7 @@ class Group(Penalty):
 
 def group_norms(index: IntArray, table: FloatArray) -> FloatArray:
     """Return the ℓ2 norm of every group of a table (P, C); `index` (P,) has the group of every row."""
-    largest = float(np.abs(table).max(initial=0.0))
-    # elsewhere squares could underflow to 0 or overflow
-    unit = 1.0 if 1e-100 < largest < 1e100 or not 0 < largest < np.inf else float(2.0 ** np.frexp(largest)[1])
-    if not np.isfinite(unit):
-        unit = largest
+    unit = square_unit(table)
     return unit * np.sqrt(np.bincount(index, weights=np.sum((table / unit) ** 2, axis=1)))
 
 

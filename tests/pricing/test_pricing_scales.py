@@ -4,10 +4,9 @@ Truth is found by force: weights on a lattice, at random sizes, and between all 
 crosses. Only those count whose exact spikes, in rational arithmetic, are the simulated ones.
 """
 
-from fractions import Fraction
-
 import numpy as np
 import pytest
+from brute_force import true_patterns
 from unit_trees import unit_decisions
 
 import convexsnn
@@ -19,8 +18,7 @@ from convexsnn.pricing.cells import CellWalk
 from convexsnn.pricing.enumeration import enumerate_patterns, exact_dictionary
 from convexsnn.pricing.histories import program_trains
 from convexsnn.pricing.mip import MipOracle
-from convexsnn.pricing.prices import Witnesses, confirmed, dual_norm, layer_of
-from convexsnn.pricing.rational import exact_spikes
+from convexsnn.pricing.prices import dual_norm, trivial_bound
 from convexsnn.pricing.tree import TreeOracle
 
 ORACLES = {
@@ -80,43 +78,6 @@ CASES = {
 }  # fmt: skip
 
 
-def candidates(unit, rng):
-    """Return weights (k, d): lattice, random sizes, and between all thresholds that random rays cross."""
-    box, d = unit.definition.weight_box, unit.dimension
-    lattice = np.stack(np.meshgrid(*[np.linspace(-1.0, 1.0, 5)] * d), axis=-1).reshape(-1, d)
-    sizes = 10.0 ** rng.uniform(-14, 0, (60, 1))
-    weights = [box * lattice, box * np.clip(sizes * rng.standard_normal((60, d)), -1, 1)]
-    g, h = unit.g.reshape(-1, d), unit.h.ravel()
-    scale = np.abs(g).max(axis=1) + (g == 0).all(axis=1)
-    g, h = (g / scale[:, None])[np.isfinite(h)], (h / scale)[np.isfinite(h)]
-    for _ in range(8):
-        start = rng.uniform(-1, 1, d) * rng.choice([0.0, 1.0, box])
-        ray = rng.uniform(-1, 1, d)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            at = np.sort((h - g @ start) / (g @ ray))
-        at = np.unique(at[np.isfinite(at)])
-        at = np.r_[at, at / 2 + np.roll(at, 1) / 2, 1.5 * at, -1e-3 * at]
-        weights.append(start + at[:, None] * ray)
-    every = np.concatenate(weights)
-    return every[(np.abs(every) <= box).all(axis=1)]
-
-
-def true_patterns(units, samples, seed=0):
-    """Return patterns (k, R) of found weights whose exact margin is that of the definition."""
-    rng, definition = np.random.default_rng(seed), units[0].definition
-    found = set()
-    for k, unit in enumerate(units):
-        weights = candidates(unit, rng)
-        witnesses = Witnesses(np.full(len(weights), k), weights)
-        patterns, _ = confirmed(units, samples, witnesses)
-        run = exact_spikes(layer_of(units, witnesses), unit.inputs, False)
-        exact = run.spikes[:, definition.steps].reshape(-1, len(weights)).T
-        margins = np.array([c >= Fraction(definition.margin) for c in run.closest])
-        good = margins & (exact == patterns).all(axis=1)
-        found |= {tuple(row) for row in patterns[good].tolist()}
-    return np.array(sorted(found), bool)
-
-
 def units_of(case, supervise="last"):
     inputs, layer, margin, box = CASES[case]
     definition = Definition(margin, box, "spike", supervise)
@@ -174,6 +135,21 @@ def test_the_oracles_agree_at_any_scale(seed):
             result = oracle.price(prices)
             assert result.complete and result.bound == pytest.approx(known.bound, rel=1e-9)
         assert known.bound >= dual_norm(patterns, prices, False).max(initial=0.0) * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("oracle", ORACLES)
+@pytest.mark.parametrize("exponent", [-900, -600, 600])
+def test_a_bound_has_the_units_of_its_prices(oracle, exponent):
+    """Squares of such prices underflow to 0 or overflow."""
+    units, samples = units_of("box 1e9, robust")
+    prices = np.random.default_rng(2).standard_normal((len(samples), 2))
+    judge = ORACLES[oracle](units, samples)
+    for group in (False, True) if oracle != "mip" else (False,):
+        known, scaled = (judge.price(p, group=group).bound for p in (prices, np.ldexp(prices, exponent)))
+        assert scaled == np.ldexp(known, exponent)
+        trivial = trivial_bound(prices, group)
+        assert trivial_bound(np.ldexp(prices, exponent), group) == np.ldexp(trivial, exponent)
+        assert judge.price(np.ldexp(prices, exponent), cutoff=1e300, group=group).bound <= 1e300
 
 
 @pytest.mark.parametrize("case", CASES)
