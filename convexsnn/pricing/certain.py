@@ -49,25 +49,35 @@ def cell_weights(cells: ExactCells, rows: Sequence[tuple[int, int, bool]]) -> Fl
     if not rows:
         return np.zeros((1, unit.dimension))
     a, b, fires, error = scaled_cell(unit, rows)
-    box = unit.scaled.box
-    solution = solved(a, b, np.ones(len(b)), box)
-    if solution.state == OPTIMAL and solution.margin > SURE + 4.0 * error.max():
-        return weights_of(unit, solution.weights)[None]
-    points = [solution]
-    if closed:
-        solution = solved(a, b, (~fires).astype(np.float64), box)
-        points.append(solution)
-    exponents = unit.scaled.exponent[tuple(np.array(rows, dtype=np.int64).reshape(-1, 3)[:, :2].T)]
-    if cells.refuted(rows, np.ldexp(solution.proof, exponents.min() - exponents)):
+    box, sure = unit.scaled.box, SURE + 4.0 * error.max()
+    strict = solved(a, b, (~fires).astype(np.float64), box) if closed else None
+    # a closed cell is empty as soon as its silent rows are
+    if strict is not None and not _far(strict, sure) and _refuted(cells, rows, strict):
         return None
+    solution = solved(a, b, np.ones(len(b)), box)
+    if _far(solution, sure):
+        return weights_of(unit, solution.weights)[None]
+    if strict is None and _refuted(cells, rows, solution):
+        return None
+    points = [solution] if strict is None else [solution, strict]
     tried = [weights_of(unit, point.weights) for point in points]
     inside = [weights for weights in tried if cells.holds(rows, weights)]
     if not inside:
-        point = cells.point(rows, _basis(solution))
+        point = cells.point(rows, _basis(points[-1]))
         if point is None:
             return None
         inside = [np.array(point, dtype=np.float64), *tried]
     return np.array(inside)
+
+
+def _far(solution: Solved, sure: float) -> bool:
+    """Return whether the strict rows hold by far more than rounding."""
+    return solution.state == OPTIMAL and solution.margin > sure
+
+
+def _refuted(cells: ExactCells, rows: Sequence[tuple[int, int, bool]], solution: Solved) -> bool:
+    exponents = cells.unit.scaled.exponent[tuple(np.array(rows, dtype=np.int64).reshape(-1, 3)[:, :2].T)]
+    return cells.refuted(rows, np.ldexp(solution.proof, exponents.min() - exponents))
 
 
 def _basis(solution: Solved) -> IntArray | None:

@@ -14,7 +14,7 @@ All proofs about all weights use these trees. The rows come from the neuron's ow
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import NamedTuple
@@ -108,6 +108,14 @@ class Decisions:
     def dimension(self) -> int:
         """Number of trained weights of the unit."""
         return self.g.shape[2]
+
+    @cached_property
+    def on_distinct_signals(self) -> tuple[Decisions, IntArray]:
+        """The unit on its distinct inputs in a fixed order, and each sample's place among them, (n,)."""
+        flat = self.inputs.reshape(self.samples, -1)
+        _, first, which = np.unique(flat, axis=0, return_index=True, return_inverse=True)
+        on_these = replace(self, g=self.g[first], h=self.h[first], inputs=self.inputs[first])
+        return on_these, which.ravel()
 
     def patterns(self, leaves: IntArray) -> np.ndarray:
         """Return the readout on the paths to some leaves (..., n): (..., n·S) bool."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from convexsnn.arrays import FloatArray
+from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary.dictionary import Definition, SpikeDictionary, collect, preference
 from convexsnn.distinct import DistinctSamples, distinct_samples, unique_rows
 from convexsnn.errors import UnsupportedError
@@ -63,55 +64,94 @@ def enumerate_patterns(units: Sequence[Decisions], limit: int) -> Enumeration:
     weights: list[FloatArray] = []
     margin_of: list[float] = []
     cells, complete = 0, True
+    walks: dict[tuple[bytes, ...], _Walk] = {}
     for k, unit in enumerate(units):
-        n, outputs = unit.samples, np.zeros((unit.samples, unit.rows_per_sample, 1))
-        trees = trees_of(unit, outputs, np.arange(n))
-        width = -(-n * unit.rows_per_sample // 8)
-        stack, leaves, state = new_stack(trees, -1.0), new_leaves(trees, LEAVES), NO_ROOM
-        exact, membrane = ExactCells(unit), np.ldexp(1.0, unit.scaled.exponent)
-        while state != DONE and len(place) <= limit:
-            state, count = walk(trees, stack, leaves, BUDGET, True, False)
-            stack = grown(stack) if state == NO_ROOM else stack
-            if (
-                state == ASKED
-                and cell_weights(exact, unit.path_rows(stack.node[stack.top[0] + 1])) is not None
-            ):
-                stack.top[0] += 1
-            args = trees, membrane, leaves.node[:count], leaves.weights[:count], width
-            packed, margins, sure = _described(*args)
-            leaves.weights[:count] = weights_of(unit, leaves.weights[:count])
-            for row in np.flatnonzero(~sure):
-                inside = cell_weights(exact, unit.path_rows(leaves.node[row]))
-                sure[row] = inside is not None
-                if inside is not None:
-                    leaves.weights[row], margins[row] = inside[0], 0.0
-            cells += int(sure.sum())
-            for row in np.flatnonzero(sure & packed.any(axis=1)):
-                key = packed[row].tobytes()
-                where = place.setdefault(key, len(weights))
+        blocks: Iterable[_Block]
+        which: IntArray
+        if not unit.below:
+            blocks, which = _blocks(unit), np.arange(unit.samples)
+        else:
+            signals, which = unit.on_distinct_signals
+            key = (signals.inputs.tobytes(), signals.g.tobytes(), signals.h.tobytes())
+            blocks = walks.setdefault(key, _Walk(signals))
+        for block in blocks:
+            cells += len(block.patterns)
+            packed = np.packbits(block.patterns[:, which].reshape(len(block.patterns), -1), axis=1)
+            for row in np.flatnonzero(packed.any(axis=1)):
+                margin = block.margins[row]
+                where = place.setdefault(packed[row].tobytes(), len(weights))
                 if where == len(weights):
                     unit_of.append(k)
-                    weights.append(leaves.weights[row].copy())
-                    margin_of.append(margins[row])
-                elif margins[row] > margin_of[where]:
-                    unit_of[where], margin_of[where] = k, margins[row]
-                    weights[where] = leaves.weights[row].copy()
-        complete &= state == DONE
+                    weights.append(block.weights[row])
+                    margin_of.append(margin)
+                elif margin > margin_of[where]:
+                    unit_of[where], margin_of[where], weights[where] = k, margin, block.weights[row]
+            if len(place) > limit:
+                complete = False
+                break
     table = np.array(weights).reshape(len(weights), units[0].dimension)
     complete &= len(weights) <= limit
     witnesses = Witnesses(np.array(unit_of, dtype=np.int64)[:limit], table[:limit])
     return Enumeration(witnesses, len(place), cells, complete)
 
 
+class _Block(NamedTuple):
+    """Cells of a walk: their readout (c, n, S), margins (c,) and weights (c, d) inside."""
+
+    patterns: BoolArray
+    margins: FloatArray
+    weights: FloatArray
+
+
+class _Walk:
+    """The cells of one unit, block by block; a second reader gets what the first one found, then the rest.
+
+    Many choices of hidden units give the same few signals, so the same cells.
+    """
+
+    def __init__(self, unit: Decisions) -> None:
+        self._blocks: list[_Block] = []
+        self._rest = _blocks(unit)
+
+    def __iter__(self) -> Iterator[_Block]:
+        yield from self._blocks
+        for block in self._rest:
+            self._blocks.append(block)
+            yield block
+
+
+def _blocks(unit: Decisions) -> Iterator[_Block]:
+    """Walk over all cells of a unit; each is described by weights that are surely inside it."""
+    n, steps = unit.samples, unit.rows_per_sample
+    trees = trees_of(unit, np.zeros((n, steps, 1)), np.arange(n))
+    stack, leaves, state = new_stack(trees, -1.0), new_leaves(trees, LEAVES), NO_ROOM
+    exact, membrane = ExactCells(unit), np.ldexp(1.0, unit.scaled.exponent)
+    while state != DONE:
+        state, count = walk(trees, stack, leaves, BUDGET, True, False)
+        stack = grown(stack) if state == NO_ROOM else stack
+        if state == ASKED and cell_weights(exact, unit.path_rows(stack.node[stack.top[0] + 1])) is not None:
+            stack.top[0] += 1
+        if not count:
+            continue
+        patterns, margins, sure = _described(trees, membrane, leaves.node[:count], leaves.weights[:count])
+        weights = weights_of(unit, leaves.weights[:count])
+        for row in np.flatnonzero(~sure):
+            inside = cell_weights(exact, unit.path_rows(leaves.node[row]))
+            sure[row] = inside is not None
+            if inside is not None:
+                weights[row], margins[row] = inside[0], 0.0
+        yield _Block(patterns[sure], margins[sure], weights[sure])
+
+
 @njit(cache=True, nogil=True)
-def _described(trees, membrane, leaves, weights, width):  # type: ignore[no-untyped-def]
-    """Return of leaves (k, n) the packed patterns (k, width), and of their scaled weights two things.
+def _described(trees, membrane, leaves, weights):  # type: ignore[no-untyped-def]
+    """Return of leaves (k, n) the patterns (k, n, S), and of their scaled weights two things.
 
     These are their margins (k,), in the unit `membrane` of every row, and whether they are surely inside.
     """
     k, n = leaves.shape
-    packed, margins, sure = np.zeros((k, width), np.uint8), np.full(k, np.inf), np.ones(k, np.bool_)
-    steps = trees.prices.shape[1]
+    patterns = np.zeros((k, n, trees.prices.shape[1]), np.bool_)
+    margins, sure = np.full(k, np.inf), np.ones(k, np.bool_)
     for row in range(k):
         for sample in range(n):
             node = leaves[row, sample]
@@ -119,8 +159,7 @@ def _described(trees, membrane, leaves, weights, width):  # type: ignore[no-unty
                 fires, node = node % 2 == 0, (node - 1) // 2
                 read = trees.reads[node]
                 if read >= 0 and fires:
-                    bit = sample * steps + read
-                    packed[row, bit // 8] |= np.uint8(128 >> (bit % 8))
+                    patterns[row, sample, read] = True
                 if trees.h[sample, node] > -np.inf:
                     away = -trees.h[sample, node]
                     for j in range(weights.shape[1]):
@@ -128,7 +167,7 @@ def _described(trees, membrane, leaves, weights, width):  # type: ignore[no-unty
                     away = away if fires else -away
                     sure[row] &= away >= trees.margin[sample, node] + trees.slack[sample, node]
                     margins[row] = min(margins[row], abs(away) * membrane[sample, node])
-    return packed, margins, sure
+    return patterns, margins, sure
 
 
 def centred(units: Sequence[Decisions], witnesses: Witnesses) -> Witnesses:
