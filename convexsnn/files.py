@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 from convexsnn.errors import ProblemFileError
 
 LARGEST_TEXT = 1 << 26  # bytes of a TOML or JSON file
+MOST_PARTS = 1000  # of a dotted key
 LARGEST_WHOLE = (1 << 63) - 1  # TOML has 64 bits; what is larger is no size, number or seed of ours
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -152,7 +153,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         As `read_text`; or no TOML, nested too deeply, or such a number; the message begins with the path.
     """
     try:
-        tables = tomllib.loads(read_text(path))
+        tables = parse_toml(read_text(path))
         _check_wholes(tables)
     except ProblemFileError:
         raise
@@ -160,6 +161,21 @@ def read_toml(path: Path) -> dict[str, Any]:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
         raise ProblemFileError(f"{path}: {reason}") from error
     return tables
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the tables of a TOML text.
+
+    Raises
+    ------
+    ValueError
+        No TOML, or a key of so many parts that `tomllib`, whose time is quadratic in them, would not end.
+    RecursionError
+        Nested too deeply.
+    """
+    if any(part.count(".") > MOST_PARTS for part in re.split(r"[\[\]{},=\n]", text)):
+        raise ValueError(f"a key or a line of more than {MOST_PARTS} parts with dots")
+    return tomllib.loads(text)
 
 
 def _check_wholes(value: Any, name: str = "") -> None:

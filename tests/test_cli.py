@@ -290,6 +290,7 @@ def test_python_m_convexsnn_is_the_same_program(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_no_progress_with_json_on_a_terminal(tmp_path):
     reader, terminal = pty.openpty()
     done = subprocess.run(
@@ -312,6 +313,7 @@ def test_a_reader_that_leaves_is_no_error():
     assert process.wait() in (0, 1) and "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_that_a_checkpoint_stays(tmp_path):
     script = """
 from convexsnn.admm import training
@@ -331,6 +333,7 @@ training.AdmmTraining._iterate = slow
     assert err == "convexsnn: interrupted; what was written to --checkpoint run.npz is kept, nothing else\n"
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_a_file_is_no_other_error(tmp_path):
     """A zip file that is left while it has a member open says so, in the place of what it was left for."""
     script = """

@@ -36,6 +36,7 @@ def sealed(tmp_path):
         path.chmod(0o755)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="file modes, and what root may do")
 def test_a_read_only_package_without_a_home_solves_and_says_so_once(sealed, tmp_path):
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA", "XDG", "CONVEXSNN"))}

@@ -95,7 +95,7 @@ targets = inputs[:, 0, 0] * inputs[:, -1, 1]
     assert "optimal_on_dictionary" in run(["example.py"], tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_the_program_of_the_cluster_runs_as_written(tmp_path):
     ((_, program),) = [found for found in blocks("python") if found[0] == "docs/cluster.md"]
     (tmp_path / "example.py").write_text(program, encoding="utf-8")
@@ -116,12 +116,13 @@ def prepared(page, line, folder):
 
 
 LINES = [
-    pytest.param(page, line, id=line, marks=[pytest.mark.slow] * any(word in line for word in LONG))
+    pytest.param(page, line, id=line, marks=[pytest.mark.night] * any(word in line for word in LONG))
     for page, text in blocks("sh") if page != "README.md"
     for line in re.findall(r"^convexsnn .*$", text, flags=re.M) if not any(word in line for word in NOT_RUN)
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "line"), LINES)
 def test_the_commands_run_as_written(page, line, tmp_path):
     prepared(page, line, tmp_path)

@@ -34,6 +34,7 @@ def test_the_example_runs_and_is_about_twenty_lines(tmp_path):
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.S)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", re.findall(r"^convexsnn .*$", "".join(BLOCKS), flags=re.M))
 def test_the_commands_run_as_written(line, tmp_path):
     words = line.split("#")[0].split()
@@ -42,6 +43,7 @@ def test_the_commands_run_as_written(line, tmp_path):
     assert run("-m", *words, folder=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["get-started.md", "formulation.md"])
 def test_commands_print_what_a_page_says(page, tmp_path):
     sessions = re.findall(r"```text\n(\$ convexsnn .*?)```", PAGES[page], flags=re.S)

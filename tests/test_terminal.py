@@ -10,6 +10,7 @@ import tomllib
 import pytest
 import tomli_w
 from command_line import files_in, one_line
+from slow_shares import one_of
 
 import convexsnn
 from convexsnn.problem import library
@@ -55,7 +56,7 @@ def ended(folder, number, place, *arguments, wait="threading.Event().wait()"):
 
 
 @pytest.mark.parametrize(
-    ("place", "number"), [("solving", SIGNALS[1]), *(("writing", one) for one in SIGNALS)]
+    ("place", "number"), one_of([("solving", SIGNALS[1]), *(("writing", one) for one in SIGNALS)], 4)
 )
 def test_what_ends_a_process_leaves_nothing_behind(tmp_path, number, place):
     status, err = ended(tmp_path, number, place, "solve", "xor", "--out", "there")
@@ -63,6 +64,7 @@ def test_what_ends_a_process_leaves_nothing_behind(tmp_path, number, place):
     assert files_in(tmp_path) == ["temporary"] and files_in(tmp_path / "temporary") == []
 
 
+@pytest.mark.slow
 def test_what_ends_an_exchange_waits_for_its_end(tmp_path, solved_xor):
     (solved_xor / "notes").write_text("mine")
     wait = "signal.raise_signal(signal.SIGTERM)"
@@ -79,6 +81,7 @@ def solved_xor(tmp_path):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_a_simulation_that_is_ended_leaves_no_temporary_folder(tmp_path):
     tables = tomllib.loads((library() / "yin-yang-admm.toml").read_text())
     tables["admm"]["iterations"] = 1
@@ -88,6 +91,7 @@ def test_a_simulation_that_is_ended_leaves_no_temporary_folder(tmp_path):
     assert files_in(tmp_path) == ["short.toml", "temporary"]
 
 
+@pytest.mark.slow
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
     before = "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + STOPPING.format(
         module=PLACES["solving"][1], name="solve", wait="signal.raise_signal(signal.SIGHUP)"
@@ -108,7 +112,7 @@ def test_a_kill_leaves_nothing_half_written(tmp_path):
 # output
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", one_of(["ascii", "latin-1"], 2))
 @pytest.mark.parametrize("arguments", [("inspect", "xor"), ("solve", "no-λ‖")])
 def test_any_encoding_is_written(tmp_path, encoding, arguments):
     process = begun(tmp_path, "", *arguments, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
@@ -130,6 +134,7 @@ def test_a_full_disk_behind_the_output_is_one_line_and_loses_no_result(tmp_path)
     assert convexsnn.verify_folder(tmp_path / "there")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("solve", "xor", "--out", "there"), ("inspect", "xor")])
 def test_a_reader_that_leaves_is_no_error_and_loses_no_result(tmp_path, arguments):
     process = begun(tmp_path, "", *arguments)
@@ -140,6 +145,7 @@ def test_a_reader_that_leaves_is_no_error_and_loses_no_result(tmp_path, argument
     assert "--out" not in arguments or convexsnn.verify_folder(tmp_path / "there")
 
 
+@pytest.mark.slow
 def test_no_output_at_all_is_no_error(tmp_path):
     script = "import os; os.close(1)\n" + MAIN.format(before="")
     command = [sys.executable, "-P", "-c", script, "list", "--json"]
@@ -152,6 +158,7 @@ def test_no_output_at_all_is_no_error(tmp_path):
     assert (done.returncode, done.stderr) == (0, "") and convexsnn.verify_folder(tmp_path / "there")
 
 
+@pytest.mark.slow
 def test_the_json_is_whole_in_any_encoding(tmp_path):
     process = begun(tmp_path, "", "solve", "xor", "--json", PYTHONIOENCODING="ascii")
     assert json.loads(process.communicate()[0])["verified"]

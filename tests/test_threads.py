@@ -449,6 +449,7 @@ def test_processes_get_the_same_number(monkeypatch):
     assert there["MKL_NUM_THREADS"] == "2" and there["PATH"] == os.environ["PATH"]
 
 
+@pytest.mark.slow
 def test_a_benchmark_runs_and_notes_the_number(cli):
     status, out, err = cli(
         "bench", "solvers", "--quick", "--problem", "quick-products", "--threads", "3", "--json"

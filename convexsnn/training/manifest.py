@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 from convexsnn.arrays import array_names
 from convexsnn.errors import ConvexSNNError, ProblemFileError
-from convexsnn.files import is_regular, read_json, read_text, reading
+from convexsnn.files import is_regular, parse_toml, read_json, read_text, reading
 from convexsnn.problem import load_saved_problem
 
 MANIFEST = "manifest.json"
@@ -124,7 +123,7 @@ def _is_written_problem(path: Path) -> bool:
     import tomli_w
 
     text = read_text(path)
-    tables: Any = tomllib.loads(text)
+    tables: Any = parse_toml(text)
     return tables["data"] == {"file": "data.npz"} and tomli_w.dumps(tables) == text
 
 

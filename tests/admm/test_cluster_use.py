@@ -211,13 +211,14 @@ def run_script(tmp_path, text):
     return done
 
 
+@pytest.mark.slow
 def test_a_script_leaves_no_process_no_file_and_no_noise(tmp_path):
     pytest.importorskip("distributed")
     done = run_script(tmp_path, SCRIPT)
     assert (done.stdout, done.stderr) == ("4 [] closed\n", "")
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_a_script_without_its_guard_is_told(tmp_path):
     pytest.importorskip("distributed")
     done = run_script(tmp_path, SCRIPT.replace('__name__ == "__main__"', "True"))

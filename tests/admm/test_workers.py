@@ -16,6 +16,7 @@ if __name__ == "__main__":
 NAMES = ("multiprocessing", "pickle", "tornado", "distributed", "signal", "threading", "numpy", "msgpack")
 
 
+@pytest.mark.slow
 def test_workers_import_nothing_from_the_current_folder(tmp_path):
     pytest.importorskip("distributed")
     (tmp_path / "script.py").write_text(SCRIPT)

@@ -24,6 +24,7 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(benchmark, "_alone", lambda what, **asked: kinds[what](**asked))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what, method, asked", [("layer", "slayer", {"units": 6}), ("step", "exodus", {})])
 def test_a_process_of_its_own_measures_the_same(what, method, asked, in_this_process):
     asked = {"steps": 9, "batch": 8, "repeat": 2, "device": "cpu", "method": method, **asked}
@@ -82,7 +83,7 @@ def test_a_failed_measurement_leaves_no_folder(cli, tmp_path, monkeypatch, there
     assert (tmp_path / "bench-gradients").exists() == there
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_the_long_benchmark(cli, tmp_path, monkeypatch):
     pytest.importorskip("mlxtend")  # part of the extra images, and of test
     monkeypatch.setattr(gradients, "TRAINING_STEP", {"steps": 12, "batch": 4})

@@ -76,6 +76,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_an_interruption_loses_only_the_running_pair_and_the_same_command_goes_on(folder):
     out = folder / "out"
     assert files_in(out) == ["results.json"]
@@ -351,7 +352,7 @@ def test_the_table_says_gaps_limits_and_misses():
 # every solver on every kind
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_the_quick_set_reaches_every_declared_gap(tmp_path):
     command = [*COMMAND, "--quick", "--repeat", "1", "--out", tmp_path / "out", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

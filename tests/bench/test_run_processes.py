@@ -40,6 +40,7 @@ def test_a_worker_imports_nothing_from_the_current_folder(trapped):
     assert not trapped.exists() and found["status"] == "optimal", found["reason"]
 
 
+@pytest.mark.slow
 def test_gradients_import_nothing_from_the_current_folder(trapped):
     pytest.importorskip("torch")
     from convexsnn.bench.gradient_layers import _alone
@@ -92,6 +93,7 @@ def test_two_processes_that_store_at_once_lose_nothing(tmp_path):
     assert len(Results(tmp_path / "out", CONDITIONS).records) == 40
 
 
+@pytest.mark.slow
 def test_a_killed_benchmark_leaves_no_process_and_what_it_had_stored(tmp_path):
     results = Results(tmp_path / "out", CONDITIONS)
     results.add(record(OURS))

@@ -104,7 +104,7 @@ def test_a_library_problem_is_accepted_by_both(name, source, tmp_path):
     assert agreed(library(name, source, tmp_path / "run"))
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("name", LIBRARY)
 def test_the_rest_of_the_library_is_accepted_by_both(name, source, tmp_path):
@@ -116,7 +116,7 @@ def test_both_say_the_same_where_a_witness_lies_on_a_face(name, tmp_path):
     agreed(library(name, "exact", tmp_path / "run"))
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("name", BEYOND)
 def test_layers_below_the_unit_are_not_covered(name, tmp_path):
     with pytest.raises(NotCovered, match="2 layers"):
@@ -150,7 +150,7 @@ def test_both_say_the_same_of_a_random_problem(seed, tmp_path):
     one_random_problem(random_problem(seed), tmp_path / "run")
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("seed", range(30, 330))
 def test_both_say_the_same_of_more_random_problems(seed, tmp_path):
     one_random_problem(random_problem(seed), tmp_path / "run")
@@ -163,7 +163,7 @@ def test_both_say_the_same_at_the_edge_of_floats(seed, tmp_path):
     one_random_problem(strange_problem(seed), tmp_path / "run")
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("seed", [4, *range(8, 208)])
 def test_both_say_the_same_of_more_at_the_edge_of_floats(seed, tmp_path):
     one_random_problem(strange_problem(seed), tmp_path / "run")
@@ -272,7 +272,7 @@ def test_an_altered_folder_is_refused_by_both(alteration, tmp_path):
     refused_by_both("no_reset", alteration, tmp_path / "copy")
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("alteration", ALTERED)
 @pytest.mark.parametrize("road", [road for road in SAVED if road != "no_reset"])
 def test_an_altered_folder_of_another_kind_is_refused_by_both(road, alteration, tmp_path):

@@ -88,7 +88,10 @@ def test_a_result_folder_has_the_pinned_files_keys_and_arrays(runs, road):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in EVENT_PROBLEMS)) for name in fingerprint_names()],
+    [
+        pytest.param(name, marks=[pytest.mark.night] * (name in EVENT_PROBLEMS))
+        for name in fingerprint_names()
+    ],
 )
 def test_a_library_problem_has_the_pinned_fingerprint(name):
     if "mnist" in name and "zeros" not in name:

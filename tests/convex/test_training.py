@@ -314,7 +314,7 @@ def test_importing_the_package_imports_no_solver():
     assert not {"cvxpy", "scipy", "highspy", "clarabel", "typer", "torch"} & set(done.stdout.split())
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("name", sorted(set(SHIPPED) - set(BY_ADMM)))
 def test_every_shipped_problem_goes_the_whole_road(name, tmp_path):
     if name == "sequential-mnist":
@@ -327,7 +327,7 @@ def test_every_shipped_problem_goes_the_whole_road(name, tmp_path):
     assert convexsnn.verify_folder(tmp_path / "out")[0] == result.claim
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("name", sorted(BY_ADMM))
 def test_every_problem_for_admm_is_trained_and_verified(name, tmp_path):
     if "mnist" in name:

@@ -6,6 +6,7 @@ import tomllib
 import pytest
 from naive_stacks import naive_stack_patterns
 from slow_optima import optimum_of
+from slow_shares import one_of
 
 import convexsnn
 from convexsnn.dictionary.dictionary import Definition
@@ -16,7 +17,7 @@ SLOW = set()  # the enumeration takes more than about three seconds
 
 
 def each_problem():
-    return [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in NAMES]
+    return [pytest.param(name, marks=pytest.mark.night if name in SLOW else ()) for name in NAMES]
 
 
 @functools.cache
@@ -55,7 +56,7 @@ def test_the_definition_is_stated(name):
     assert tables["title"] and tables["source"] and tables["expected"]["how"]
 
 
-@pytest.mark.parametrize("name", each_problem())
+@pytest.mark.parametrize("name", one_of(each_problem(), 4))
 def test_the_expected_optimum_is_the_one_over_all_patterns(name):
     problem, patterns = enumerated(name)
     objective, _ = optimum_of(problem, patterns)

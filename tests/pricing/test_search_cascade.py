@@ -225,7 +225,8 @@ def trained(cascade, seed):
     return convexsnn.train(running_parity(seed, cascade=cascade))
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.night)])
 def test_running_parity_takes_fewer_units_and_costs_less(seed, tmp_path):
     with_it, without = trained(True, seed), trained(False, seed)
     assert with_it.certificate.objective < 0.9 * without.certificate.objective
@@ -269,6 +270,7 @@ def test_a_bound_that_every_pattern_obeys_is_still_a_proof(tmp_path):
     assert convexsnn.verify_folder(tmp_path / "run")[1].oracle == "any pattern"
 
 
+@pytest.mark.slow
 def test_a_fraction_is_of_the_largest_that_was_found():
     training = {"regularization": None, "regularization_fraction": 0.2}
     problem = running_parity(training=training)

@@ -104,8 +104,8 @@ def test_training_finds_the_optimum_over_all_patterns(name, source):
     [
         ("exact", True),
         ("column_generation", False),
-        pytest.param("exact", False, marks=pytest.mark.slow),
-        pytest.param("column_generation", True, marks=pytest.mark.slow),
+        pytest.param("exact", False, marks=pytest.mark.night),
+        pytest.param("column_generation", True, marks=pytest.mark.night),
     ],
 )
 @pytest.mark.parametrize("name", TRAININGS)

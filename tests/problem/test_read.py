@@ -300,7 +300,7 @@ def test_a_file_that_is_no_toml_is_named(tmp_path, content):
 
 EVENTS = cache(event_mnist)
 SHIPPED = [
-    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * path.stem.startswith("event-mnist"))
+    pytest.param(path, id=path.stem, marks=[pytest.mark.night] * path.stem.startswith("event-mnist"))
     for path in sorted(library().glob("*.toml"))
 ]
 

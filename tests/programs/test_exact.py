@@ -32,10 +32,12 @@ def log_series(x):
         y, twos = y * 2, twos - 1
 
     def artanh(z):
-        total, power = Fraction(0), z
+        one = 10**90
+        total, power = 0, int(z * one)
+        square = int(z * z * one)
         for k in range(1, 400, 2):
-            total, power = total + power / k, power * z * z
-        return 2 * total
+            total, power = total + power // k, power * square // one
+        return Fraction(2 * total, one)
 
     return artanh((y - 1) / (y + 1)) + twos * artanh(Fraction(1, 3))
 

@@ -10,6 +10,7 @@ import sys
 import highspy
 import numpy as np
 import pytest
+from slow_shares import one_of
 from small_programs import ROWS, make_program, solve_cone
 from solver_cases import (
     CAN,
@@ -136,7 +137,7 @@ def big():
 
 
 @pytest.mark.parametrize(("name", "kind"), [pair for pair in TAKEN if CAN[pair[0]].time_limit])
-@pytest.mark.parametrize("seconds", [1e-9, 1e-3])
+@pytest.mark.parametrize("seconds", one_of([1e-9, 1e-3], 2))
 def test_an_interrupted_solver_leaves_a_point_and_its_gap(name, kind, seconds, big):
     """In the adapter's own hands: through `solve`, presolve may have used up all the time."""
     skip_without(name)
@@ -148,7 +149,7 @@ def test_an_interrupted_solver_leaves_a_point_and_its_gap(name, kind, seconds, b
 
 
 @pytest.mark.parametrize(("name", "kind"), TAKEN)
-@pytest.mark.parametrize("seconds", [1e-9, 0.02])
+@pytest.mark.parametrize("seconds", one_of([1e-9, 0.02], 2))
 def test_solve_has_a_point_and_its_gap_when_time_is_up(name, kind, seconds, big):
     skip_without(name)
     program = big[FIRST[name, kind]]
@@ -204,6 +205,7 @@ def test_highs_works_after_another_number_of_threads():
     assert done.stdout.strip() == "optimal"
 
 
+@pytest.mark.slow
 def test_highs_solves_quadratic_programs_of_many_rows():
     rng = np.random.default_rng(0)
     dictionary = rng.random((3000, 20)) < 0.4
