@@ -112,6 +112,7 @@ def test_a_kill_leaves_nothing_half_written(tmp_path):
 # output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", one_of(["ascii", "latin-1"], 2))
 @pytest.mark.parametrize("arguments", [("inspect", "xor"), ("solve", "no-λ‖")])
 def test_any_encoding_is_written(tmp_path, encoding, arguments):
@@ -122,6 +123,7 @@ def test_any_encoding_is_written(tmp_path, encoding, arguments):
     assert out or err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full disk")
 def test_a_full_disk_behind_the_output_is_one_line_and_loses_no_result(tmp_path):
     for arguments in (("list",), ("solve", "xor", "--out", "there", "--json"), ("inspect", "xor")):

@@ -106,7 +106,8 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
             raise VerificationError(
                 f"dictionary: column {columns[k]}, row {np.flatnonzero(bits)[0]} is not what its witness does"
             )
-        if not np.allclose(dictionary.margins[columns], margins[units], rtol=1e-6, atol=1e-9):
+        size = RELATIVE * float(margins[units].max())
+        if not np.allclose(dictionary.margins[columns], margins[units], rtol=1e-6, atol=size):
             raise VerificationError(f"dictionary: margins of subnetwork {k} are not those of its witnesses")
         if not margins[units].min() >= definition.margin * (1.0 - 1e-6):  # another machine's rounding
             raise VerificationError(

@@ -272,7 +272,7 @@ class _Walk:
         """Add a row for every fraction of λ_max until the time is over."""
         program = self.lowered.program
         largest = program.regularization_max
-        if largest <= 1e-12 * program.row_scale.sum():
+        if program.zero_is_always_optimal:
             raise LoweringError(f"targets: λ_max is {largest:.3g}, W = 0 is optimal for every λ; no path")
         for k, fraction in enumerate(fractions):
             if self.progress:

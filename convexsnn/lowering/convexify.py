@@ -155,7 +155,7 @@ class Convexification(Lowering):
         )
         if training.regularization_fraction is not None:
             largest = program.regularization_max
-            if largest <= 1e-12 * program.row_scale.sum():
+            if program.zero_is_always_optimal:
                 largest = 1.0 / training.regularization_fraction  # any λ gives W = 0
             program = replace(program, regularization=training.regularization_fraction * largest)
         return Lowered(problem, program, dictionary)

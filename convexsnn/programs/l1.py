@@ -185,6 +185,11 @@ class L1Program(Program):
         """λ_max: at or above it W = 0 is optimal."""
         return self.dual_norm(self.dual_at_zero)
 
+    @property
+    def zero_is_always_optimal(self) -> bool:
+        """Whether λ_max is 0 up to the rounding of its sums, so that W = 0 is optimal for every λ."""
+        return not self.regularization_max > 1e-12 * float(np.abs(self.dual_at_zero).sum())
+
     def feasible_dual(self, point: Point) -> Point:
         """Return the point with u = −c a ℓ'(D W), scaled so that ‖Dᵀu‖_dual <= λ.
 

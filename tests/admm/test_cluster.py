@@ -155,6 +155,7 @@ def test_a_task_that_kills_its_workers_is_given_up(client, monkeypatch):
         list(distributed._in_order(client, os._exit, [(1,)]))
 
 
+@pytest.mark.slow
 def test_what_a_shard_raises_is_raised_here(client, tmp_path):
     made = small("eliminated", penalty=1e308)
     with pytest.raises(SolverFailed, match="^admm: "):

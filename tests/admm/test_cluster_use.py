@@ -150,6 +150,7 @@ def test_bad_arguments(client, tmp_path):
         dictionary_on(client, np.ones((3, 2, 2)), [], DEFINITION, rows=0)
 
 
+@pytest.mark.slow
 def test_workers_share_the_threads_and_ours_stay(monkeypatch):
     names = (VARIABLE, OPENMP, *BLAS.values())
     for name in names:

@@ -93,6 +93,7 @@ def test_an_interruption_loses_only_the_running_pair_and_the_same_command_goes_o
     assert table in done.stdout and f"| problem | what | {OURS} |" in table and "quick-products" in table
 
 
+@pytest.mark.slow
 def test_the_json_object(folder):
     command = [*COMMAND, *TWO, *OURS_ONLY, "--out", "out", "--json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)

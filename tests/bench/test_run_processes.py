@@ -35,6 +35,7 @@ def trapped(tmp_path, monkeypatch):
     return tmp_path / "ran"
 
 
+@pytest.mark.slow
 def test_a_worker_imports_nothing_from_the_current_folder(trapped):
     found = run_pair("quick-squared-l1-1", "highs", CONDITIONS)
     assert not trapped.exists() and found["status"] == "optimal", found["reason"]
@@ -78,6 +79,7 @@ for k in range(20):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_store_at_once_lose_nothing(tmp_path):
     (tmp_path / "out").mkdir()
     command = [sys.executable, "-P", "-c", ADDING, tmp_path / "out", json.dumps(CONDITIONS)]

@@ -24,7 +24,7 @@ ROUNDING = 1e-9  # of the objective
 
 def problem_of(seed):
     """Return an ordinary problem for the first 30 of 60 seeds in a row, else one at the edge of floats."""
-    return strange_problem(seed) if seed // 30 % 2 else random_problem(seed)
+    return (strange_problem if seed // 30 % 2 else random_problem)(seed, coupled=True)
 
 
 def solved(problem):

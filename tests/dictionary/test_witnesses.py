@@ -297,6 +297,7 @@ def test_no_global_seed_matters():
     assert np.array_equal(one.margins, small_dictionary().margins)
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_does_not_matter():
     """BLAS sums in another order on another number of threads; a robust dictionary must not notice."""
     script = (

@@ -248,6 +248,7 @@ print("same")
 """
 
 
+@pytest.mark.slow
 def test_the_gpu_kernels_as_interpreted_are_the_slow_ones():
     pytest.importorskip("triton")
     environment = {**os.environ, "TRITON_INTERPRET": "1"}

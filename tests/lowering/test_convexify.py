@@ -233,6 +233,17 @@ def test_targets_that_ask_for_nothing_are_answered_by_nothing():
     assert result.certificate.objective == 0.0 and result.certificate.gap == 0.0
 
 
+@pytest.mark.parametrize("unit", [2.0**-50, 2.0**40])
+def test_lambda_max_has_the_units_of_the_targets(unit):
+    targets = np.random.default_rng(5).standard_normal(N)
+    one, other = (
+        convexsnn.lower(make_problem(loss="squared", targets=t, fraction=0.25)).program
+        for t in (targets, unit * targets)
+    )
+    assert one.regularization == pytest.approx(0.25 * one.regularization_max, rel=1e-12)
+    assert other.regularization == pytest.approx(unit * one.regularization, rel=1e-12)
+
+
 def test_a_closed_dictionary_goes_the_road_with_its_ties():
     bits = np.array([[[0, 0], [1, 0]], [[1, 1], [0, 1]], [[1, 0], [1, 1]], [[0, 1], [0, 0]]], float)
     weights = [[1.0, 0.5], [0.5, 0.5], [0.5, -0.5], [1.0, 1.0]]  # multiples of θ/2: membranes meet θ exactly

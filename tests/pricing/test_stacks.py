@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from altered_folders import refused, set_array, set_claim
 from slow_optima import columns_of, largest_regularization, optimum_of
+from slow_shares import one_of
 from small_stacks import PAIR, STACKS, TWO_BITS, UNIT, lif, patterns_of_stack, stack
 from stated_claims import state
 
@@ -46,7 +47,7 @@ def optimum_over_all(name):
     return optimum_of(training_problem(name), patterns_of_stack(name))[0]
 
 
-@pytest.mark.parametrize("name", STACKS)
+@pytest.mark.parametrize("name", one_of(STACKS, 3))
 def test_the_dictionary_holds_every_pattern(name):
     dictionary = build_dictionary(stack(name))
     assert dictionary.complete is True

@@ -10,8 +10,11 @@ NEURONS += [("threshold", "subtract"), ("recurrent_threshold", "subtract")]
 LOSSES = ["squared", "hinge", "squared_hinge", "logistic", "softmax"]
 
 
-def random_problem(seed):
-    """Return a problem of at most 4 samples, 3 steps and 2 inputs; 30 seeds in a row meet all pairs above."""
+def random_problem(seed, coupled=False):
+    """Return a problem of at most 4 samples, 3 steps and 2 inputs; 30 seeds in a row meet all pairs above.
+
+    With `coupled`, some LIF units see their own last spike.
+    """
     rng = np.random.default_rng([16, seed])
     (neuron, reset), loss = NEURONS[seed % 6], LOSSES[seed % 5]
     n, steps, d = rng.integers(2, 5), rng.integers(1, 4), rng.integers(1, 3)
@@ -30,7 +33,7 @@ def random_problem(seed):
     layer = {"neuron": neuron, "bias": bool(rng.random() < 0.4), "threshold": float(rng.choice([0.5, 1.0]))}
     if neuron == "lif":
         layer |= {"reset": reset, "leak": [[0.5], [0.9], [0.0, 0.75], [1.0]][rng.integers(4)]}
-        layer["recurrent"] = bool(np.random.default_rng([18, seed]).random() < 0.2)
+        layer["recurrent"] = coupled and bool(np.random.default_rng([18, seed]).random() < 0.2)
     weighted = {"sample_weights": rng.uniform(0.5, 2, n).round(2)} if rng.random() < 0.3 else {}
     return Problem.from_arrays(
         inputs, targets, **weighted, name=f"random-{seed}", layers=[layer],
@@ -50,9 +53,9 @@ def random_problem(seed):
 UNITS = [1e-150, 1e-11, 1e-6, 1e6, 1e11, 1e150]
 
 
-def strange_problem(seed):
+def strange_problem(seed, coupled=False):
     """Return a random problem in other units, in a large box, or with two samples that are nearly equal."""
-    problem, rng = random_problem(seed), np.random.default_rng([17, seed])
+    problem, rng = random_problem(seed, coupled), np.random.default_rng([17, seed])
     tables, arrays = problem.tables(), dict(problem.arrays())
     layer, dictionary = tables["network"]["layers"][0], tables["dictionary"]
     scale, kind = float(rng.choice(UNITS)), seed % 4

