@@ -16,6 +16,15 @@ import convexsnn
 from convexsnn.cli import main
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the cases of the solver skglm slow: it compiles itself in each process, for seconds."""
+    for item in items:
+        cases = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if any(isinstance(case, str) and case == "skglm" for case in cases):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def cli(monkeypatch, capsys, tmp_path):
     """Return a function that runs the command line in an empty folder: (status, out, err)."""

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from command_line import files_in, one_line
+from slow_shares import one_of
 
 from convexsnn.arrays import write_npz
 from convexsnn.errors import SolverFailed, VerificationError
@@ -260,7 +261,7 @@ p.save_claim = save_claim
 """
 
 
-@pytest.fixture(scope="module", params=["solving", "writing"])
+@pytest.fixture(scope="module", params=one_of(["writing", "solving"], 2))
 def interrupted(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("interrupted")
     if request.param == "solving":

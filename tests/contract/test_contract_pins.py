@@ -18,6 +18,7 @@ from contract_surface import (
     toml_keys,
 )
 from freeze import DRAWN, PINS, pinned
+from slow_shares import slow
 
 import convexsnn
 
@@ -71,7 +72,9 @@ def test_the_json_of_a_road_has_the_pinned_keys(runs, case):
     assert_as_pinned(JSON[case], kind_of(plain(runs(COMMANDS[case])[0])))
 
 
-@pytest.mark.parametrize("case", OTHER_COMMANDS)
+@pytest.mark.parametrize(
+    "case", [slow(case) if case.startswith("bench") else case for case in OTHER_COMMANDS]
+)
 def test_the_json_of_a_command_has_the_pinned_keys(case, tmp_path):
     if (module := needed(case)) is not None:
         pytest.importorskip(module)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from naive_enumeration import naive_patterns
 from slow_optima import columns_of, largest_regularization
+from slow_shares import one_of
 
 import convexsnn
 from convexsnn.errors import UnsupportedError
@@ -67,7 +68,7 @@ def generated(name, oracle):
 
 
 @pytest.mark.parametrize("oracle", ["auto", "tree"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_of(NAMES, 3))
 def test_the_optimum_is_the_expected_one(name, oracle):
     result = generated(name, oracle)
     expected = load_problem(name).expected["objective"]

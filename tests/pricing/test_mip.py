@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from slow_shares import one_of
 from unit_trees import unit_decisions
 
 from convexsnn.dictionary.dictionary import Definition
@@ -51,7 +52,7 @@ def assert_confirmed(priced, prices, cutoff=0.0):
 
 
 @pytest.mark.parametrize(("readout", "supervise"), READOUTS)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", one_of(LAYERS, 3))
 def test_program_and_walk_agree(name, readout, supervise):
     mip, cells, prices = instance(name, readout, supervise)
     truth, result = cells.price(prices), mip.price(prices)
@@ -79,7 +80,7 @@ def test_closed_bound_holds_and_is_tight_off_the_faces(name):
 
 
 @pytest.mark.parametrize(("readout", "supervise"), READOUTS)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", one_of(LAYERS, 3))
 def test_closed_bound_holds_on_binary_data(name, readout, supervise):
     mip, cells, prices = instance(name, readout, supervise, margin=0.0, binary=True)
     truth, result = cells.price(prices), mip.price(prices)

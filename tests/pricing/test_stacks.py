@@ -89,7 +89,7 @@ def trained(name, source):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("name", TRAININGS)
+@pytest.mark.parametrize("name", one_of(TRAININGS, 3))
 def test_training_finds_the_optimum_over_all_patterns(name, source):
     result, expected = trained(name, source), optimum_over_all(name)
     assert result.status == "optimal_global" and result.scope == "all_patterns"
@@ -109,7 +109,7 @@ def test_training_finds_the_optimum_over_all_patterns(name, source):
         pytest.param("column_generation", True, marks=pytest.mark.night),
     ],
 )
-@pytest.mark.parametrize("name", TRAININGS)
+@pytest.mark.parametrize("name", one_of(TRAININGS, 3))
 def test_what_is_saved_is_proved_again(tmp_path, name, source, exact):
     result = trained(name, source)
     result.save(tmp_path / "run")

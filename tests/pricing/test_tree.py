@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from slow_shares import one_of
 from unit_trees import unit_decisions
 
 from convexsnn.dictionary.dictionary import Definition
@@ -54,7 +55,7 @@ def assert_agree(units, samples, prices, group=False, exact=(False, True)):
             assert (worth > cutoff).all() and (np.diff(worth) <= 0).all()
 
 
-@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("data", one_of(DATA, 2))
 @pytest.mark.parametrize("margin", [CLOSED, ROBUST])
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 def test_bounds_and_patterns_are_those_of_the_cells(layer, margin, data):

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 from naive_enumeration import naive_patterns
+from slow_shares import one_of
 from unit_trees import unit_decisions
 
 from convexsnn.dictionary.dictionary import Definition
@@ -74,7 +75,7 @@ def random_prices(name, rows, outputs, round_=0):
     return rng.standard_normal((rows, outputs))
 
 
-@pytest.mark.parametrize("name", INSTANCES)
+@pytest.mark.parametrize("name", one_of(INSTANCES, 3))
 def test_the_enumeration_finds_the_patterns_that_there_are(name):
     inputs, layer, definition, patterns = instance(name)
     units = unit_decisions(inputs, layer, definition)

@@ -22,7 +22,6 @@ from solver_cases import (
     every_lasso_solver,
     every_pair,
     every_solver,
-    in_tiers,
     skip_without,
     takes,
 )
@@ -137,7 +136,7 @@ def big():
     }
 
 
-@pytest.mark.parametrize(("name", "kind"), in_tiers(pair for pair in TAKEN if CAN[pair[0]].time_limit))
+@pytest.mark.parametrize(("name", "kind"), [pair for pair in TAKEN if CAN[pair[0]].time_limit])
 @pytest.mark.parametrize("seconds", one_of([1e-9, 1e-3], 2))
 def test_an_interrupted_solver_leaves_a_point_and_its_gap(name, kind, seconds, big):
     """In the adapter's own hands: through `solve`, presolve may have used up all the time."""
@@ -149,7 +148,7 @@ def test_an_interrupted_solver_leaves_a_point_and_its_gap(name, kind, seconds, b
     assert solution.status is Status.LIMIT
 
 
-@pytest.mark.parametrize(("name", "kind"), in_tiers(TAKEN))
+@pytest.mark.parametrize(("name", "kind"), TAKEN)
 @pytest.mark.parametrize("seconds", one_of([1e-9, 0.02], 2))
 def test_solve_has_a_point_and_its_gap_when_time_is_up(name, kind, seconds, big):
     skip_without(name)

@@ -5,7 +5,6 @@ from dataclasses import replace
 import cvxpy
 import numpy as np
 import pytest
-from slow_shares import slow
 from small_programs import dual_norm, make_program, slow_objective
 
 from convexsnn.programs import Point
@@ -66,11 +65,6 @@ FIRST = {  # the first case of every kind that a solver takes
 TAKEN = list(FIRST)
 
 
-def in_tiers(cases):
-    """Return the cases, those of a solver that compiles itself in each process marked slow."""
-    return [slow(case) if "skglm" in (case, case[0]) else case for case in cases]
-
-
 def is_installed(name):
     base, _, method = name.partition(":")
     return installed(base) and (base != "cvxpy" or not method or method.upper() in cvxpy.installed_solvers())
@@ -86,11 +80,9 @@ def label(value):
 
 
 every_solver = pytest.mark.parametrize("name", GAPS)
-every_lasso_solver = pytest.mark.parametrize(
-    "name", in_tiers(name for name in GAPS if takes(name, "squared"))
-)
+every_lasso_solver = pytest.mark.parametrize("name", [name for name in GAPS if takes(name, "squared")])
 registered = pytest.mark.parametrize("name", SOLVERS)
-every_pair = pytest.mark.parametrize(("name", "case"), in_tiers(PAIRS), ids=label)
+every_pair = pytest.mark.parametrize(("name", "case"), PAIRS, ids=label)
 every_refused = pytest.mark.parametrize(("name", "case"), REFUSED, ids=label)
 
 
