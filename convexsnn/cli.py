@@ -214,7 +214,8 @@ def _reserved(out: Path | None, force: bool) -> AbstractContextManager[bool]:
 
 def _save(result: TrainingResult, out: Path, force: bool) -> None:
     """Write a result to its folder, with curves if it has any."""
-    from convexsnn.report.plots import CURVES, draw_curves
+    from convexsnn.report.plots import draw_curves
+    from convexsnn.training.manifest import CURVES
 
     rows = result.curves
     also = (lambda target: draw_curves(rows, target / CURVES)) if rows else None

@@ -173,6 +173,19 @@ def _check_wholes(value: Any, name: str = "") -> None:
             _check_wholes(one, name)
 
 
+_appeared: dict[Path, None] = {}  # what this process has put in its place, in order
+
+
+def note_appeared(path: Path) -> None:
+    """Note that a file or folder is in its place; to be called where no signal comes between."""
+    _appeared[path] = None
+
+
+def appeared() -> list[Path]:
+    """Return the files and folders that this process has put in their places, and that are still there."""
+    return [path for path in _appeared if os.path.lexists(path)]
+
+
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; at the end the file there replaces `path`.
@@ -195,7 +208,9 @@ def appearing(path: Path) -> Iterator[Path]:
         _lock(descriptor, wait=True)  # tells others that a living process is at it
         _sweep(path)
         yield partial
-        os.replace(partial, path)
+        with uninterrupted():
+            os.replace(partial, path)
+            note_appeared(path)
     finally:
         os.close(descriptor)
         partial.unlink(missing_ok=True)

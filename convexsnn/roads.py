@@ -19,6 +19,7 @@ from convexsnn.errors import ProblemFileError, ShapeError, VerificationError
 from convexsnn.problem import Problem
 from convexsnn.solvers import Solver
 from convexsnn.training.budget import Budget, Progress
+from convexsnn.training.folder import unfinished
 from convexsnn.training.manifest import ADMM, CERTIFICATE, PLOT_DATA
 
 CONFIRM: dict[str, Callable[[Path, bool], ConfirmedClaim | ConfirmedAdmm]] = {
@@ -88,6 +89,8 @@ def confirm_folder(folder: str | os.PathLike[str], *, exact: bool = False) -> Co
     folder = Path(folder)
     if not folder.is_dir():
         raise ProblemFileError(f"{folder}: no such folder")
+    if reason := unfinished(folder):
+        raise VerificationError(f"{folder}: {reason}")
     claims = [name for name in CONFIRM if (folder / name).exists()]
     if len(claims) > 1:
         raise VerificationError(f"{folder}: holds {' and '.join(claims)}; a result folder has one claim")

@@ -11,10 +11,9 @@ from convexsnn.certify.checker import Checked, check
 from convexsnn.certify.claim import load_claim
 from convexsnn.dictionary import load_dictionary
 from convexsnn.errors import ConvexSNNError, VerificationError
-from convexsnn.files import read_json
 from convexsnn.networks import load_network
 from convexsnn.problem import load_saved_problem
-from convexsnn.training.manifest import CERTIFICATE, check_whole
+from convexsnn.training.manifest import check_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +69,6 @@ def confirm_claim(folder: Path, exact: bool = False) -> ConfirmedClaim:
     try:
         check_whole(folder)
         problem = load_saved_problem(folder)
-        read_json(folder / CERTIFICATE, finite=False)  # refuses what no claim has, before it is read
         claim, evidence = load_claim(folder)
         network = load_network(folder / "network.npz")
         dictionary = load_dictionary(folder / "dictionary.npz")
