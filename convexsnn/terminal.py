@@ -43,10 +43,12 @@ class Progress:
 
 def take_threads(context: typer.Context, value: str | None) -> str | None:
     """Use the number of threads of ``--threads``, or of the variable, until the command ends."""
-    from convexsnn.threads import checked, thread_limit, use_threads
+    from convexsnn.threads import checked, thread_limit, threads, use_threads
 
-    count = thread_limit() if value is None else checked("threads", value)  # an error comes before any work
-    if count is not None:
+    count = thread_limit() if value is None else checked("threads", value)
+    if count is None:
+        threads()  # so that an error comes before any work
+    else:
         context.with_resource(use_threads(count))
     return value
 

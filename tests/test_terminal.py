@@ -85,6 +85,7 @@ def signals():
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_run_that_is_ended_after_its_files_names_them(cli, tmp_path, monkeypatch, signals, number):
+    pytest.importorskip("matplotlib")
     monkeypatch.setattr("convexsnn.files._appeared", {})
     monkeypatch.setattr("convexsnn.cli._show", lambda *_: signal.raise_signal(number))
     status, _, err = cli("path", "xor", "--count", "3", "--out", "there", "--plot", "path.png")

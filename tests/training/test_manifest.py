@@ -74,7 +74,8 @@ HISTORY = {
 @pytest.mark.parametrize("accuracy", [0.5, None])
 def test_curves_of_a_folder_without_manifest_are_ours_beside_a_claim_of_admm_alone(tmp_path, accuracy):
     pytest.importorskip("matplotlib")
-    rows = [{**HISTORY, "train_accuracy": accuracy, "validation_accuracy": None, "iteration": k} for k in (1, 2)]
+    row = {**HISTORY, "train_accuracy": accuracy, "validation_accuracy": None}
+    rows = [{**row, "iteration": k} for k in (1, 2)]
     old = shutil.copytree(RUNS / "admm", tmp_path / "old")
     draw_curves(rows, old / "curves.png")
     shutil.copy(old / "curves.png", shutil.copytree(RUNS / "gaussian", tmp_path / "other"))
