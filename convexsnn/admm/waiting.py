@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from convexsnn.errors import SolverFailed
 
 LOOK = 5.0  # seconds between two looks at the scheduler
 GONE = 60.0  # seconds without an answer of the scheduler, or without a worker, that end the wait
+LOGS = "DASK_LOGGING__DISTRIBUTED"
 
 
 def results(client: Any, futures: Sequence[Any]) -> list[Any]:
@@ -60,13 +62,15 @@ async def threads_of(client: Any) -> dict[str, int]:
     Raises
     ------
     SolverFailed
-        The scheduler gives no answer for `GONE` seconds.
+        The scheduler is gone, or gives no answer for `GONE` seconds.
     """
     try:
         found: dict[str, int] = await asyncio.wait_for(client.scheduler.ncores(), GONE)
         return found
-    except (TimeoutError, OSError) as error:
+    except TimeoutError as error:
         raise SolverFailed(f"workers: the scheduler gave no answer for {GONE:g} seconds") from error
+    except OSError as error:
+        raise SolverFailed("workers: the scheduler is gone") from error
 
 
 @contextmanager
@@ -75,19 +79,23 @@ def without_logs() -> Iterator[None]:
 
     A scheduler or worker that is lost fills pages there; what it means is raised, and said in one line.
     """
-    try:
+    loggers: list[logging.Logger] = []
+    with suppress(ImportError):  # who needs it says so
         import dask
         import distributed  # noqa: F401  # sets the levels when it is first imported
-    except ImportError:  # who needs it says so
+
+        if not dask.config.get("logging", None):
+            loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    if not loggers:
         yield
         return
-    wanted = dask.config.get("logging", None)
-    loggers = [] if wanted else [logging.getLogger(name) for name in ("distributed", "distributed.client")]
     before = [logger.level for logger in loggers]
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL + 1)
+        os.environ[LOGS] = "critical"  # for the processes of workers
         yield
     finally:
+        os.environ.pop(LOGS, None)
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)

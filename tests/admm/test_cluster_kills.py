@@ -1,10 +1,12 @@
-"""What is killed or frozen while ADMM trains on a cluster: the run goes on, or ends in one line, and loses nothing."""
+"""What is killed or frozen while ADMM trains on a cluster: the run goes on, or ends in one line."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 
 import pytest
@@ -38,12 +40,13 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def started(tmp_path):
-    """Return a function that starts a process with a temporary folder of its own; all are killed at the end."""
+    """Return a function that starts processes with a temporary folder of their own; all are killed."""
     pytest.importorskip("distributed")
     processes = []
     (tmp_path / "temporary").mkdir()
     tables = tomllib.loads((library() / "yin-yang-admm.toml").read_text())
     tables["admm"] |= {"iterations": 4, "checkpoint_every": 1}
+    tables["data"]["arguments"] |= {"train": 100, "test": 20}
     (tmp_path / "short.toml").write_text(tomli_w.dumps(tables))
 
     def start(*arguments, **variables):
@@ -72,6 +75,7 @@ def outside(tmp_path, started):
     file = tmp_path / "scheduler.json"
     while not (file.exists() and file.read_text().endswith("}")):
         assert scheduler.poll() is None
+        time.sleep(0.01)
     options = ("--scheduler-file", file, "--nthreads", "1", "--no-dashboard", "--no-nanny")
     workers = [started("-m", "distributed.cli.dask_worker", *options, **quiet) for _ in range(2)]
     return scheduler, workers, json.loads(file.read_text())["address"]
@@ -80,9 +84,8 @@ def outside(tmp_path, started):
 def run(started, tmp_path, *arguments, gone=10.0):
     """Start a training; return it when two iterations are done."""
     (tmp_path / "script.py").write_text(SCRIPT.format(gone=gone))
-    process = started(
-        "script.py", "solve", "short.toml", "--checkpoint", "run.npz", "--out", "there", *arguments
-    )
+    files = ("--checkpoint", "run.npz", "--out", "there")
+    process = started("script.py", "solve", "short.toml", *files, *arguments)
     assert process.stdout.readline() == "now\n"
     return process
 
@@ -93,7 +96,7 @@ LEFT = ["run.npz", "scheduler.json", "script.py", "short.toml", "temporary"]
 @pytest.mark.parametrize(
     "lost, said",
     [
-        ("scheduler", "workers: the scheduler is gone or cancelled the task: "),
+        ("scheduler", "workers: the scheduler (is gone|gave no answer for 10 seconds)"),
         ("frozen", "workers: the scheduler gave no answer for 10 seconds"),
         ("workers", "workers: none is left for 10 seconds"),
     ],
@@ -109,7 +112,7 @@ def test_without_scheduler_or_workers_a_run_ends_in_one_line_and_keeps_its_check
         one.kill()
         one.wait()
     out, err = process.communicate("\n", timeout=300)
-    assert (process.returncode, out) == (1, "") and said in one_line(err)
+    assert (process.returncode, out) == (1, "") and re.match(said, one_line(err))
     assert files_in(tmp_path) == LEFT
     process = started("-m", "convexsnn", "solve", "short.toml", "--checkpoint", "run.npz", "--workers", "2")
     out, err = process.communicate(timeout=300)  # as many shards as before: it goes on from there
@@ -142,12 +145,12 @@ def test_a_driver_that_is_ended_leaves_no_process_and_its_checkpoint(tmp_path, s
     process.send_signal(number)
     _, err = process.communicate(timeout=300)  # ends when the last process that holds the pipe has ended
     while living(process):
-        pass
+        time.sleep(0.01)
     left = ["run.npz", "script.py", "short.toml", "temporary"]
     assert files_in(tmp_path) == left
     if number != signal.SIGKILL:
-        assert process.returncode == 128 + number
-        assert one_line(err) == "what was written to --checkpoint run.npz is kept, nothing else"
+        assert process.returncode == 128 + number and err.count("\n") == 1
+        assert err.endswith("; what was written to --checkpoint run.npz is kept, nothing else\n")
     else:  # what it could not delete goes with the next run
         assert process.returncode == -number and files_in(tmp_path / "temporary")
         again = started("-m", "convexsnn", "solve", "short.toml", "--checkpoint", "run.npz", "--workers", "2")

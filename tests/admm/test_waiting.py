@@ -1,7 +1,8 @@
-"""The wait for a cluster's results: it goes on while scheduler and workers live, and ends when they are gone."""
+"""The wait for a cluster's results: it goes on while scheduler and workers live, and else ends."""
 
 import asyncio
 import logging
+import os
 
 import pytest
 
@@ -64,10 +65,12 @@ def test_without_a_worker_the_wait_ends(before):
     assert client.asked > len(before)
 
 
-@pytest.mark.parametrize("silent", ["frozen", "closed"])
-def test_a_scheduler_that_gives_no_answer_ends_every_wait(silent):
-    client = Fake(None, [], silent)
-    said = r"^workers: the scheduler gave no answer for 0\.01 seconds$"
+@pytest.mark.parametrize(
+    "silent, said",
+    [("frozen", r"gave no answer for 0\.01 seconds"), ("closed", "is gone")],
+)
+def test_a_scheduler_that_gives_no_answer_ends_every_wait(silent, said):
+    client, said = Fake(None, [], silent), f"^workers: the scheduler {said}$"
     with pytest.raises(SolverFailed, match=said):
         waiting.results(client, ["a"])
     with pytest.raises(SolverFailed, match=said):
@@ -75,12 +78,15 @@ def test_a_scheduler_that_gives_no_answer_ends_every_wait(silent):
 
 
 @pytest.mark.parametrize("logging_wanted", [None, {"distributed": "info"}])
-def test_logs_of_dask_stay_from_the_terminal_unless_they_are_asked_for(logging_wanted):
+def test_logs_of_dask_stay_from_the_terminal_unless_they_are_asked_for(monkeypatch, logging_wanted):
     import dask
 
+    monkeypatch.delenv(waiting.LOGS, raising=False)
     loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
     before = [logger.level for logger in loggers]
     with dask.config.set(logging=logging_wanted), waiting.without_logs():
         quiet = [not logger.isEnabledFor(logging.CRITICAL) for logger in loggers]
         assert quiet == [logging_wanted is None] * 2
+        assert os.environ.get(waiting.LOGS) == ("critical" if logging_wanted is None else None)
+    assert waiting.LOGS not in os.environ
     assert [logger.level for logger in loggers] == before
