@@ -238,7 +238,7 @@ def _read_claim(folder: Path) -> AdmmClaim:
         raise VerificationError(str(error).removeprefix(f"{folder}{os.sep}")) from error
 
 
-def verify_admm_folder(folder: Path, exact: bool = False) -> ConfirmedAdmm:
+def verify_admm_folder(folder: Path, exact: bool = False, budget: Budget = Budget()) -> ConfirmedAdmm:  # noqa: B008
     """Simulate the network of a saved folder (`AdmmResult.save`) and compare it with its claim.
 
     Raises
@@ -250,6 +250,7 @@ def verify_admm_folder(folder: Path, exact: bool = False) -> ConfirmedAdmm:
     """
     if exact:
         raise ShapeError("exact: a claim of ADMM has no proof in rational arithmetic")
+    budget.report("simulation")  # the only work, which needs no limit
     claim = _read_claim(folder)
     try:
         problem = load_saved_problem(folder)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from convexsnn.certify import Claim
 from convexsnn.certify.checker import Checked, check
 from convexsnn.certify.claim import load_claim
@@ -13,6 +15,7 @@ from convexsnn.dictionary import load_dictionary
 from convexsnn.errors import ConvexSNNError, VerificationError
 from convexsnn.networks import load_network
 from convexsnn.problem import load_saved_problem
+from convexsnn.training.budget import Budget
 from convexsnn.training.manifest import check_whole
 
 
@@ -58,13 +61,13 @@ class ConfirmedClaim:
         return "\n".join(lines)
 
 
-def confirm_claim(folder: Path, exact: bool = False) -> ConfirmedClaim:
+def confirm_claim(folder: Path, exact: bool = False, budget: Budget = Budget()) -> ConfirmedClaim:  # noqa: B008
     """Prove the claim of a folder of `Result.save` again, from its data and weights alone.
 
     Raises
     ------
     VerificationError
-        A file is missing or damaged, or the claim does not hold.
+        A file is missing or damaged, or the claim does not hold, or it is not proved within the budget.
     """
     try:
         check_whole(folder)
@@ -72,9 +75,11 @@ def confirm_claim(folder: Path, exact: bool = False) -> ConfirmedClaim:
         claim, evidence = load_claim(folder)
         network = load_network(folder / "network.npz")
         dictionary = load_dictionary(folder / "dictionary.npz")
-        return ConfirmedClaim(
-            folder, claim, check(problem, network, dictionary, claim, evidence, exact), exact
+        deadline = np.inf if budget.deadline is None else budget.deadline
+        checked = check(
+            problem, network, dictionary, claim, evidence, exact, deadline=deadline, report=budget.report
         )
+        return ConfirmedClaim(folder, claim, checked, exact)
     except VerificationError:
         raise
     except (ConvexSNNError, OSError) as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numba import njit
@@ -11,12 +13,12 @@ from numba import njit
 from convexsnn.arrays import FloatArray
 from convexsnn.dictionary.dictionary import Definition, SpikeDictionary, collect, preference
 from convexsnn.distinct import DistinctSamples, distinct_samples, unique_rows
-from convexsnn.errors import UnsupportedError
+from convexsnn.errors import LoweringError, UnsupportedError
 from convexsnn.networks import NetworkSpec
 from convexsnn.pricing.cells import MOST_DIMENSIONS
 from convexsnn.pricing.certain import cell_weights, scaled_cell, weights_of
 from convexsnn.pricing.decisions import Decisions
-from convexsnn.pricing.prices import Witnesses, confirmed, subnetworks, with_faces
+from convexsnn.pricing.prices import AT_ONCE, Witnesses, confirmed, subnetworks, with_faces
 from convexsnn.pricing.rational import ExactCells
 from convexsnn.pricing.small_lp import largest_margin
 from convexsnn.pricing.stacks import Trains, exact_units
@@ -50,13 +52,15 @@ class Enumeration:
     complete: bool
 
 
-def enumerate_patterns(units: Sequence[Decisions], limit: int) -> Enumeration:
+def enumerate_patterns(units: Sequence[Decisions], limit: int, deadline: float = np.inf) -> Enumeration:
     """Walk over all cells of a unit's weight space, for every point of its parameter grids.
 
     Parameters
     ----------
     limit : int
         The walk stops when there are more patterns than this.
+    deadline : float
+        The walk stops at this value of `time.perf_counter`.
     """
     place: dict[bytes, int] = {}
     unit_of: list[int] = []
@@ -69,8 +73,9 @@ def enumerate_patterns(units: Sequence[Decisions], limit: int) -> Enumeration:
         width = -(-n * unit.rows_per_sample // 8)
         stack, leaves, state = new_stack(trees, -1.0), new_leaves(trees, LEAVES), NO_ROOM
         exact, membrane = ExactCells(unit), np.ldexp(1.0, unit.scaled.exponent)
-        while state != DONE and len(place) <= limit:
-            state, count = walk(trees, stack, leaves, BUDGET, True, False)
+        levels = BUDGET if np.isinf(deadline) else 1 + (AT_ONCE >> unit.dimension)
+        while state != DONE and len(place) <= limit and time.perf_counter() <= deadline:
+            state, count = walk(trees, stack, leaves, levels, True, False)
             stack = grown(stack) if state == NO_ROOM else stack
             if (
                 state == ASKED
@@ -131,14 +136,16 @@ def _described(trees, membrane, leaves, weights, width):  # type: ignore[no-unty
     return packed, margins, sure
 
 
-def centred(units: Sequence[Decisions], witnesses: Witnesses) -> Witnesses:
+def centred(units: Sequence[Decisions], witnesses: Witnesses, deadline: float = np.inf) -> Witnesses:
     """Move each unit to the point of largest margin in its cell, by a small linear program.
 
-    If there are more than MOST_CENTRED units, none is moved: they stay at the mean of their cells' vertices.
-    The few units that a network uses are moved when the network is reconstructed.
+    If there are more than MOST_CENTRED units, none is moved, and after the deadline no more: they stay at the
+    mean of their cells' vertices. The few units that a network uses are moved when it is reconstructed.
     """
     weights = witnesses.weights.copy()
     for k, unit in enumerate(witnesses.unit if len(weights) <= MOST_CENTRED else ()):
+        if time.perf_counter() > deadline:
+            break
         weights[k] = _farthest(units[unit], weights[k])
     return Witnesses(witnesses.unit, weights)
 
@@ -166,37 +173,51 @@ def _farthest(unit: Decisions, weights: FloatArray) -> FloatArray:
 
 
 def exact_dictionary(
-    inputs: FloatArray | DistinctSamples, network: NetworkSpec, definition: Definition, limit: int
+    inputs: FloatArray | DistinctSamples,
+    network: NetworkSpec,
+    definition: Definition,
+    limit: int,
+    deadline: float = np.inf,
 ) -> SpikeDictionary:
-    """Return the dictionary of all patterns; `complete` is False if there are more than `limit`.
+    """Return the dictionary of all patterns.
+
+    `complete` is False if there are more than `limit`, or if `deadline`, a value of `time.perf_counter`, came
+    before all were known.
 
     Raises
     ------
     UnsupportedError
         Units see each other's spikes, or have too many weights, steps or hidden spike trains.
     LoweringError
-        There is no pattern.
+        There is no pattern, or none is known at the deadline.
     """
     inputs = distinct_samples(inputs)
-    units = exact_units(inputs, network, definition, cell_trains)
+    units = exact_units(inputs, network, definition, partial(cell_trains, deadline=deadline))
     _check_dimension(units, "dictionary.source: exact enumerates ")
-    enumeration = enumerate_patterns(units, limit)
-    witnesses = with_faces(units, centred(units, enumeration.witnesses))
+    enumeration = enumerate_patterns(units, limit, deadline)
+    if time.perf_counter() > deadline and not enumeration.patterns:
+        raise LoweringError("dictionary.source: the time limit came before a pattern was known")
+    witnesses = with_faces(units, centred(units, enumeration.witnesses, deadline))
     dictionary = collect(inputs, subnetworks(units, witnesses), definition)
     confirmed = dictionary.patterns == enumeration.patterns  # the simulator produces every one of them
     return replace(dictionary, complete=enumeration.complete and confirmed)
 
 
-def cell_trains(units: Sequence[Decisions], samples: FloatArray, limit: int) -> Trains:
+def cell_trains(
+    units: Sequence[Decisions], samples: FloatArray, limit: int, deadline: float = np.inf
+) -> Trains:
     """Return all spike trains that a hidden unit can produce, by a walk over its cells.
 
     Raises
     ------
     UnsupportedError
-        There are more than `limit`, or some need weights that are no floats.
+        There are more than `limit`, some need weights that are no floats, or `deadline`, a value of
+        `time.perf_counter`, came before all were known.
     """
     _check_dimension(units, "")
-    enumeration = enumerate_patterns(units, limit)
+    enumeration = enumerate_patterns(units, limit, deadline)
+    if not enumeration.complete and enumeration.patterns <= limit:
+        raise UnsupportedError("the time limit came before all of its spike trains were known")
     if not enumeration.complete:
         raise UnsupportedError(f"more than {limit} spike trains to choose from, too many to enumerate")
     witnesses = with_faces(units, centred(units, enumeration.witnesses))
