@@ -214,7 +214,8 @@ def _reserved(out: Path | None, force: bool) -> AbstractContextManager[bool]:
 
 def _save(result: TrainingResult, out: Path, force: bool) -> None:
     """Write a result to its folder, with curves if it has any."""
-    from convexsnn.report.plots import CURVES, draw_curves
+    from convexsnn.report.plots import draw_curves
+    from convexsnn.training.manifest import CURVES
 
     rows = result.curves
     also = (lambda target: draw_curves(rows, target / CURVES)) if rows else None
@@ -305,6 +306,10 @@ def verify(
     exact: Annotated[
         bool, typer.Option("--exact", help="Decide every spike in rational arithmetic; slower.")
     ] = False,
+    time_limit: Annotated[
+        float | None,
+        typer.Option("--time-limit", help="Seconds for a proof over all patterns; unproved is refused."),
+    ] = None,
     as_json: JsonOption = False,
     _threads: ThreadsOption = None,
 ) -> None:
@@ -313,7 +318,8 @@ def verify(
     from convexsnn.roads import confirm_folder
 
     try:
-        confirmed = confirm_folder(folder, exact=exact)
+        with Progress(quiet=as_json) as progress:
+            confirmed = confirm_folder(folder, exact=exact, time_limit=time_limit, progress=progress)
     except VerificationError as error:
         refused = {"folder": str(folder), "accepted": False, "reason": str(error)}
         _show(as_json, refused, lambda: f"refused: {refused['reason']}")

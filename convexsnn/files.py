@@ -12,10 +12,13 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import stat
+import tempfile
 import threading
 import tomllib
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -189,6 +192,19 @@ def _check_wholes(value: Any, name: str = "") -> None:
             _check_wholes(one, name)
 
 
+_appeared: dict[Path, None] = {}  # what this process has put in its place, in order
+
+
+def note_appeared(path: Path) -> None:
+    """Note that a file or folder is in its place; to be called where no signal comes between."""
+    _appeared[path] = None
+
+
+def appeared() -> list[Path]:
+    """Return the files and folders that this process has put in their places, and that are still there."""
+    return [path for path in _appeared if os.path.lexists(path)]
+
+
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; at the end the file there replaces `path`.
@@ -211,7 +227,9 @@ def appearing(path: Path) -> Iterator[Path]:
         _lock(descriptor, wait=True)  # tells others that a living process is at it
         _sweep(path)
         yield partial
-        os.replace(partial, path)
+        with uninterrupted():
+            os.replace(partial, path)
+            note_appeared(path)
     finally:
         os.close(descriptor)
         partial.unlink(missing_ok=True)
@@ -250,6 +268,50 @@ def _lock(descriptor: int, wait: bool) -> bool:
     except OSError:  # a file system without locks
         pass
     return True
+
+
+class TemporaryFolder:
+    """A folder of this user alone that goes with the object, or with its process.
+
+    What a killed process left of such a folder goes when the next one is made in the same place.
+
+    Attributes
+    ----------
+    path : Path
+    """
+
+    def __init__(self, parent: Path | None = None) -> None:
+        """Make a folder in `parent`; if not given, where the system has its temporary files."""
+        parent = Path(tempfile.gettempdir()) if parent is None else parent
+        _sweep_folders(parent)
+        while True:
+            self.path = parent / f".convexsnn.{secrets.token_hex(8)}.temporary"
+            self.path.mkdir(mode=0o700)
+            descriptor = None if fcntl is None else os.open(self.path, os.O_RDONLY)
+            self.remove = weakref.finalize(self, _remove, self.path, descriptor)
+            if descriptor is None or (_lock(descriptor, wait=False) and self.path.is_dir()):
+                return
+            self.remove()  # another process has swept it before it was locked
+
+
+def _remove(folder: Path, descriptor: int | None) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _sweep_folders(parent: Path) -> None:
+    """Delete the temporary folders of this user that no living process holds."""
+    if fcntl is None:
+        return
+    for left in parent.glob(".convexsnn.*.temporary"):
+        with suppress(OSError):
+            found = left.lstat()
+            ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+            if ours and re.fullmatch(r"\.convexsnn\.[0-9a-f]{16}\.temporary", left.name):
+                with _descriptor(left, os.O_RDONLY | os.O_NOFOLLOW) as descriptor:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error: held, or unknown
+                    shutil.rmtree(left, ignore_errors=True)
 
 
 _held: set[tuple[int, int, int]] = set()  # folders that a thread of this process has locked

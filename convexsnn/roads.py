@@ -19,9 +19,10 @@ from convexsnn.errors import ProblemFileError, ShapeError, VerificationError
 from convexsnn.problem import Problem
 from convexsnn.solvers import Solver
 from convexsnn.training.budget import Budget, Progress
+from convexsnn.training.folder import unfinished
 from convexsnn.training.manifest import ADMM, CERTIFICATE, PLOT_DATA
 
-CONFIRM: dict[str, Callable[[Path, bool], ConfirmedClaim | ConfirmedAdmm]] = {
+CONFIRM: dict[str, Callable[[Path, bool, Budget], ConfirmedClaim | ConfirmedAdmm]] = {
     CERTIFICATE: confirm_claim,
     ADMM: verify_admm_folder,
 }  # claim file in a result folder -> function that computes the claim again
@@ -83,11 +84,19 @@ def _for_admm(problem: Problem, solver: str | Solver | None, tolerance: float | 
     return replace(problem, admm=replace(problem.admm, tolerance=positive("tolerance", tolerance)))
 
 
-def confirm_folder(folder: str | os.PathLike[str], *, exact: bool = False) -> ConfirmedClaim | ConfirmedAdmm:
-    """Check the claim of a result folder again; errors as `verify_folder`."""
-    folder = Path(folder)
+def confirm_folder(
+    folder: str | os.PathLike[str],
+    *,
+    exact: bool = False,
+    time_limit: float | None = None,
+    progress: Progress | None = None,
+) -> ConfirmedClaim | ConfirmedAdmm:
+    """Check the claim of a result folder again; arguments and errors as `verify_folder`."""
+    folder, budget = Path(folder), Budget.of(time_limit, progress)
     if not folder.is_dir():
         raise ProblemFileError(f"{folder}: no such folder")
+    if reason := unfinished(folder):
+        raise VerificationError(f"{folder}: {reason}")
     claims = [name for name in CONFIRM if (folder / name).exists()]
     if len(claims) > 1:
         raise VerificationError(f"{folder}: holds {' and '.join(claims)}; a result folder has one claim")
@@ -96,11 +105,15 @@ def confirm_folder(folder: str | os.PathLike[str], *, exact: bool = False) -> Co
             f"{folder}: holds {PLOT_DATA} alone, a path of λ without a trained network; run the path "
             "with validation, or train at one λ"
         )
-    return CONFIRM[claims[0] if claims else CERTIFICATE](folder, exact)
+    return CONFIRM[claims[0] if claims else CERTIFICATE](folder, exact, budget)
 
 
 def verify_folder(
-    folder: str | os.PathLike[str], *, exact: bool = False
+    folder: str | os.PathLike[str],
+    *,
+    exact: bool = False,
+    time_limit: float | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Claim, Checked] | tuple[AdmmClaim, Judged]:
     """Check the claim of a result folder again, from its data and weights alone.
 
@@ -108,6 +121,10 @@ def verify_folder(
     ----------
     exact : bool
         Decide every spike in rational arithmetic, without rounding; not for ADMM.
+    time_limit : float, optional
+        Seconds for the proof of a bound over all patterns. A claim that is not proved by then is refused.
+    progress : callable, optional
+        Called with the name of the present step and its finished share.
 
     Returns
     -------
@@ -124,5 +141,5 @@ def verify_folder(
     VerificationError
         A file is missing or damaged, or the claim does not hold.
     """
-    confirmed: Any = confirm_folder(folder, exact=exact)
+    confirmed: Any = confirm_folder(folder, exact=exact, time_limit=time_limit, progress=progress)
     return confirmed.claim, confirmed.checked

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from convexsnn.errors import ConvexSNNError
-from convexsnn.files import STOPS
+from convexsnn.files import STOPS, appeared
 
 
 class Progress:
@@ -43,10 +43,12 @@ class Progress:
 
 def take_threads(context: typer.Context, value: str | None) -> str | None:
     """Use the number of threads of ``--threads``, or of the variable, until the command ends."""
-    from convexsnn.threads import checked, thread_limit, use_threads
+    from convexsnn.threads import checked, thread_limit, threads, use_threads
 
-    count = thread_limit() if value is None else checked("threads", value)  # an error comes before any work
-    if count is not None:
+    count = thread_limit() if value is None else checked("threads", value)
+    if count is None:
+        threads()  # so that an error comes before any work
+    else:
         context.with_resource(use_threads(count))
     return value
 
@@ -68,20 +70,22 @@ class Interrupted(BaseException):
 
     Attributes
     ----------
+    words : str
+        What a command says of its files; "" for what this process has put in place.
     status : int
         The exit status: 128 and the number of the signal.
     """
 
     def __init__(self, words: str, status: int = 130) -> None:
         super().__init__(words)
-        self.status = status
+        self.words, self.status = words, status
 
 
 def interrupt(number: int = signal.SIGINT, *_: object) -> None:
     """Raise `Interrupted`; a signal handler. What comes later, Ctrl-C apart, leaves the cleaning alone."""
     for one in STOPS[1:]:
         signal.signal(one, signal.SIG_IGN)
-    raise Interrupted("nothing was written", 128 + number)
+    raise Interrupted("", 128 + number)
 
 
 def hear_signals() -> None:
@@ -157,6 +161,11 @@ def run_and_exit(command: Callable[[], object]) -> NoReturn:
     sys.exit(status)
 
 
+def _words_of_files() -> str:
+    written = ", ".join(str(path) for path in appeared())
+    return f"written and whole: {written}" if written else "nothing was written"
+
+
 def _status_of(command: Callable[[], object]) -> Any:
     try:
         command()
@@ -176,7 +185,7 @@ def _status_of(command: Callable[[], object]) -> Any:
         return 1
     except BaseException as error:
         if stopped := interruption(error):
-            print(f"convexsnn: interrupted; {stopped}", file=sys.stderr)
+            print(f"convexsnn: interrupted; {stopped.words or _words_of_files()}", file=sys.stderr)
             return stopped.status
         raise
     return 0

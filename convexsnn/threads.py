@@ -121,16 +121,23 @@ def threads() -> int:
     Raises
     ------
     ShapeError
-        CONVEXSNN_THREADS does not hold a number of threads.
+        CONVEXSNN_THREADS or OMP_NUM_THREADS, whichever counts, does not hold a number of threads.
     """
     limit = thread_limit()
     return _first_of(OPENMP) or available() if limit is None else limit
 
 
 def _first_of(variable: str) -> int | None:
-    """Return the first number in a variable of another library, or None if there is none."""
-    first = os.environ.get(variable, "").split(",")[0].strip()  # OpenMP: one number per level of nesting
-    return int(first) if first.isdecimal() and 1 <= int(first) <= MOST else None
+    """Return the first number in a variable of another library, or None if it is empty or not set.
+
+    Raises
+    ------
+    ShapeError
+        The variable begins with something else than a number of threads.
+    """
+    value = os.environ.get(variable, "")
+    # OpenMP: one number per level of nesting
+    return checked(variable, value.split(",")[0].strip()) if value.strip() else None
 
 
 @contextmanager
@@ -140,7 +147,7 @@ def use_threads(count: int) -> Iterator[None]:
     Raises
     ------
     ShapeError
-        `count` is not a whole number from 1 to 4096.
+        `count` is not a whole number from 1 to 4096, or a variable of BLAS does not begin with one.
     """
     _limits.append(checked("threads", count))
     try:

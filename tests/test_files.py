@@ -15,6 +15,7 @@ from convexsnn import files
 from convexsnn.arrays import read_npz, write_npz
 from convexsnn.errors import ProblemFileError
 from convexsnn.files import (
+    TemporaryFolder,
     appearing,
     locked,
     parse_json,
@@ -180,3 +181,67 @@ def test_a_signal_waits_for_a_short_block(number):
         assert came == [True]
     finally:
         signal.signal(number, before)
+
+
+# temporary folders
+
+
+MAKING = """
+import sys
+from pathlib import Path
+from convexsnn.files import TemporaryFolder
+folder = TemporaryFolder(Path(sys.argv[1]))
+(folder.path / "inside").mkdir()
+(folder.path / "inside" / "large").write_text("data")
+print("made", flush=True)
+sys.stdin.readline()
+"""
+
+
+def making(parent):
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", MAKING, parent], stdin=pipe, stdout=pipe, text=True
+    )
+    assert process.stdout.readline() == "made\n"
+    return process
+
+
+def test_a_temporary_folder_is_ours_alone_and_goes_at_the_end(tmp_path):
+    folder = TemporaryFolder(tmp_path)
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700 and folder.path.parent == tmp_path
+    (folder.path / "a").write_text("x")
+    folder.remove()
+    folder.remove()
+    assert files_in(tmp_path) == []
+    folder = TemporaryFolder(tmp_path)
+    del folder
+    assert files_in(tmp_path) == []
+
+
+def test_what_a_killed_process_left_goes_with_the_next_folder_and_what_lives_stays(tmp_path):
+    killed, living = making(tmp_path), making(tmp_path)
+    kept = set(files_in(tmp_path))
+    killed.kill()
+    killed.communicate()
+    folder = TemporaryFolder(tmp_path)
+    assert len(kept & set(files_in(tmp_path))) == 1 and folder.path.name in files_in(tmp_path)
+    living.communicate("\n")
+    folder.remove()
+    assert files_in(tmp_path) == []
+
+
+def test_what_only_looks_like_a_temporary_folder_stays(tmp_path):
+    name, victim = ".convexsnn." + "0" * 16 + ".temporary", tmp_path / "victim"
+    victim.mkdir()
+    (victim / "mine").write_text("mine")
+    places = [tmp_path / kind for kind in ("link", "file", "other")]
+    for place in places:
+        place.mkdir()
+    (places[0] / name).symlink_to(victim)
+    (places[1] / name).write_text("mine")
+    (places[2] / ".convexsnn.mine.temporary").mkdir()
+    for place in places:
+        before = files_in(place)
+        TemporaryFolder(place).remove()
+        assert files_in(place) == before and files_in(victim) == ["mine"]

@@ -69,10 +69,30 @@ def test_what_ends_an_exchange_waits_for_its_end(tmp_path, solved_xor):
     (solved_xor / "notes").write_text("mine")
     wait = "signal.raise_signal(signal.SIGTERM)"
     arguments = ("solve", "xor", "--out", "run", "--force")
-    status, _ = ended(solved_xor.parent, 0, "exchanging", *arguments, wait=wait)
-    assert status == 143 and convexsnn.verify_folder(solved_xor)
+    status, err = ended(solved_xor.parent, 0, "exchanging", *arguments, wait=wait)
+    assert (status, err) == (143, "convexsnn: interrupted; written and whole: run\n")
+    assert convexsnn.verify_folder(solved_xor)
     assert files_in(solved_xor.parent) == ["run", "temporary"] and "notes" in files_in(solved_xor)
     assert [name for name in files_in(solved_xor) if name.startswith(".")] == []
+
+
+@pytest.fixture
+def signals():
+    """Put back what the process does on signals: a command that hears one ignores the next."""
+    before = {one: signal.getsignal(one) for one in SIGNALS}
+    yield
+    for one, handler in before.items():
+        signal.signal(one, handler)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_run_that_is_ended_after_its_files_names_them(cli, tmp_path, monkeypatch, signals, number):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("convexsnn.files._appeared", {})
+    monkeypatch.setattr("convexsnn.cli._show", lambda *_: signal.raise_signal(number))
+    status, _, err = cli("path", "xor", "--count", "3", "--out", "there", "--plot", "path.png")
+    assert (status, err) == (128 + number, "convexsnn: interrupted; written and whole: there, path.png\n")
+    assert files_in(tmp_path) == ["path.png", "there"]
 
 
 @pytest.fixture

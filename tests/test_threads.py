@@ -13,6 +13,7 @@ import pytest
 from unit_trees import unit_decisions
 
 import convexsnn
+from convexsnn import roads
 from convexsnn import threads as module
 from convexsnn.bits import PackedBits
 from convexsnn.blocks import box_qp, chains, lifted_chains
@@ -61,10 +62,28 @@ def test_the_first_that_is_set_decides(monkeypatch):
     assert threads() == 5
 
 
-@pytest.mark.parametrize("value", ["", "x", "0", "-3", ",4", "1e9"])
-def test_what_openmp_does_not_understand_sets_no_limit(monkeypatch, value):
-    monkeypatch.setenv(OPENMP, value)
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_variable_of_another_library_sets_no_limit(monkeypatch, value):
+    for name in (OPENMP, *module.BLAS.values()):
+        monkeypatch.setenv(name, value)
     assert threads() == available()
+    with use_threads(2):
+        assert threads() == 2
+
+
+@pytest.mark.parametrize("value", ["x", "0", "-3", ",4", "1e9", "4.0", "5000"])
+def test_what_is_no_number_in_a_variable_of_another_library_is_refused(monkeypatch, value):
+    monkeypatch.setenv(OPENMP, value)
+    with pytest.raises(ShapeError, match=f"^{OPENMP}: expected a whole number of threads from 1 to 4096"):
+        threads()
+    with use_threads(2):  # then the variable does not count
+        assert threads() == 2
+    for name in module.BLAS.values():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ShapeError, match=f"^({'|'.join(module.BLAS.values())}): expected a whole number"):
+        with use_threads(2):
+            raise AssertionError("never inside")
+    assert thread_limit() is None
 
 
 @pytest.mark.parametrize("value", WRONG)
@@ -373,7 +392,7 @@ def test_the_command_line_refuses_in_one_line(cli, command, value):
 
 def test_the_command_line_takes_a_number_for_one_command(cli, monkeypatch):
     seen = []
-    real = convexsnn.roads.train
+    real = roads.train
     monkeypatch.setattr(
         "convexsnn.roads.train",
         lambda *a, **k: seen.append((threads(), environment()[VARIABLE])) or real(*a, **k),
@@ -385,6 +404,10 @@ def test_the_command_line_takes_a_number_for_one_command(cli, monkeypatch):
     status, _, err = cli("solve", "xor")
     assert status == 2 and err.startswith(f"convexsnn: error: {VARIABLE}: ")
     assert cli("solve", "xor", "--threads", "1")[0] == 0
+    monkeypatch.delenv(VARIABLE)
+    monkeypatch.setenv(OPENMP, "many")
+    status, out, err = cli("solve", "xor")
+    assert (status, out) == (2, "") and err.startswith(f"convexsnn: error: {OPENMP}: ") and "'many'" in err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts processors as Linux does")

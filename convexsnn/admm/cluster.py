@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,13 +28,16 @@ import numpy as np
 from convexsnn.admm.places import Shards, shards_of
 from convexsnn.admm.shards import Batch, Order, Reply, Score, Shard, Variables, check_variables
 from convexsnn.admm.splitting import VARIANTS, SplitProblem
+from convexsnn.admm.waiting import results as _results
+from convexsnn.admm.waiting import threads_of, without_logs
 from convexsnn.admm.weights import Sums, Weights
 from convexsnn.admm.workers import start_workers
 from convexsnn.arrays import FloatArray, IntArray, read_npz, whole, write_npz
 from convexsnn.bits import PackedBits
 from convexsnn.dictionary import Definition, SpikeDictionary, collect
 from convexsnn.distinct import DistinctSamples
-from convexsnn.errors import NotInstalled, ProblemFileError, ShapeError, SolverFailed
+from convexsnn.errors import NotInstalled, ProblemFileError, ShapeError
+from convexsnn.files import TemporaryFolder
 from convexsnn.networks import Subnetwork
 from convexsnn.problem import Problem
 from convexsnn.simulate import BLOCK
@@ -127,7 +129,7 @@ def cluster(
         raise ShapeError(
             f'workers: need training.method = "admm", this problem has "{problem.training.method}"'
         )
-    with connect(workers, scheduler) as client:
+    with without_logs(), connect(workers, scheduler) as client:
         yield on_dask(client, None if scheduler is None else Path.cwd())
 
 
@@ -157,7 +159,7 @@ def on_dask(
         raise ProblemFileError(f"folder: no such folder {os.fspath(folder)}")
 
     def place(lowered: SplitProblem, rows: IntArray) -> Shards:
-        shards = max(1, count or len(client.nthreads()))
+        shards = max(1, count or len(client.sync(threads_of, client)))
         return DaskShards(client, folder, lowered, rows, min(shards, len(rows)))
 
     return place
@@ -172,30 +174,10 @@ def _submit(client: Any, work: Callable[..., Any], *arguments: Any) -> Any:
         return client.submit(work, *arguments, pure=False)
 
 
-def _results(client: Any, futures: Sequence[Any]) -> list[Any]:
-    """Wait for tasks and return their results.
-
-    Raises
-    ------
-    SolverFailed
-        The workers of a task died, or the scheduler is gone. Errors of the task itself are raised unchanged.
-    """
-    from concurrent.futures import CancelledError
-
-    from distributed.scheduler import KilledWorker
-
-    try:
-        return list(client.gather(futures))
-    except KilledWorker as error:
-        raise SolverFailed(f"workers: died again and again, out of memory? {error}") from error
-    except CancelledError as error:
-        raise SolverFailed(f"workers: the scheduler is gone or cancelled the task: {error}") from error
-
-
 def _in_order(client: Any, work: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
     """Yield the result of `work` for each tuple of arguments, in order; a few tasks run at a time."""
     waiting: deque[Any] = deque()
-    most = AHEAD * max(1, len(client.nthreads()))
+    most = AHEAD * max(1, len(client.sync(threads_of, client)))
     for task in tasks:
         if len(waiting) == most:
             yield from _results(client, [waiting.popleft()])
@@ -240,10 +222,10 @@ class DaskShards:
         self.sent = self.received = self.settled = 0
         self.is_settled = False  # whether the files have the present variables of the workers
         parent = None if folder is None else Path(folder).absolute()  # for workers in other folders
-        self.files = tempfile.TemporaryDirectory(prefix="admm-", dir=parent, ignore_cleanup_errors=True)
+        self.files = TemporaryFolder(parent)
         paths, constants, self.sizes = [], [], []
         for j, shard in enumerate(shards_of(lowered, rows, count)):
-            paths.append(Path(self.files.name) / f"shard{j}.npz")
+            paths.append(self.files.path / f"shard{j}.npz")
             write_npz(paths[j], {name: np.asarray(getattr(shard, name)) for name in ARRAYS})
             constants.append({name: getattr(shard, name) for name in CONSTANTS})
             self.sizes.append(len(shard.inputs))
@@ -255,7 +237,7 @@ class DaskShards:
             self.states = [_submit(client, Shard.start, data, lowered.weights) for data in self.data]
 
     def _file(self, j: int, number: int) -> Path:
-        return Path(self.files.name) / f"shard{j}-{number}.npz"
+        return self.files.path / f"shard{j}-{number}.npz"
 
     def sweep(self, weights: Weights, order: Order, penalty: float, batch: Batch | None) -> Reply:  # noqa: D102
         replies = []
@@ -323,7 +305,7 @@ class DaskShards:
         with suppress(Exception):  # a worker that is still reading would miss its file
             wait(self.data, timeout=PATIENCE)
         self.data, self.states = [], []
-        self.files.cleanup()
+        self.files.remove()
 
 
 def dictionary_on(

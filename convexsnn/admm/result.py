@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -19,7 +18,7 @@ from typing import Any
 from convexsnn.admm.training import AdmmRun, AdmmTraining
 from convexsnn.admm.words import admm_text, confirmed_text
 from convexsnn.errors import ConvexSNNError, ProblemFileError, ShapeError, VerificationError
-from convexsnn.files import read_json
+from convexsnn.files import TemporaryFolder, read_json
 from convexsnn.lowering.convexify import definition_of
 from convexsnn.networks import Network, load_network, save_network
 from convexsnn.problem import Problem, load_saved_problem
@@ -168,9 +167,12 @@ def run_admm(problem: Problem, budget: Budget, place: Callable[..., Any] | None 
     run = AdmmTraining(problem, budget, place).run()
     trained = time.perf_counter()
     budget.report("simulation", 1.0)
-    with tempfile.TemporaryDirectory() as folder:
-        save_network(Path(folder) / "network.npz", run.network)
-        saved = load_network(Path(folder) / "network.npz")
+    folder = TemporaryFolder()
+    try:
+        save_network(folder.path / "network.npz", run.network)
+        saved = load_network(folder.path / "network.npz")
+    finally:
+        folder.remove()
     judged = judge(problem, saved)
     if judge(problem, run.network) != judged:
         raise VerificationError("network: its simulation differs after reading it back from its file")
@@ -236,7 +238,7 @@ def _read_claim(folder: Path) -> AdmmClaim:
         raise VerificationError(str(error).removeprefix(f"{folder}{os.sep}")) from error
 
 
-def verify_admm_folder(folder: Path, exact: bool = False) -> ConfirmedAdmm:
+def verify_admm_folder(folder: Path, exact: bool = False, budget: Budget = Budget()) -> ConfirmedAdmm:  # noqa: B008
     """Simulate the network of a saved folder (`AdmmResult.save`) and compare it with its claim.
 
     Raises
@@ -248,6 +250,7 @@ def verify_admm_folder(folder: Path, exact: bool = False) -> ConfirmedAdmm:
     """
     if exact:
         raise ShapeError("exact: a claim of ADMM has no proof in rational arithmetic")
+    budget.report("simulation")  # the only work, which needs no limit
     claim = _read_claim(folder)
     try:
         problem = load_saved_problem(folder)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from convexsnn.errors import ProblemFileError
+from convexsnn.files import TemporaryFolder
 from convexsnn.threads import BLAS, OPENMP, SAFE, VARIABLE, threads
 
 BEFORE_START = "distributed.nanny.pre-spawn-environ"
+_scratch: list[TemporaryFolder] = []  # until the process ends
 
 
 @contextmanager
@@ -52,12 +51,12 @@ def start_workers(make: Callable[..., Any], workers: int) -> Any:
 
     # otherwise dask may give up a worker for good that died twice and is just restarting
     dask.config.set({"distributed.deploy.lost-worker-timeout": "1000d"})
-    scratch = tempfile.mkdtemp(prefix="convexsnn-")  # for lock files, which dask never removes
-    # registered before dask's own exit functions, so that it runs after them
-    weakref.finalize(start_workers, shutil.rmtree, scratch, ignore_errors=True)
+    # for lock files, which dask never removes; made before dask's own exit functions, so that it goes after
+    scratch = TemporaryFolder()
+    _scratch.append(scratch)
     share = max(1, threads() // workers)
     try:
-        with dask.config.set({"temporary-directory": scratch}), _worker_variables(share):
+        with dask.config.set({"temporary-directory": str(scratch.path)}), _worker_variables(share):
             return make(
                 n_workers=workers, threads_per_worker=1, env={VARIABLE: share},
                 processes=True, host="127.0.0.1",

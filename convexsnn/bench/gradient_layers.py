@@ -8,6 +8,7 @@ runs in its own process, so that its peak memory is separate.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -150,7 +151,7 @@ def step_row(method: str, steps: int, batch: int, repeat: int, device: str) -> R
 
 
 def _alone(what: str, **arguments: Any) -> Row:
-    """Measure in a fresh process.
+    """Measure in a fresh process, which ends with this one.
 
     Raises
     ------
@@ -158,7 +159,12 @@ def _alone(what: str, **arguments: Any) -> Row:
         The process failed; the message has its last line.
     """
     command = python("convexsnn.bench.gradient_layers", json.dumps([what, arguments]))
-    process = subprocess.run(command, capture_output=True, text=True, env=environment())
+    reading, writing = os.pipe()  # nothing is written: it closes when this process ends, however that ends
+    try:
+        process = subprocess.run(command, stdin=reading, capture_output=True, text=True, env=environment())
+    finally:
+        os.close(reading)
+        os.close(writing)
     if process.returncode:
         last = process.stderr.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
         raise ConvexSNNError(f"steps: {arguments['steps']}, {arguments['method']}: {last[0]}")
@@ -198,5 +204,8 @@ def run_all(what: str, sizes: Sequence[Row], report: Callable[[Row], None], **co
 
 
 if __name__ == "__main__":
+    from convexsnn.bench.worker import leave_with_parent
+
+    leave_with_parent()
     kind, arguments = json.loads(sys.argv[1])
     print(json.dumps((layer_row if kind == "layer" else step_row)(**arguments)))

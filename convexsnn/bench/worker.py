@@ -105,7 +105,8 @@ def leave_with_parent() -> None:
     """End this process when standard input ends, that is, when the parent process has ended."""
 
     def wait() -> None:
-        sys.stdin.read()
+        while os.read(0, 4096):  # without the lock of `sys.stdin`, which the end of the process asks for
+            pass
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

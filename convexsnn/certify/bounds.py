@@ -7,6 +7,11 @@ that a mixed-integer solver states is not a proof, so `mip` never checks.
 
 from __future__ import annotations
 
+import time
+from functools import partial
+
+import numpy as np
+
 from convexsnn.arrays import FloatArray
 from convexsnn.certify.claim import Claim
 from convexsnn.certify.exact_chain import rounding
@@ -22,15 +27,18 @@ from convexsnn.problem import Problem
 RELATIVE = 1e-12
 
 
-def prove_bounds(lowered: Lowered, claim: Claim, dual: FloatArray, exact: bool) -> str:
+def prove_bounds(
+    lowered: Lowered, claim: Claim, dual: FloatArray, exact: bool, deadline: float = np.inf
+) -> str:
     """Prove that no pattern exceeds `claim.oracle_bound` at `dual`; return the names of the proofs.
 
-    If λ is a fraction of λ_max, also prove that no pattern exceeds λ_max at W = 0.
+    If λ is a fraction of λ_max, also prove that no pattern exceeds λ_max at W = 0. All proofs end at
+    `deadline`, a value of `time.perf_counter`.
 
     Raises
     ------
     VerificationError
-        A pattern exceeds the bound, or the oracle does not support the network.
+        A pattern exceeds the bound, the oracle does not support the network, or the time is over.
     """
     program, problem = lowered.program, lowered.problem
     assert claim.oracle_bound is not None
@@ -46,9 +54,12 @@ def prove_bounds(lowered: Lowered, claim: Claim, dual: FloatArray, exact: bool) 
         if trivial_bound(prices, group) <= allowed:
             words.append("any pattern")
             continue
-        oracle = oracle or _oracle(problem, samples, name, exact)
-        priced = oracle.price(prices, cutoff=allowed, group=group)
+        oracle = oracle or _oracle(problem, samples, name, exact, deadline)
+        left = None if np.isinf(deadline) else deadline - time.perf_counter()
+        priced = oracle.price(prices, cutoff=allowed, group=group, time_limit=left)
         if not priced.bound <= allowed:
+            if not (priced.complete or priced.value > allowed):
+                raise VerificationError(f"{name}: not proved within the time limit ({oracle.name})")
             raise VerificationError(
                 f"{name}: the certificate states {bound!r}, a pattern is worth "
                 f"{priced.value if len(priced.patterns) else priced.bound!r} ({oracle.name})"
@@ -65,11 +76,12 @@ def allowed_price(dual: FloatArray, bound: float) -> float:
         raise VerificationError("dual: its sum is too large for a float") from None
 
 
-def _oracle(problem: Problem, samples: FloatArray, name: str, exact: bool) -> Oracle:
+def _oracle(problem: Problem, samples: FloatArray, name: str, exact: bool, deadline: float) -> Oracle:
     """Return the oracle that checks, on hidden spike trains computed by another method than the claim's."""
     try:
         definition = definition_of(problem)
-        units = exact_units(problem.distinct, problem.network, definition, program_trains)
+        trains = partial(program_trains, deadline=deadline)
+        units = exact_units(problem.distinct, problem.network, definition, trains)
         return TreeOracle(units, samples, exact)
     except UnsupportedError as error:
         raise VerificationError(f"{name}: {error}") from error

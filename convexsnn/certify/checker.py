@@ -6,6 +6,7 @@ a number that is not one refuses the claim. With `exact` the whole chain is rati
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -123,6 +124,9 @@ def check(
     claim: Claim,
     evidence: Evidence,
     exact: bool = False,
+    *,
+    deadline: float = np.inf,
+    report: Callable[[str], object] = str,
 ) -> Checked:
     """Prove a claim again; raise at the first statement that does not hold.
 
@@ -130,11 +134,16 @@ def check(
     ----------
     exact : bool
         Also decide in rational arithmetic every spike, and every pattern that a bound excludes.
+    deadline : float
+        Value of `time.perf_counter` at which the proof of a bound over all patterns is given up.
+    report : callable
+        Called with the name of the present step.
 
     Raises
     ------
     VerificationError
-        A statement differs from the result of data and weights; the message names it.
+        A statement differs from the result of data and weights, or was not proved in time; the message names
+        it.
     """
     if claim.fingerprint != problem.fingerprint():
         raise VerificationError("fingerprint: data, network or training are not those of the certificate")
@@ -150,7 +159,9 @@ def check(
     ):
         if stated != actual:
             raise VerificationError(f"{name}: the certificate states {stated!r}, found {actual!r}")
+    report("dictionary")
     check_dictionary(problem, dictionary)
+    report("network")
     _allowed("network", network.layers, problem)
     for name in ("readout", "supervise"):
         if getattr(network, name) != getattr(problem.network, name):
@@ -177,6 +188,7 @@ def check(
         raise VerificationError(f"gap: the certificate states {claim.gap!r}, found {gap!r}")
     found = ExactGap(verification.objective, bound, gap)
     if exact:
+        report("rational arithmetic")
         check_spikes_exactly(network, problem.distinct, spec.margin)
         found = _exactly(lowered, claim, evidence, verification, dual)
     if claim.status != status_of(found.gap, claim.tolerance, claim.scope):
@@ -186,7 +198,8 @@ def check(
         )
     oracle = ""
     if claim.scope == "all_patterns":  # last, since it can take long
-        oracle = prove_bounds(lowered, claim, dual, exact)
+        report("bound over all patterns")
+        oracle = prove_bounds(lowered, claim, dual, exact, deadline)
     return Checked(found.objective, found.lower_bound, found.gap, verification, oracle)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ from convexsnn.training.budget import Progress
 
 CUTOFFS = (1.3, 1.05, 1.005)  # multiples of λ; after these, λ (1 + tolerance/20)
 STEPS = 200
+SOON = 0.1  # seconds that a step gets when the time is over
 ANY = "any pattern"  # the bound that every 0/1 vector obeys
 
 
@@ -131,7 +133,8 @@ class ColumnGeneration:
         self.oracle: Oracle | None = None
         self.search: LocalSearch | DeepSearch | CascadeSearch
         try:
-            units = exact_units(problem.distinct, problem.network, self.definition, cell_trains)
+            trains = partial(cell_trains, deadline=self.deadline)
+            units = exact_units(problem.distinct, problem.network, self.definition, trains)
             self.oracle = get_oracle(problem.dictionary.oracle, units, self.samples)
             self.search = LocalSearch(units, self.samples, problem.dictionary.seed)
         except UnsupportedError:
@@ -192,18 +195,22 @@ class ColumnGeneration:
     def _start(self) -> SpikeDictionary:
         """Return the problem's dictionary; if its draw has no valid pattern, one column from the oracle."""
         try:
-            return build_dictionary(self.problem)
+            return build_dictionary(self.problem, self.deadline)
         except LoweringError:
             if self.oracle is None:
                 raise
             prices = self._merged(dual_at_zero(self.problem))
-            priced = self.oracle.price(prices, group=self.group)
+            priced = self.oracle.price(prices, group=self.group, time_limit=self._limit())
             if not len(priced.patterns):
                 raise
             return self._columns(self.oracle.placed(priced))
 
     def _left(self) -> float:
         return self.deadline - time.perf_counter()
+
+    def _limit(self) -> float | None:
+        """Return the seconds that the next step may take, at least `SOON`; None without a time limit."""
+        return None if np.isinf(self.deadline) else max(self._left(), SOON)
 
     def _merged(self, dual: FloatArray) -> FloatArray:
         """Return the prices of the distinct samples' rows at a dual point."""
@@ -224,7 +231,7 @@ class ColumnGeneration:
             training = {"regularization": program.regularization, "regularization_fraction": None}
             self.problem = self.problem.with_settings(training=training)
             return dictionary
-        limit = None if np.isinf(self.deadline) else max(self._left(), 0.1)
+        limit = self._limit()
         oracle = self._prover()
         priced = oracle.price(prices, group=self.group, time_limit=limit)
         if priced.complete and priced.bound > priced.value:
@@ -252,10 +259,8 @@ class ColumnGeneration:
             weights = np.zeros(program.shape)
             weights[: len(previous.point.weights)] = previous.point.weights
             start = Point(weights)
-        limit = None if np.isinf(self.deadline) else max(self._left(), 0.1)
-        solution = solve(
-            program, self.solver, tolerance=max(self.tolerance / 10, 1e-10), time_limit=limit, start=start
-        )
+        tolerance = max(self.tolerance / 10, 1e-10)
+        solution = solve(program, self.solver, tolerance=tolerance, time_limit=self._limit(), start=start)
         if solution.status not in (Status.OPTIMAL, Status.LIMIT):
             raise failure(program, solution)
         return solution
@@ -283,13 +288,11 @@ class ColumnGeneration:
             return grown, "search"
         while self.oracle is not None and self._left() > 0:
             cutoff = limit * CUTOFFS[self.level] if self.level < len(CUTOFFS) else least
-            time_limit = None if np.isinf(self.deadline) else self._left()
             oracle = self.oracle
-            priced = oracle.price(prices, cutoff=cutoff, group=self.group, time_limit=time_limit)
+            priced = oracle.price(prices, cutoff=cutoff, group=self.group, time_limit=self._limit())
             if not (oracle.proves_bounds or len(priced.patterns)):  # then its bound has to be proved
                 oracle = self._prover()
-                left = None if time_limit is None else max(self._left(), 0.1)
-                priced = oracle.price(prices, cutoff=cutoff, group=self.group, time_limit=left)
+                priced = oracle.price(prices, cutoff=cutoff, group=self.group, time_limit=self._limit())
             if oracle.proves_bounds:
                 self._prove(program, solution, priced.bound, oracle.name)
             proposed = oracle.placed(priced)

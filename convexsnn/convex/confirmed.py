@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from convexsnn.certify import Claim
 from convexsnn.certify.checker import Checked, check
 from convexsnn.certify.claim import load_claim
 from convexsnn.dictionary import load_dictionary
 from convexsnn.errors import ConvexSNNError, VerificationError
-from convexsnn.files import read_json
 from convexsnn.networks import load_network
 from convexsnn.problem import load_saved_problem
-from convexsnn.training.manifest import CERTIFICATE, check_whole
+from convexsnn.training.budget import Budget
+from convexsnn.training.manifest import check_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,24 +61,25 @@ class ConfirmedClaim:
         return "\n".join(lines)
 
 
-def confirm_claim(folder: Path, exact: bool = False) -> ConfirmedClaim:
+def confirm_claim(folder: Path, exact: bool = False, budget: Budget = Budget()) -> ConfirmedClaim:  # noqa: B008
     """Prove the claim of a folder of `Result.save` again, from its data and weights alone.
 
     Raises
     ------
     VerificationError
-        A file is missing or damaged, or the claim does not hold.
+        A file is missing or damaged, or the claim does not hold, or it is not proved within the budget.
     """
     try:
         check_whole(folder)
         problem = load_saved_problem(folder)
-        read_json(folder / CERTIFICATE, finite=False)  # refuses what no claim has, before it is read
         claim, evidence = load_claim(folder)
         network = load_network(folder / "network.npz")
         dictionary = load_dictionary(folder / "dictionary.npz")
-        return ConfirmedClaim(
-            folder, claim, check(problem, network, dictionary, claim, evidence, exact), exact
+        deadline = np.inf if budget.deadline is None else budget.deadline
+        checked = check(
+            problem, network, dictionary, claim, evidence, exact, deadline=deadline, report=budget.report
         )
+        return ConfirmedClaim(folder, claim, checked, exact)
     except VerificationError:
         raise
     except (ConvexSNNError, OSError) as error:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from convexsnn.arrays import FloatArray, IntArray, positive, whole
+from convexsnn.convex.column_generation import SOON
 from convexsnn.convex.training import Result, lower, reconstruct, train_convex
 from convexsnn.convex.words import path_text
 from convexsnn.dictionary.sources import get_source
@@ -205,7 +206,9 @@ def path(
     training_part, held_out = _training_part(given, validation, seed)
     if progress:
         progress("dictionary", 0.0)
-    lowered = lower(training_part) if isinstance(training_part, Problem) else training_part
+    lowered = training_part
+    if isinstance(lowered, Problem):
+        lowered = lower(lowered, time_limit=time_limit)
     walk = _Walk(problem, lowered, held_out, chosen_solver, tolerance, progress)
     walk.deadline = np.inf if time_limit is None else begun + time_limit
     walk.go(np.geomspace(1.0, smallest, count))
@@ -283,7 +286,9 @@ class _Walk:
     def _add(self, fraction: float, largest: float) -> bool:
         """Solve at one λ; return whether it was finished in time."""
         begun = time.perf_counter()
-        limit = self.deadline - begun if self.rows and np.isfinite(self.deadline) else None
+        limit = self.deadline - begun if np.isfinite(self.deadline) else None
+        if limit is not None and not self.rows:
+            limit = max(limit, SOON)  # the first row is kept as it is: W = 0 is its optimum
         if limit is not None and limit <= 0:
             return False
         program = replace(self.lowered.program, regularization=fraction * largest)
@@ -291,7 +296,7 @@ class _Walk:
         solution = solve(program, self.solver, tolerance=self.tolerance, time_limit=limit, start=last)
         if solution.status not in (Status.OPTIMAL, Status.LIMIT):
             raise failure(program, solution)
-        if solution.status is Status.LIMIT and limit is not None:
+        if solution.status is Status.LIMIT and limit is not None and self.rows:
             if time.perf_counter() - begun >= 0.9 * limit:  # solvers stop a little before their limit
                 return False
         point = prune(program, solution.point, self.tolerance)

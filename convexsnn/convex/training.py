@@ -19,7 +19,7 @@ from convexsnn.convex.trained import Trained, trained_networks, trained_rows, tr
 from convexsnn.convex.words import summary_text
 from convexsnn.dictionary import SpikeDictionary
 from convexsnn.dictionary.sources import get_source
-from convexsnn.lowering import Convexification, Lowered, witnesses_of
+from convexsnn.lowering import Convexification, Lowered, build_dictionary, witnesses_of
 from convexsnn.networks import Network, save_network
 from convexsnn.problem import Problem
 from convexsnn.problem.problem import SAVED_WITNESSES
@@ -157,7 +157,7 @@ def lower(problem: Problem, *, time_limit: float | None = None, progress: Progre
     """Build the dictionary of a problem and state its convex program.
 
     With ``dictionary.source = "admm"`` or "surrogate_gradient" this trains networks first, for at most
-    `time_limit` seconds.
+    `time_limit` seconds. An enumeration ends then with the patterns known.
 
     Raises
     ------
@@ -166,12 +166,14 @@ def lower(problem: Problem, *, time_limit: float | None = None, progress: Progre
     NotInstalled
         The source is "surrogate_gradient", and torch is not installed.
     """
-    return _lower(problem, trained_networks(problem, Budget.of(time_limit, progress)))
+    budget = Budget.of(time_limit, progress)
+    return _lower(problem, trained_networks(problem, budget), budget)
 
 
-def _lower(problem: Problem, trained: list[Trained]) -> Lowered:
+def _lower(problem: Problem, trained: list[Trained], budget: Budget) -> Lowered:
     if not trained:
-        return Convexification().lower(problem)
+        deadline = np.inf if budget.deadline is None else budget.deadline
+        return Convexification().lower(problem, build_dictionary(problem, deadline))
     stacks = (one.network.layers for one in trained)
     return Convexification().lower(problem, witnesses_of(problem, *stacks))
 
@@ -218,7 +220,7 @@ def train_convex(
     budget.report("dictionary")
     trained = trained_networks(problem, budget)
     chosen = solver if isinstance(solver, Solver) else spec.name
-    lowered = None if source.covers_all_patterns else _lower(problem, trained)
+    lowered = None if source.covers_all_patterns else _lower(problem, trained, budget)
     trained_as = trained_rows(problem, lowered.program, trained) if lowered else []
     clock.append(time.perf_counter())
     problem, generated = _solved(problem, lowered, chosen, start, progress)

@@ -9,7 +9,7 @@ output weights.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +63,10 @@ def dual_at_zero(problem: Problem) -> FloatArray:
     return scale * get_loss(problem.training.loss).residual(np.zeros_like(targets), targets)
 
 
-def build_dictionary(problem: Problem) -> SpikeDictionary:
+def build_dictionary(problem: Problem, deadline: float = np.inf) -> SpikeDictionary:
     """Draw or read the hidden weights that ``[dictionary]`` asks for, and collect their patterns.
+
+    An enumeration ends at `deadline`, a value of `time.perf_counter`, with the patterns known by then.
 
     Raises
     ------
@@ -81,7 +83,8 @@ def build_dictionary(problem: Problem) -> SpikeDictionary:
             "use convexsnn.lower(problem) or convexsnn.train(problem)"
         )
     if source.enumerates:
-        return source.enumerated(problem.distinct, problem.network, definition, spec.limit, exact_dictionary)
+        walk = partial(exact_dictionary, deadline=deadline)
+        return source.enumerated(problem.distinct, problem.network, definition, spec.limit, walk)
     if source.reads:
         if spec.file is None:
             raise ProblemFileError(

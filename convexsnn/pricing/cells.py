@@ -57,7 +57,7 @@ class CellWalk(BranchAndBound):
         stack, leaves = new_stack(trees, cutoff), new_leaves(trees, 64)
         weights: list[FloatArray] = []
         while True:
-            state, count = walk(trees, stack, leaves, AT_ONCE, False, True)
+            state, count = walk(trees, stack, leaves, 1 + (AT_ONCE >> decisions.dimension), False, True)
             weights.append(weights_of(decisions, leaves.weights[:count]))
             if state in (ASKED, ASKED_LEAF):
                 above = int(stack.top[0]) + 1

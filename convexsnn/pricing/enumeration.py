@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +14,12 @@ from numba import njit
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
 from convexsnn.dictionary.dictionary import Definition, SpikeDictionary, collect, preference
 from convexsnn.distinct import DistinctSamples, distinct_samples, unique_rows
-from convexsnn.errors import UnsupportedError
+from convexsnn.errors import LoweringError, UnsupportedError
 from convexsnn.networks import NetworkSpec
 from convexsnn.pricing.cells import MOST_DIMENSIONS
 from convexsnn.pricing.certain import cell_weights, scaled_cell, weights_of
 from convexsnn.pricing.decisions import Decisions
-from convexsnn.pricing.prices import Witnesses, confirmed, subnetworks, with_faces
+from convexsnn.pricing.prices import AT_ONCE, Witnesses, confirmed, subnetworks, with_faces
 from convexsnn.pricing.rational import ExactCells
 from convexsnn.pricing.small_lp import largest_margin
 from convexsnn.pricing.stacks import Trains, exact_units
@@ -51,13 +53,15 @@ class Enumeration:
     complete: bool
 
 
-def enumerate_patterns(units: Sequence[Decisions], limit: int) -> Enumeration:
+def enumerate_patterns(units: Sequence[Decisions], limit: int, deadline: float = np.inf) -> Enumeration:
     """Walk over all cells of a unit's weight space, for every point of its parameter grids.
 
     Parameters
     ----------
     limit : int
         The walk stops when there are more patterns than this.
+    deadline : float
+        The walk stops at this value of `time.perf_counter`.
     """
     place: dict[bytes, int] = {}
     unit_of: list[int] = []
@@ -66,15 +70,14 @@ def enumerate_patterns(units: Sequence[Decisions], limit: int) -> Enumeration:
     cells, complete = 0, True
     walks: dict[tuple[bytes, ...], _Walk] = {}
     for k, unit in enumerate(units):
-        blocks: Iterable[_Block]
-        which: IntArray
-        if not unit.below:
-            blocks, which = _blocks(unit), np.arange(unit.samples)
-        else:
+        which: IntArray = np.arange(unit.samples)
+        if unit.below:
             signals, which = unit.on_distinct_signals
             key = (signals.inputs.tobytes(), signals.g.tobytes(), signals.h.tobytes())
-            blocks = walks.setdefault(key, _Walk(signals))
-        for block in blocks:
+            walk_of = walks.setdefault(key, _Walk(signals, deadline))
+        else:
+            walk_of = _Walk(unit, deadline)
+        for block in walk_of:
             cells += len(block.patterns)
             packed = np.packbits(block.patterns[:, which].reshape(len(block.patterns), -1), axis=1)
             for row in np.flatnonzero(packed.any(axis=1)):
@@ -87,8 +90,8 @@ def enumerate_patterns(units: Sequence[Decisions], limit: int) -> Enumeration:
                 elif margin > margin_of[where]:
                     unit_of[where], margin_of[where], weights[where] = k, margin, block.weights[row]
             if len(place) > limit:
-                complete = False
                 break
+        complete &= walk_of.complete
     table = np.array(weights).reshape(len(weights), units[0].dimension)
     complete &= len(weights) <= limit
     witnesses = Witnesses(np.array(unit_of, dtype=np.int64)[:limit], table[:limit])
@@ -104,43 +107,53 @@ class _Block(NamedTuple):
 
 
 class _Walk:
-    """The cells of one unit, block by block; a second reader gets what the first one found, then the rest.
+    """The cells of one unit, block by block, each described by weights that are surely inside it.
 
-    Many choices of hidden units give the same few signals, so the same cells.
+    On hidden layers a second reader gets what the first one found, then the rest: many choices of hidden
+    units give the same few signals, so the same cells.
+
+    Attributes
+    ----------
+    complete : bool
+        Whether some reader has come to the end of all cells.
     """
 
-    def __init__(self, unit: Decisions) -> None:
-        self._blocks: list[_Block] = []
-        self._rest = _blocks(unit)
+    def __init__(self, unit: Decisions, deadline: float) -> None:
+        self.complete = False
+        self._known: list[_Block] = []
+        self._unit, self._deadline, self._rest = unit, deadline, self._blocks()
 
     def __iter__(self) -> Iterator[_Block]:
-        yield from self._blocks
+        yield from self._known
         for block in self._rest:
-            self._blocks.append(block)
+            if self._unit.below:
+                self._known.append(block)
             yield block
 
-
-def _blocks(unit: Decisions) -> Iterator[_Block]:
-    """Walk over all cells of a unit; each is described by weights that are surely inside it."""
-    n, steps = unit.samples, unit.rows_per_sample
-    trees = trees_of(unit, np.zeros((n, steps, 1)), np.arange(n))
-    stack, leaves, state = new_stack(trees, -1.0), new_leaves(trees, LEAVES), NO_ROOM
-    exact, membrane = ExactCells(unit), np.ldexp(1.0, unit.scaled.exponent)
-    while state != DONE:
-        state, count = walk(trees, stack, leaves, BUDGET, True, False)
-        stack = grown(stack) if state == NO_ROOM else stack
-        if state == ASKED and cell_weights(exact, unit.path_rows(stack.node[stack.top[0] + 1])) is not None:
-            stack.top[0] += 1
-        if not count:
-            continue
-        patterns, margins, sure = _described(trees, membrane, leaves.node[:count], leaves.weights[:count])
-        weights = weights_of(unit, leaves.weights[:count])
-        for row in np.flatnonzero(~sure):
-            inside = cell_weights(exact, unit.path_rows(leaves.node[row]))
-            sure[row] = inside is not None
-            if inside is not None:
-                weights[row], margins[row] = inside[0], 0.0
-        yield _Block(patterns[sure], margins[sure], weights[sure])
+    def _blocks(self) -> Iterator[_Block]:
+        unit = self._unit
+        n, steps = unit.samples, unit.rows_per_sample
+        trees = trees_of(unit, np.zeros((n, steps, 1)), np.arange(n))
+        stack, leaves, state = new_stack(trees, -1.0), new_leaves(trees, LEAVES), NO_ROOM
+        exact, membrane = ExactCells(unit), np.ldexp(1.0, unit.scaled.exponent)
+        levels = BUDGET if np.isinf(self._deadline) else 1 + (AT_ONCE >> unit.dimension)
+        while state != DONE and time.perf_counter() <= self._deadline:
+            state, count = walk(trees, stack, leaves, levels, True, False)
+            stack = grown(stack) if state == NO_ROOM else stack
+            asked = stack.node[stack.top[0] + 1] if state == ASKED else None
+            if asked is not None and cell_weights(exact, unit.path_rows(asked)) is not None:
+                stack.top[0] += 1
+            if not count:
+                continue
+            patterns, margins, sure = _described(trees, membrane, leaves.node[:count], leaves.weights[:count])
+            weights = weights_of(unit, leaves.weights[:count])
+            for row in np.flatnonzero(~sure):
+                inside = cell_weights(exact, unit.path_rows(leaves.node[row]))
+                sure[row] = inside is not None
+                if inside is not None:
+                    weights[row], margins[row] = inside[0], 0.0
+            yield _Block(patterns[sure], margins[sure], weights[sure])
+        self.complete = state == DONE
 
 
 @njit(cache=True, nogil=True)
@@ -170,14 +183,16 @@ def _described(trees, membrane, leaves, weights):  # type: ignore[no-untyped-def
     return patterns, margins, sure
 
 
-def centred(units: Sequence[Decisions], witnesses: Witnesses) -> Witnesses:
+def centred(units: Sequence[Decisions], witnesses: Witnesses, deadline: float = np.inf) -> Witnesses:
     """Move each unit to the point of largest margin in its cell, by a small linear program.
 
-    If there are more than MOST_CENTRED units, none is moved: they stay at the mean of their cells' vertices.
-    The few units that a network uses are moved when the network is reconstructed.
+    If there are more than MOST_CENTRED units, none is moved, and after the deadline no more: they stay at the
+    mean of their cells' vertices. The few units that a network uses are moved when it is reconstructed.
     """
     weights = witnesses.weights.copy()
     for k, unit in enumerate(witnesses.unit if len(weights) <= MOST_CENTRED else ()):
+        if time.perf_counter() > deadline:
+            break
         weights[k] = _farthest(units[unit], weights[k])
     return Witnesses(witnesses.unit, weights)
 
@@ -205,37 +220,51 @@ def _farthest(unit: Decisions, weights: FloatArray) -> FloatArray:
 
 
 def exact_dictionary(
-    inputs: FloatArray | DistinctSamples, network: NetworkSpec, definition: Definition, limit: int
+    inputs: FloatArray | DistinctSamples,
+    network: NetworkSpec,
+    definition: Definition,
+    limit: int,
+    deadline: float = np.inf,
 ) -> SpikeDictionary:
-    """Return the dictionary of all patterns; `complete` is False if there are more than `limit`.
+    """Return the dictionary of all patterns.
+
+    `complete` is False if there are more than `limit`, or if `deadline`, a value of `time.perf_counter`, came
+    before all were known.
 
     Raises
     ------
     UnsupportedError
         Units see each other's spikes, or have too many weights, steps or hidden spike trains.
     LoweringError
-        There is no pattern.
+        There is no pattern, or none is known at the deadline.
     """
     inputs = distinct_samples(inputs)
-    units = exact_units(inputs, network, definition, cell_trains)
+    units = exact_units(inputs, network, definition, partial(cell_trains, deadline=deadline))
     _check_dimension(units, "dictionary.source: exact enumerates ")
-    enumeration = enumerate_patterns(units, limit)
-    witnesses = with_faces(units, centred(units, enumeration.witnesses))
+    enumeration = enumerate_patterns(units, limit, deadline)
+    if time.perf_counter() > deadline and not enumeration.patterns:
+        raise LoweringError("dictionary.source: the time limit came before a pattern was known")
+    witnesses = with_faces(units, centred(units, enumeration.witnesses, deadline))
     dictionary = collect(inputs, subnetworks(units, witnesses), definition)
     confirmed = dictionary.patterns == enumeration.patterns  # the simulator produces every one of them
     return replace(dictionary, complete=enumeration.complete and confirmed)
 
 
-def cell_trains(units: Sequence[Decisions], samples: FloatArray, limit: int) -> Trains:
+def cell_trains(
+    units: Sequence[Decisions], samples: FloatArray, limit: int, deadline: float = np.inf
+) -> Trains:
     """Return all spike trains that a hidden unit can produce, by a walk over its cells.
 
     Raises
     ------
     UnsupportedError
-        There are more than `limit`, or some need weights that are no floats.
+        There are more than `limit`, some need weights that are no floats, or `deadline`, a value of
+        `time.perf_counter`, came before all were known.
     """
     _check_dimension(units, "")
-    enumeration = enumerate_patterns(units, limit)
+    enumeration = enumerate_patterns(units, limit, deadline)
+    if not enumeration.complete and enumeration.patterns <= limit:
+        raise UnsupportedError("the time limit came before all of its spike trains were known")
     if not enumeration.complete:
         raise UnsupportedError(f"more than {limit} spike trains to choose from, too many to enumerate")
     witnesses = with_faces(units, centred(units, enumeration.witnesses))

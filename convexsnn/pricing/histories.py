@@ -6,6 +6,7 @@ several layers can be checked by a second method. Rational arithmetic proves eve
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -46,17 +47,21 @@ def histories(unit: Decisions) -> Iterator[tuple[IntArray, FloatArray]]:
                 todo.append((event + 1, child, more, inside[0]))
 
 
-def program_trains(units: Sequence[Decisions], samples: FloatArray, limit: int) -> Trains:
+def program_trains(
+    units: Sequence[Decisions], samples: FloatArray, limit: int, deadline: float = np.inf
+) -> Trains:
     """Return all spike trains that a unit can produce, as `enumeration.cell_trains`, but by `histories`.
 
     Raises
     ------
     UnsupportedError
-        There are more than `limit`.
+        There are more than `limit`, or `deadline`, a value of `time.perf_counter`, came first.
     """
     first: dict[bytes, tuple[int, FloatArray]] = {}
     for k, unit in enumerate(units):
         for leaves, weights in histories(unit):
+            if time.perf_counter() > deadline:
+                raise UnsupportedError("the time limit came before all of its spike trains were known")
             first.setdefault(np.packbits(unit.patterns(leaves)).tobytes(), (k, weights))
             if len(first) > limit + 1:
                 raise UnsupportedError(

@@ -91,7 +91,6 @@ def _path_figure(summary: Mapping[str, Any]) -> Any:
     return figure
 
 
-CURVES = "curves.png"
 PRIMAL, DUAL = "#0072b2", "#d55e00"
 
 

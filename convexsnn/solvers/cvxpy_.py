@@ -14,6 +14,7 @@ import numpy as np
 
 from convexsnn.errors import SolverNotInstalled, UnsupportedError
 from convexsnn.programs import AnyProgram, Point
+from convexsnn.solvers import highs_
 from convexsnn.solvers.capabilities import Capabilities
 from convexsnn.solvers.solver import Answer, Request, Solver, Status, finite
 
@@ -102,6 +103,10 @@ class Cvxpy(Solver):
         settings: dict[str, Any] = {}
         if self.backend in ACCURACY:
             settings = ACCURACY[self.backend](max(request.tolerance * 1e-2, 1e-11))
+        if self.backend == "HIGHS":  # it has no limits of its own
+            sizes = problem.size_metrics
+            rows = sizes.num_scalar_eq_constr + sizes.num_scalar_leq_constr
+            settings = highs_.limits(sizes.num_scalar_variables + rows)
         left = request.left
         if left is not None and self.backend in TIME_LIMIT:
             settings[TIME_LIMIT[self.backend]] = left

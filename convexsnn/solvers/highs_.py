@@ -23,7 +23,7 @@ from convexsnn.solvers.capabilities import Capabilities, over_dictionary
 from convexsnn.solvers.solver import Answer, Request, Solver, finite
 
 COUNTED = ("simplex", "ipm", "pdlp", "qp")
-# without limits of its own every method can go on for ever
+# without such limits every method can go on for ever
 STEPS, IPM_STEPS, PDLP_STEPS = 100, 1000, 200_000  # the first for each row and column of the form
 
 
@@ -94,6 +94,15 @@ class Highs(Solver):
         )
 
 
+def limits(size: int) -> dict[str, int]:
+    """Return the limits of iterations for a program with `size` rows and columns."""
+    return {
+        **dict.fromkeys(("simplex_iteration_limit", "qp_iteration_limit"), STEPS * size),
+        "ipm_iteration_limit": IPM_STEPS,
+        "pdlp_iteration_limit": PDLP_STEPS,
+    }
+
+
 def _settings(form: QPForm, method: str | None, request: Request) -> dict[str, Any]:
     accuracy, left = float(np.clip(request.tolerance, 1e-10, 1e-7)), request.left
     settings: dict[str, Any] = {
@@ -102,9 +111,7 @@ def _settings(form: QPForm, method: str | None, request: Request) -> dict[str, A
         "random_seed": 0,
         "primal_feasibility_tolerance": accuracy,
         "dual_feasibility_tolerance": accuracy,
-        **dict.fromkeys(("simplex_iteration_limit", "qp_iteration_limit"), STEPS * sum(form.A.shape)),
-        "ipm_iteration_limit": IPM_STEPS,
-        "pdlp_iteration_limit": PDLP_STEPS,
+        **limits(sum(form.A.shape)),
     }
     if method:
         settings["solver"] = method

@@ -17,7 +17,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from convexsnn.errors import ProblemFileError
-from convexsnn.files import is_regular, locked, uninterrupted
+from convexsnn.files import is_regular, locked, note_appeared, uninterrupted
 from convexsnn.training.manifest import CLAIMS, MANIFEST, listed, own_files, write_manifest
 
 ASIDE = "replaced"  # in the folder of the new files: the old ones, while they change places
@@ -146,6 +146,23 @@ def _settle_all(parent: Path, name: str) -> None:
                 _clear(left)
 
 
+def unfinished(folder: Path) -> str | None:
+    """Return in words that a result is being replaced, or that this was killed half-way; None if it is whole.
+
+    Nothing is changed: only a run that may replace the result puts the earlier one back.
+    """
+    for left in folder.iterdir():
+        if _is_made(left, "") and listed(left) is not None and (left / ASIDE).is_dir():
+            with suppress(OSError), locked(left, nested=False) as ours:
+                if not ours:
+                    return "another run is just replacing this result; try again"
+            return (
+                f"a run that was replacing this result was killed; its files of before lie in {left.name}/"
+                f"{ASIDE}, and any run with --out {folder} --force first puts them back"
+            )
+    return None
+
+
 def _clear(made: Path) -> None:
     """Delete a folder that we made: its files, those set aside if they are replaced, and nothing deeper."""
     places = [made / ASIDE, made]
@@ -162,20 +179,28 @@ def _clear(made: Path) -> None:
 
 def _write_new(folder: Path, write: Callable[[Path], None], also: Callable[[Path], None] | None) -> None:
     with _making(folder.absolute().parent, folder.name) as made:
+        mode = _mode_of_new(made)
         _fill(made, write, also)
+        made.chmod(mode)
         with uninterrupted():
             try:
-                folder.mkdir()  # fails where another run was first; to rename would not
-            except FileExistsError as error:
+                os.rename(made, folder)  # fails where another run was first: its folder is not empty
+            except OSError as error:
+                if not os.path.lexists(folder):
+                    raise
                 raise ProblemFileError(
                     f"out: {folder}: another run has written it meanwhile; choose another folder"
                 ) from error
-            try:
-                made.chmod(folder.stat().st_mode)
-                os.rename(made, folder)
-            except OSError:
-                folder.rmdir()
-                raise
+            note_appeared(folder)
+
+
+def _mode_of_new(made: Path) -> int:
+    """Return the mode that a new folder beside `made`, which is still empty, would have."""
+    sample = made / ASIDE
+    sample.mkdir()
+    mode = sample.stat().st_mode
+    sample.rmdir()
+    return mode
 
 
 def _replace(folder: Path, write: Callable[[Path], None], also: Callable[[Path], None] | None) -> list[str]:
@@ -191,6 +216,7 @@ def _replace(folder: Path, write: Callable[[Path], None], also: Callable[[Path],
             except BaseException:
                 _undo(folder, made)
                 raise
+            note_appeared(folder)
         return sorted(kept)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import struct
 from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from pathlib import Path
@@ -127,12 +128,23 @@ def _is_written_problem(path: Path) -> bool:
     return tables["data"] == {"file": "data.npz"} and tomli_w.dumps(tables) == text
 
 
+def _is_curves(path: Path) -> bool:
+    """Return whether a picture has the size and the maker of the curves that every version has drawn."""
+    with reading(path, LARGEST) as file:
+        head = file.read(64)
+    signature, size, maker = head[:16], struct.unpack(">II", head[16:24]), head[37:57]
+    return signature == PNG and size in CURVES_SIZES and maker == b"tEXtSoftware\0Matplot"
+
+
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+CURVES = "curves.png"
+CURVES_SIZES = {(960, 720), (960, 1005)}  # of two and of three panels
 LAYERS = r"layer\d+_\w+"
 NETWORK = _has_arrays(LAYERS, "output_weights|readout|readout_leak|supervise")
 KNOWN: dict[str, Callable[[Path], bool]] = {
     **{name: _has_keys(keys) for name, keys in CLAIMS.items()},
     MANIFEST: lambda path: False,
-    "curves.png": lambda path: False,  # of a picture nobody can say whose it is
+    CURVES: _is_curves,
     "certificate.npz": _has_arrays("dual", "weights", "columns"),
     "data.npz": _has_arrays("inputs", "targets|test_inputs|test_targets|sample_weights"),
     "dictionary.npz": _has_arrays(
@@ -149,6 +161,8 @@ KNOWN: dict[str, Callable[[Path], bool]] = {
 def _older(folder: Path) -> Set[str]:
     """Return the files that are ours by name and content."""
     found = {path.name for path in folder.iterdir() if _is_known(path)}
+    if ADMM not in found:
+        found -= {CURVES}  # drawn beside that claim alone
     return found if _is_of_claim(folder, found) else found - PROBLEM
 
 
@@ -167,6 +181,6 @@ def _test_of(name: str) -> Callable[[Path], bool] | None:
 
 def _is_known(path: Path) -> bool:
     test = _test_of(path.name)
-    with suppress(ProblemFileError, OSError, ValueError, KeyError, TypeError):
+    with suppress(ProblemFileError, OSError, ValueError, KeyError, TypeError, struct.error):
         return test is not None and is_regular(path) and test(path)
     return False

@@ -271,10 +271,10 @@ def test_the_systems_temporary_folder_is_left_as_it_was(client, tmp_path, monkey
     train_admm(
         small("eliminated", iterations=4),
         place=on_dask(client),
-        progress=lambda *_: seen.append(len(list(tmp_path.glob("admm-*")))),
+        progress=lambda *_: seen.append(len(list(tmp_path.glob(".convexsnn.*")))),
     )
     assert set(seen) == {0, 1} or set(seen) == {1}
-    assert not list(tmp_path.glob("admm-*"))
+    assert not list(tmp_path.glob(".convexsnn.*"))
 
 
 def test_a_relative_folder_is_one_for_all(client, tmp_path, monkeypatch):

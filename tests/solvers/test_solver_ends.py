@@ -139,6 +139,17 @@ def test_highs_has_a_limit_of_its_own(method, monkeypatch):
     assert_sound(program, found)
 
 
+@pytest.mark.parametrize("loss", ["hinge", "squared"])
+def test_highs_under_cvxpy_has_the_same_limit(loss, monkeypatch):
+    monkeypatch.setattr(highs_, "STEPS", 0)
+    program = make_program(loss, rows=60, columns=40, fraction=0.01)
+    for limit in (None, 100.0):
+        options = {"presolve": "off"}
+        found = get_solver("cvxpy:highs").solve(program, options=options, time_limit=limit)
+        assert found.status is Status.LIMIT and found.iterations == 0
+        assert_sound(program, found)
+
+
 def test_the_simplex_method_that_grows_by_columns_has_a_limit_of_its_own(monkeypatch):
     monkeypatch.setattr(working_set_simplex, "PIVOTS", 0)
     program = make_program("hinge", rows=60, columns=40, fraction=0.01)

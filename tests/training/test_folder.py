@@ -10,9 +10,10 @@ import sys
 import pytest
 from command_line import files_in
 
-from convexsnn.errors import ProblemFileError
+import convexsnn
+from convexsnn.errors import ProblemFileError, VerificationError
 from convexsnn.training import folder as folder_module
-from convexsnn.training.folder import MANIFEST, write_folder
+from convexsnn.training.folder import MANIFEST, reserved, unfinished, write_folder
 from convexsnn.training.manifest import own_files
 
 CLAIM = {"fingerprint": "f", "lower_bound": 0, "objective": 1, "patterns": 1, "scope": "", "status": ""}
@@ -203,6 +204,7 @@ def killing(*names):
     count.append(names)
     rename(*names)
 folder.os.rename = killing
+folder._clear = lambda made: os.kill(os.getpid(), signal.SIGKILL)
 folder.write_folder(Path(sys.argv[1]), result("two"), force=True)
 """
 
@@ -217,22 +219,57 @@ def killed(folder, at):
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-@pytest.mark.parametrize("at", [0, 1, 2, 3, 5])
-def test_a_kill_in_the_middle_loses_nothing_and_the_next_run_cleans(run, at):
+def named(run):
+    """Return the reason why a result that is half replaced is refused; to verify changes nothing."""
+    before = contents(run)
+    with pytest.raises(VerificationError) as caught:
+        convexsnn.verify_folder(run)
+    assert contents(run) == before and "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("at", [0, 1, 3, 5])
+def test_a_kill_in_the_middle_loses_nothing_is_named_and_the_next_run_cleans(run, at):
     (run / "notes").write_text("mine")
     before = {path.read_bytes() for path in run.iterdir()}
     killed(run, at)
     left = {path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert before <= left  # the old result is there, whole, in place or aside
+    (made,) = (name for name in files_in(run) if name.startswith("."))
+    assert f"its files of before lie in {made}/replaced" in named(run)
+    assert named(run).endswith(f"any run with --out {run} --force first puts them back")
+    with reserved(run, force=True):  # what is advised does it before any work
+        assert unfinished(run) is None and {path.read_bytes() for path in run.iterdir()} == before
     assert write_folder(run, result("three"), force=True) == ["notes"]
     assert files_in(run) == ["certificate.json", "curves.png", MANIFEST, "notes"]
     assert b"three" in (run / "certificate.json").read_bytes()
 
 
+def test_after_a_kill_behind_the_exchange_the_new_result_is_whole(run):
+    killed(run, 6)
+    assert unfinished(run) is None and b"two" in (run / "certificate.json").read_bytes()
+    write_folder(run, result("three"), force=True)
+    assert files_in(run) == ["certificate.json", "curves.png", MANIFEST]
+
+
+def test_a_result_that_is_just_being_replaced_is_not_called_killed(run):
+    told = []
+    rename = os.rename
+
+    def asked(*names):
+        rename(*names)
+        told.append(named(run))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder_module.os, "rename", asked)
+        write_folder(run, result("two"), force=True)
+    assert len(told) == 6
+    assert all("another run is just replacing this result; try again" in one for one in told[:5])
+
+
 def test_a_kill_before_a_new_folder_is_cleaned_by_the_next_run(tmp_path):
     killed(tmp_path / "run", 0)
-    assert len(files_in(tmp_path)) == 2  # an empty folder, and the new one beside it
-    (tmp_path / "run").rmdir()
+    assert len(files_in(tmp_path)) == 1 and "run" not in files_in(tmp_path)
     write_folder(tmp_path / "run", result())
     assert files_in(tmp_path) == ["run"]
 

@@ -11,6 +11,7 @@ import pytest
 from command_line import files_in
 
 from convexsnn.errors import ProblemFileError
+from convexsnn.report.plots import draw_curves
 from convexsnn.training.folder import write_folder
 from convexsnn.training.manifest import KNOWN, MANIFEST, own_files
 
@@ -63,6 +64,38 @@ def test_what_has_a_name_of_ours_and_other_content_is_the_users(tmp_path, name, 
     with pytest.raises(ProblemFileError, match=f"{name}.*: not as convexsnn wrote it"):
         write_folder(old, claim, force=True)
     assert os.path.lexists(old / name) and (old / "certificate.json").exists()
+
+
+HISTORY = {
+    name: 1.0 for name in ("primal_residual", "dual_residual", "loss", "validation_loss", "train_accuracy")
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("accuracy", [0.5, None])
+def test_curves_of_a_folder_without_manifest_are_ours_beside_a_claim_of_admm_alone(tmp_path, accuracy):
+    pytest.importorskip("matplotlib")
+    row = {**HISTORY, "train_accuracy": accuracy, "validation_accuracy": None}
+    rows = [{**row, "iteration": k} for k in (1, 2)]
+    old = shutil.copytree(RUNS / "admm", tmp_path / "old")
+    draw_curves(rows, old / "curves.png")
+    shutil.copy(old / "curves.png", shutil.copytree(RUNS / "gaussian", tmp_path / "other"))
+    assert write_folder(old, claim, force=True) == [] and files_in(old) == [MANIFEST, "path.json"]
+    with pytest.raises(ProblemFileError, match="curves.png: not as convexsnn wrote it; move it"):
+        write_folder(tmp_path / "other", claim, force=True)
+
+
+@pytest.mark.parametrize("place", [0, 12, 17, 40])
+def test_another_picture_with_the_name_of_the_curves_is_the_users(tmp_path, place):
+    pytest.importorskip("matplotlib")
+    old = shutil.copytree(RUNS / "admm", tmp_path / "old")
+    draw_curves([{**HISTORY, "validation_accuracy": None, "iteration": 1}], old / "curves.png")
+    drawn = bytearray((old / "curves.png").read_bytes())
+    drawn[place] ^= 1
+    (old / "curves.png").write_bytes(drawn)
+    with pytest.raises(ProblemFileError, match="curves.png: not as convexsnn wrote it; move it"):
+        write_folder(old, claim, force=True)
+    (old / "curves.png").write_bytes(drawn[:20])
+    assert own_files(old)[1] == {"curves.png"}
 
 
 def test_names_of_ours_without_a_claim_make_no_folder_ours(tmp_path):
