@@ -59,8 +59,8 @@ def _allowed(name: str, layers: tuple[Layer, ...], problem: Problem) -> None:
         raise VerificationError(f"{name}: {reason}")
     box = problem.dictionary.weight_box
     largest = max(float(np.abs(layer.unit_weights()).max()) for layer in layers)
-    if not largest <= box * (1.0 + RELATIVE):
-        raise VerificationError(f"{name}: a weight of {largest:g} is outside the box of {box:g}")
+    if not largest <= box:
+        raise VerificationError(f"{name}: a weight of {largest!r} is outside the box of {box:g}")
 
 
 def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
