@@ -44,10 +44,15 @@ FREE_OF_ADMM = {
     r"problem\.toml: gradient(\..*)?": "ADMM takes no such gradients",
     r"data\.npz: test_(inputs|targets)": "scored again: accepted where the accuracy is the stated one",
     rf"admm\.json: (?!({'|'.join(ADMM_CLAIM)})\b).*": "curves and settings of the run",
-    r"manifest\.json: .*": "which files `--force` may replace",
 }
 EVIDENCE = r"certificate\.npz: (dual|weights|columns)"  # where it proves the same claim, the claim is as true
-UNREAD = r"path\.json|witnesses\.npz|trained-\d+\.npz|manifest\.json"  # by the check of a certificate
+UNREAD = {  # files that the check of a certificate does not open
+    "path.json": "numbers for a plot; the folder's claim is its certificate",
+    "witnesses.npz": "the dictionary has a copy, which is the one that is checked",
+    "trained-1.npz": "a network whose units the dictionary took; nothing reads it again",
+    "trained-2.npz": "the same of the second network",
+    "manifest.json": "which files `--force` may replace",
+}
 UNKNOWN = r"(network|dictionary|certificate|data)\.npz: \+.*"  # an array that nothing reads
 WITNESSES = r"dictionary\.npz: (subnetwork.*|unit_of)"
 NETWORK = r"network\.npz: (layer\d+_(weights|bias|recurrent|own_weight|leak)|output_weights)"
