@@ -29,7 +29,7 @@ WHOLES = [0, 1, -1, 2, 7, 99, 127, 2**31 - 1, -(2**31), 2**62, 2**63 - 1, -(2**6
 SIZES = [1e-16, 1e-14, 1e-12, 1e-10, 1e-9, 1e-8, 1e-6, 1e-3, 0.1, 1.0]
 
 
-def _values(rng, array):
+def other_values(rng, array):
     """Return an array with other values in one place, in some or in all."""
     array = array.copy()
     if array.dtype.kind == "U":
@@ -91,7 +91,7 @@ def mutated_arrays(rng, arrays):
     kind = rng.randrange(12)
     with np.errstate(all="ignore"):
         if kind < 5:
-            arrays[name] = _values(rng, arrays[name])
+            arrays[name] = other_values(rng, arrays[name])
         elif kind < 7:
             arrays[name] = _shape(rng, arrays[name])
         elif kind < 9:
