@@ -8,6 +8,7 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 from guarded import outcome
 from independent_checker import NotCovered, Refused, check
 from mutated_arrays import arrays_of, mutated_npz, npz_bytes, other_values
@@ -15,6 +16,7 @@ from mutations import json_text, mutated_table_file, near, places, toml_text, va
 from true_claims import UNREAD, Wrong, check_true, contents
 
 import convexsnn
+from convexsnn.arrays import digest
 from convexsnn.errors import ConvexSNNError
 from convexsnn.lowering import definition_of
 from convexsnn.problem import load_saved_problem
@@ -51,6 +53,25 @@ def plausible(rng, name, data):
     value = value_at(tree, path)
     words = [one for one in WORDS_OF_KEYS.get(path[-1], ()) if one != value]
     return toml_text(with_value(tree, path, rng.choice(words) if words else near(rng, value))).encode()
+
+
+def mutated_checkpoint(rng, data):
+    """Return the bytes of a mutated checkpoint; in most of them the digest is that of the new arrays.
+
+    Of its texts, the history is mutated as JSON is.
+    """
+    if rng.random() < 0.25:
+        arrays = arrays_of(data)
+        history = mutated_table_file(rng, str(arrays["history"]).encode(), json.loads, json_text)
+        data = npz_bytes({**arrays, "history": np.asarray(history.decode("utf-8", "replace"))})
+    else:
+        data = mutated_npz(rng, data)
+    if rng.random() < 0.85:
+        with suppress(Exception):  # what numpy does not read has no digest
+            arrays = arrays_of(data)
+            del arrays["digest"]
+            data = npz_bytes({**arrays, "digest": np.asarray(digest(**arrays))})
+    return data
 
 
 class Folders:

@@ -44,8 +44,8 @@ def other_values(rng, array):
         return array ^ chosen
     if array.dtype.kind in "iu":
         value = rng.choice((rng.choice(WHOLES), None, None))
-        new = np.full(array.shape, rng.choice((1, -1)) if value is None else value, np.int64).astype(array.dtype)
-        new = new + array if value is None else new
+        value = rng.choice((1, -1)) if value is None else value
+        new = np.full(array.shape, value, np.int64).astype(array.dtype) + (abs(value) == 1) * array
     else:
         kind = rng.randrange(4)
         new = {
@@ -80,7 +80,7 @@ def _type(rng, array):
     try:
         with warnings.catch_warnings(action="ignore"):  # the imaginary part is lost
             return array.astype(rng.choice(types))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RuntimeError, OverflowError):
         return np.asarray([None, "a", [1]], dtype=object)
 
 

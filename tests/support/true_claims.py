@@ -11,14 +11,14 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
-from independent_checker import NotCovered, check
+from independent_checker import NotCovered, Refused, check
 from naive_rational import exact_spikes
 
 from convexsnn.networks import load_network
 from convexsnn.networks.files import layers_from_arrays
 
 KEYS = json.loads((Path(__file__).parent.parent / "contract" / "pinned" / "keys.json").read_text("utf-8"))
-CLOSE = 1e-8  # of a number's size: what `verify` takes for rounding is below
+CLOSE = 1.001e-9  # of a number's size: what `verify` takes for rounding is below
 ADMM_CLAIM = (
     "problem status scope fingerprint network units objective lower_bound gap train_accuracy test_accuracy"
 ).split()
@@ -258,4 +258,7 @@ def check_true(folder, before):
             check(folder)
         except NotCovered:
             pass
+        except Refused:
+            if kinds - {"free", "unknown", "number"}:  # else the claim before, its numbers rounded otherwise
+                raise
     return places
