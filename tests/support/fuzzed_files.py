@@ -96,7 +96,7 @@ class Folders:
             if refusal:
                 return "refused"
             with warnings.catch_warnings(action="ignore"):
-                differing = check_true(path.parent, self.before[path.parent])
+                differing = check_true(path, self.before[path.parent])
             return "accepted, altered" if differing else "accepted, the same"
         finally:
             path.write_bytes(good)
