@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +72,7 @@ def plain_array(name: str, value: Any, *, copy: bool = False, expected: str = "r
         raw = np.asarray(value)
         raw = raw.copy() if copy else raw
     except (RuntimeError, TypeError) as error:  # a tensor on another device or of a type that numpy lacks
-        raise ShapeError(f"{name}: expected {expected}, got {' '.join(str(error).split())}") from error
+        raise ShapeError(f"{name}: expected {expected}, got {error}") from error
     if raw.dtype.kind != "O":
         return raw
     for place, entry in np.ndenumerate(raw):
@@ -259,11 +259,17 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         return arrays
 
 
+def _begins_as_archive(file: BinaryIO) -> bool:
+    """Return whether there is nothing before an archive, as zipfile would take: numpy reads no such file."""
+    file.seek(0)
+    return file.read(2) == b"PK"
+
+
 @contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open an ``.npz`` file; what goes wrong inside the block means a damaged file."""
     with reading(path, largest()) as file:
-        if not zipfile.is_zipfile(file):
+        if not zipfile.is_zipfile(file) or not _begins_as_archive(file):
             raise ProblemFileError(f"{path}: damaged or not an .npz file; expected named arrays")
         try:
             with zipfile.ZipFile(file) as archive:

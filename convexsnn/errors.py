@@ -4,8 +4,24 @@ Every exception raised on purpose derives from `ConvexSNNError`. `exit_status` i
 command line: 2 if the input is wrong, 1 if the computation failed.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+LONGEST = 1000  # characters of a message; what is longer shows a value that is
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line that prints: line breaks become spaces, other control characters are escaped.
+
+    A message shows what files from anybody hold: names, words, arrays. Of a long one the middle is left out.
+    """
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST - 300]} … {text[-200:]}"
+    if text.isprintable():
+        return text
+    text = re.sub(r"\s*\n\s*", " ", text.strip())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def nearest(name: object, known: Iterable[str], otherwise: str = "") -> str:
@@ -15,9 +31,12 @@ def nearest(name: object, known: Iterable[str], otherwise: str = "") -> str:
 
 
 class ConvexSNNError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package; its text is one line that prints."""
 
     exit_status = 1
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class ShapeError(ConvexSNNError, ValueError):

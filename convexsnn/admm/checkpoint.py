@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,11 +11,12 @@ import numpy as np
 
 from convexsnn.admm.shards import Variables
 from convexsnn.admm.weights import Weights
-from convexsnn.arrays import digest
+from convexsnn.arrays import digest, positive
+from convexsnn.errors import ProblemFileError
 from convexsnn.files import parse_json
 from convexsnn.problem import Problem
-from convexsnn.training.checkpoint import CheckpointFile
-from convexsnn.training.history import History, plain, read_rows
+from convexsnn.training.checkpoint import CheckpointFile, check_alike
+from convexsnn.training.history import History, plain
 
 FORMAT = 3
 FREE = ("iterations", "checkpoint_every", "patience", "tolerance")  # keys that a resumed run may change
@@ -67,7 +68,8 @@ def load_checkpoint(
     row: type[Row],
     like: Weights,
     steps: Any,
-    restore: Callable[[Sequence[Variables | None]], None] | None,
+    one: Variables | None,
+    restore: Callable[[Sequence[Variables | None]], None],
 ) -> tuple[Weights, Weights, float, History[Row]]:
     """Read a checkpoint of this problem; restore the weight steps and the shards.
 
@@ -77,8 +79,10 @@ def load_checkpoint(
         Dataclass of an iteration.
     like : Weights
         Any weights of the problem's architecture.
-    restore : callable, optional
-        Called with the variables of every shard; None if each iteration starts at the true dynamics.
+    one : Variables, optional
+        Those of a single sample; None if each iteration starts at the true dynamics.
+    restore : callable
+        Called with the variables of every shard, if there are any.
 
     Returns
     -------
@@ -90,17 +94,36 @@ def load_checkpoint(
         The file is missing, damaged or altered, or has another format, problem, [admm] table or shards.
     """
     with _file(path, problem).reading() as arrays:
+        numbers = arrays.pop("numbers")  # the best value is −inf without held-out samples
+        if numbers.shape != (3,) or numbers.dtype != np.float64:
+            raise ProblemFileError(f"numbers: expected float64 (3,), got {numbers.dtype} {numbers.shape}")
+        check_alike(arrays, _like(arrays, like, steps, one))
         layers = len(like.layers)
         weights, best = (
             like.with_tables({k: arrays[f"{name}{k}"] for k in range(layers + 1)})
             for name in ("weights", "best")
         )
-        penalty, value, iteration = (float(x) for x in arrays["numbers"])
-        rows = read_rows(row, parse_json(str(arrays["history"]), finite=False))
+        penalty, value, iteration = numbers.tolist()
+        positive("numbers", penalty)
+        history = History.read(row, parse_json(str(arrays["history"]), finite=False), value, iteration)
+        if one is not None:
+            count = len({name.split("_")[0] for name in arrays if name.startswith("shard")})
+            restore([Variables.of_arrays(arrays, f"shard{j}_") for j in range(count)])
         steps.restore({k.removeprefix("steps_"): v for k, v in arrays.items() if k.startswith("steps_")})
-        if restore is not None:
-            shards: list[Variables | None] = []
-            while f"shard{len(shards)}_outputs" in arrays:
-                shards.append(Variables.of_arrays(arrays, f"shard{len(shards)}_"))
-            restore(shards)
-        return weights, best, penalty, History(rows, value, int(iteration))
+        return weights, best, penalty, history
+
+
+def _like(
+    arrays: Mapping[str, np.ndarray], like: Weights, steps: Any, one: Variables | None
+) -> dict[str, np.ndarray]:
+    """Return arrays with the names, types and shapes that a checkpoint has, for the shards of a file."""
+    tables = {k: like.table(k) for k in range(len(like.layers) + 1)}
+    expected = {f"{name}{k}": table for name in ("weights", "best") for k, table in tables.items()}
+    expected |= {f"steps_{name}": value for name, value in steps.like().items()}
+    j = 0
+    while one is not None and f"shard{j}_outputs" in arrays:
+        samples = arrays[f"shard{j}_outputs"].shape[:1]
+        shard = one.arrays(f"shard{j}_")
+        expected |= {k: np.broadcast_to(a[0], (*samples, *a.shape[1:])) for k, a in shard.items()}
+        j += 1
+    return {**expected, "history": np.asarray("")}

@@ -118,7 +118,7 @@ class AdmmTraining:
         count = len(problem.inputs)
         self.held_out = held_out_rows(count, self.spec.validation, self.spec.seed)
         rows = np.setdiff1d(np.arange(count), self.held_out)
-        self.samples, weights = len(rows), self.lowered.weights
+        self.samples, self.first, weights = len(rows), rows[:1], self.lowered.weights
         size = min(self.spec.batch or self.samples, self.samples)
         self.batches = -(-self.samples // size)
         if place is None:
@@ -140,16 +140,18 @@ class AdmmTraining:
             checkpoint stays.
         """
         try:
-            return self._run()
+            with np.errstate(over="ignore", invalid="ignore"):  # the blocks say which of them overflows
+                return self._run()
         finally:
             self.shards.close()
 
     def _run(self) -> AdmmRun:
         file = self.budget.checkpoint
         if file is not None and file.exists():
-            restore = None if self.variant.restarts else self.shards.restore
+            weights, restore = self.state.weights, self.shards.restore
+            one = shards_of(self.lowered, self.first)[0].start(weights)
             self.state = _State(
-                *load_checkpoint(file, self.problem, AdmmIteration, self.state.weights, self.steps, restore)
+                *load_checkpoint(file, self.problem, AdmmIteration, weights, self.steps, one, restore)
             )
         elif self.steps.is_constant[0]:
             self.steps.learn_inputs(self.shards.inputs_sums(self.state.weights), self.samples)

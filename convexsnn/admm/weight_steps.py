@@ -146,6 +146,12 @@ class WeightSteps:
                 arrays[f"gram{k}"] = gram
         return arrays
 
+    def like(self) -> dict[str, np.ndarray]:
+        """Return arrays with the names, types and shapes of those of a checkpoint."""
+        widths = [velocity.shape[1] for velocity in self.velocities]
+        grams = {f"gram{k}": np.broadcast_to(0.0, (m, m)) for k, m in enumerate(widths)}
+        return self.arrays() | grams
+
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Restore the state from the arrays of `arrays()`."""
         for k in range(len(self.velocities)):

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
+from convexsnn.dictionary import Definition
 from convexsnn.distinct import DistinctSamples, distinct_samples
 from convexsnn.errors import VerificationError
-from convexsnn.networks import READOUTS, Layer, Network
+from convexsnn.networks import READOUTS, Layer, Network, Subnetwork
 from convexsnn.pricing.rational import exact_spikes
 from convexsnn.simulate import Trace, simulate
 
@@ -81,6 +82,34 @@ def check_doubtful_spikes(network: Network, trace: Trace) -> None:
         if after is not None:
             bits = after[np.ix_(rows, steps, units)] >= 0
             _same("readout", bits, exact.membrane, rows, units)
+
+
+def check_doubtful_witnesses(
+    subnetwork: Subnetwork, units: IntArray, margins: FloatArray, inputs: FloatArray, definition: Definition
+) -> None:
+    """Decide in exact arithmetic the bits of those last units that are within rounding of a threshold.
+
+    Parameters
+    ----------
+    units : (k,) int array
+        The units that are witnesses; `margins` (m,) are those of all units of the last layer.
+
+    Raises
+    ------
+    VerificationError
+        A bit that the unit depends on is not the exact one.
+    """
+    spikes = np.ones((1, inputs.shape[1], 1), bool)
+    signals = (inputs, *[spikes] * (len(subnetwork.layers) - 1))
+    level = max(_rounding(*pair) for pair in zip(subnetwork.layers, signals, strict=True))
+    units = units[~(margins[units] > level)]
+    if not len(units):
+        return
+    *below, last = subnetwork.layers
+    last = last if last.recurrent is not None else last.select(np.unique(units))
+    layers = (*below, last)
+    network = Network(layers, np.zeros((last.units, 1)), definition.readout, definition.supervise)
+    check_doubtful_spikes(network, simulate(network, inputs))
 
 
 def _rounding(layer: Layer, signal: FloatArray | BoolArray) -> float:

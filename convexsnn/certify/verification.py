@@ -106,6 +106,12 @@ def verify(network: Network, lowered: Lowered, point: Point, columns: IntArray |
     stated = program.primal_objective(point)
     if not abs(objective - stated) <= RELATIVE * max(abs(stated), 1e-300) < np.inf:
         raise VerificationError(f"objective: the network's is {objective!r}, the program's {stated!r}")
+    if not np.array_equal(weights, point.weights):  # so that what is proved of D W is proved of the network
+        column, output = (int(i) for i in np.argwhere(weights != point.weights)[0])
+        raise VerificationError(
+            f"weights: column {column} has {point.weights[column, output]!r} for output {output}, "
+            f"its unit in the network {weights[column, output]!r}"
+        )
     definition = lowered.dictionary.definition
     margin = network_margin(network, trace, definition)
     if not margin >= definition.margin * (1.0 - 1e-6):  # the tolerance covers rounding

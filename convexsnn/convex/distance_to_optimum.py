@@ -144,8 +144,8 @@ def distance(
     not_covered = None
     if result.scope == "dictionary":
         not_covered = "no bound over all patterns is known for this architecture"
-    elif not largest <= definition.weight_box * (1.0 + 1e-9):
-        not_covered = f"a weight of {largest:g} is outside the problem's box of {definition.weight_box:g}"
+    elif not largest <= definition.weight_box:
+        not_covered = f"a weight of {largest!r} is outside the problem's box of {definition.weight_box:g}"
     elif not margin >= definition.margin * (1.0 - 1e-6):
         not_covered = f"its margin of {margin:.3g} is below the problem's {definition.margin:g}"
     else:

@@ -142,6 +142,14 @@ class SpikeDictionary:
         write_npz(path, arrays)
 
 
+def _single(name: str, array: np.ndarray, kinds: str) -> int:
+    """Return the whole number, or the flag, of an array without axes."""
+    if array.ndim or array.dtype.kind not in kinds:
+        expected = "a flag" if kinds == "b" else "a whole number"
+        raise ShapeError(f"{name}: expected {expected}, got {array.dtype} {array.shape}")
+    return int(array)
+
+
 def load_dictionary(path: str | os.PathLike[str]) -> SpikeDictionary:
     """Read a dictionary that `SpikeDictionary.save` wrote.
 
@@ -155,9 +163,9 @@ def load_dictionary(path: str | os.PathLike[str]) -> SpikeDictionary:
         subnetworks: list[Subnetwork] = []
         while f"subnetwork{len(subnetworks)}_layer1_weights" in arrays:
             subnetworks.append(Subnetwork(layers_from_arrays(arrays, f"subnetwork{len(subnetworks)}_")))
-        margin, box = arrays["definition"]
-        definition = Definition(float(margin), float(box), str(arrays["readout"]), str(arrays["supervise"]))
-        columns = PackedBits(arrays["packed"], int(arrays["rows"]))
+        margin, box = real_array("definition", arrays["definition"], (2,)).tolist()
+        definition = Definition(margin, box, str(arrays["readout"]), str(arrays["supervise"]))
+        columns = PackedBits(arrays["packed"], _single("rows", arrays["rows"], "iu"))
         if columns.rows % 8 and (columns.packed[:, -1] & (0xFF >> columns.rows % 8)).any():
             raise ShapeError("packed: bits beyond the last row are set")
         places = {}
@@ -174,8 +182,8 @@ def load_dictionary(path: str | os.PathLike[str]) -> SpikeDictionary:
             **places,
             margins=real_array("margins", arrays["margins"], (("P", columns.shape[1]),)),
             definition=definition,
-            candidates=int(arrays["candidates"]),
-            complete=bool(arrays["complete"]),
+            candidates=_single("candidates", arrays["candidates"], "iu"),
+            complete=bool(_single("complete", arrays["complete"], "b")),
         )
     except (KeyError, ValueError, TypeError, OverflowError, ConvexSNNError) as error:
         raise ProblemFileError(f"{path}: no dictionary: {error}") from error

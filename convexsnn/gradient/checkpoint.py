@@ -12,8 +12,8 @@ import torch
 
 from convexsnn.errors import ProblemFileError
 from convexsnn.files import parse_json
-from convexsnn.training.checkpoint import CheckpointFile
-from convexsnn.training.history import History, plain, read_rows
+from convexsnn.training.checkpoint import CheckpointFile, check_alike
+from convexsnn.training.history import History, plain
 
 FORMAT = 5
 FREE = ("checkpoint_every", "patience", "device", "networks")  # keys that a resumed run may change
@@ -67,26 +67,43 @@ def load_checkpoint(path: Path, training: Any, row: type[Row]) -> History[Row]:
         more epochs than ``gradient.epochs``.
     """
     with _file(path, training).reading() as arrays:
-        weights, best = ({
-            name.removeprefix(prefix): torch.from_numpy(value)
-            for name, value in arrays.items() if name.startswith(prefix)
-        } for prefix in ("weights.", "best."))  # fmt: skip
-        state: dict[int, dict[str, Any]] = {}
-        for name, value in arrays.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = torch.from_numpy(value)
-        value, epoch = arrays["best"]
-        history = History(
-            read_rows(row, parse_json(str(arrays["history"]), finite=False)), float(value), int(epoch)
-        )
+        best_value = arrays.pop("best")  # −inf without held-out samples
+        if best_value.shape != (2,) or best_value.dtype != np.float64:
+            raise ProblemFileError(f"best: expected float64 (2,), got {best_value.dtype} {best_value.shape}")
+        tables = parse_json(str(arrays["history"]), finite=False)
+        history = History.read(row, tables, *best_value.tolist())
+        check_alike(arrays, _like(training, bool(history.best_round)))
         if len(history) > training.spec.epochs:
             raise ProblemFileError(
                 f"{path}: a checkpoint of {len(history)} epochs, more than gradient.epochs, "
                 f"{training.spec.epochs}; choose another file"
             )
-        training.module.load_state_dict(weights)
+        state: dict[int, dict[str, Any]] = {}
+        for name, value in _part(arrays, "optimizer.").items():
+            index, key = name.split(".")
+            if key == "step" and value < 1:
+                raise ProblemFileError(f"optimizer.{name}: {float(value):g} steps, expected at least 1")
+            state.setdefault(int(index), {})[key] = value
+        training.module.load_state_dict(_part(arrays, "weights."))
         groups = training.optimizer.state_dict()["param_groups"]
         training.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        training.best = best
+        training.best = _part(arrays, "best.")
         return history
+
+
+def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, torch.Tensor]:
+    names = (name for name in arrays if name.startswith(prefix))
+    return {name.removeprefix(prefix): torch.from_numpy(arrays[name]) for name in names}
+
+
+def _like(training: Any, has_best: bool) -> dict[str, np.ndarray]:
+    """Return arrays with the names, types and shapes that a checkpoint has after its first epoch."""
+    tensors = {name: tensor.cpu().numpy() for name, tensor in training.module.state_dict().items()}
+    expected = {f"weights.{name}": array for name, array in tensors.items()}
+    expected |= {f"best.{name}": array for name, array in tensors.items() if has_best}
+    kinds = ("momentum_buffer",) if training.spec.optimizer == "sgd" else ("exp_avg", "exp_avg_sq")
+    for k, parameter in enumerate(training.module.parameters()):
+        expected |= {f"optimizer.{k}.{kind}": parameter.detach().cpu().numpy() for kind in kinds}
+        if training.spec.optimizer != "sgd":
+            expected[f"optimizer.{k}.step"] = np.zeros((), np.float32)
+    return {**expected, "history": np.asarray("")}

@@ -86,8 +86,7 @@ class Parameter:
             # a copy, so that a checked value cannot change later
             raw = plain_array(self.name, value, copy=True)
         except ValueError as error:
-            shown = " ".join(repr(value).split())
-            raise ShapeError(f"{self.name}: expected {expected}, got {shown}") from error
+            raise ShapeError(f"{self.name}: expected {expected}, got {value!r}") from error
         if raw.dtype.kind not in "iuf" or raw.ndim > self.per_unit or raw.size == 0:
             received = raw.item() if raw.ndim == 0 else value
             raise ShapeError(f"{self.name}: expected {expected}, got {received!r}")

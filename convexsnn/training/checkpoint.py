@@ -96,3 +96,27 @@ class CheckpointFile:
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise ProblemFileError(f"{self.path}: damaged, or no checkpoint: {reason}") from error
+
+
+def check_alike(arrays: Mapping[str, np.ndarray], like: Mapping[str, np.ndarray]) -> None:
+    """Compare the arrays of a checkpoint with those that the present run would write.
+
+    A digest shows damage and not intent, so that names, types, shapes and values are checked as well. The
+    lengths of texts may differ.
+
+    Raises
+    ------
+    ProblemFileError
+        An array is missing or unknown, has another type or shape, or is not finite.
+    """
+    arrays = {name: array for name, array in arrays.items() if name not in ("format", "identity")}
+    for name in sorted(like.keys() ^ arrays.keys()):
+        raise ProblemFileError(f"{name}: {'missing' if name in like else 'unknown'}")
+    for name, expected in like.items():
+        array = arrays[name]
+        text = expected.dtype.kind == "U" == array.dtype.kind
+        if array.shape != expected.shape or not (text or array.dtype == expected.dtype):
+            wanted = "text" if expected.dtype.kind == "U" else f"{expected.dtype} {expected.shape}"
+            raise ProblemFileError(f"{name}: expected {wanted}, got {array.dtype} {array.shape}")
+        if not text and not np.isfinite(array).all():
+            raise ProblemFileError(f"{name}: holds values that are not finite")

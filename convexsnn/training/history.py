@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from convexsnn.arrays import is_number, is_whole
 from convexsnn.training.budget import Budget
 from convexsnn.training.score import Score
 
@@ -20,18 +21,39 @@ def plain(rows: Sequence[Any]) -> list[dict[str, Any]]:
     return [{k: list(v) if isinstance(v, tuple) else v for k, v in table.items()} for table in tables]
 
 
-def read_rows(kind: type[Row], tables: Sequence[dict[str, Any]]) -> tuple[Row, ...]:
+def read_rows(kind: type[Row], tables: Any) -> tuple[Row, ...]:
     """Return rows of the dataclass `kind` from the tables of `plain`.
 
     Raises
     ------
     TypeError
-        A table does not describe a row.
+        A table does not describe a row, or is not the one of its round.
     """
-    if not all(isinstance(table, dict) for table in tables):
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise TypeError("history: expected one table for each round")
-    lists = {f.name for f in fields(kind) if str(f.type).startswith("tuple")}  # type: ignore[arg-type]
-    return tuple(kind(**{k: tuple(v) if k in lists else v for k, v in table.items()}) for table in tables)
+    types = {f.name: str(f.type) for f in fields(kind)}  # type: ignore[arg-type]
+    counted, rows = next(iter(types)), []
+    for k, table in enumerate(tables, start=1):
+        values = {
+            name: _read(f"history: {name}", types.get(name, ""), value) for name, value in table.items()
+        }
+        if values.get(counted) != k:
+            raise TypeError(f"history: {counted} {values.get(counted)!r} in place {k}")
+        rows.append(kind(**values))
+    return tuple(rows)
+
+
+def _read(name: str, kind: str, value: Any) -> Any:
+    """Return a value of JSON as the field of a row has it; `kind` is the type written at the field."""
+    if value is None and kind.endswith("| None"):
+        return None
+    if kind.startswith("tuple"):
+        if not isinstance(value, list):
+            raise TypeError(f"{name}: expected a list, got {value!r}")
+        return tuple(_read(name, "float", one) for one in value)
+    if not (is_whole(value) if kind == "int" else is_number(value)):
+        raise TypeError(f"{name}: expected {kind or 'no such key'}, got {value!r}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -61,6 +83,20 @@ class History(Generic[Row]):
         if held_out is not None and held_out.value > self.best_value:
             return replace(longer, best_value=held_out.value, best_round=len(longer.rows))
         return longer
+
+    @classmethod
+    def read(cls, kind: type[Row], tables: Any, best_value: float, best_round: float) -> History[Row]:
+        """Return the history that a file holds; `tables` as for `read_rows`.
+
+        Raises
+        ------
+        TypeError
+            As `read_rows`; or no such round, or a best value that does not belong to it.
+        """
+        rows = read_rows(kind, tables)
+        if best_round not in range(len(rows) + 1) or np.isfinite(best_value) != (best_round > 0):
+            raise TypeError(f"history: best value {best_value} in round {best_round} of {len(rows)}")
+        return History(rows, best_value, int(best_round))
 
     @property
     def improved(self) -> bool:

@@ -212,9 +212,9 @@ def test_pickled_files_are_refused(file):
         ({"history": np.asarray("[" * 100_000)}, "nested too deeply"),
         ({"history": np.asarray('[{"iteration": ' + "1" * 401 + "}]")}, "more than 64 bits"),
         ({"steps_velocity0": None}, "damaged"),
-        ({"shard0_outputs": None}, "has variables of 0 shards"),
+        ({"shard0_outputs": None}, "shard0_membranes0: unknown"),
         ({"shard0_spikes1": None}, "damaged"),
-        ({"shard0_outputs": np.zeros((3, 3))}, "of [3] samples; here are 1, of [21]"),
+        ({"shard0_outputs": np.zeros((3, 3))}, "shard0_multipliers: expected float64 (3, 3)"),
     ],
 )
 def test_what_is_missing_or_wrong_is_refused(file, change, told):
