@@ -13,7 +13,7 @@ from guarded import outcome
 from independent_checker import NotCovered, Refused, check
 from mutated_arrays import arrays_of, mutated_npz, npz_bytes, other_values
 from mutations import json_text, mutated_table_file, near, places, toml_text, value_at, with_value
-from true_claims import UNREAD, Wrong, check_true, contents
+from true_claims import UNREAD, Wrong, check_true, contents, write_plainly
 
 import convexsnn
 from convexsnn.arrays import digest
@@ -109,8 +109,7 @@ class Folders:
         rng = random.Random(f"restated {seed}")
         claim = rng.choice(self.claims)
         path = claim.parent / rng.choice(("problem.toml", "data.npz"))
-        files = {claim, claim.parent / "problem.toml", claim.parent / "data.npz"}
-        good = {one: one.read_bytes() for one in files}
+        good = {one: one.read_bytes() for one in claim.parent.iterdir()}
         change = mutated if rng.random() < 0.1 else plausible
         path.write_bytes(change(rng, path.name, good[path]))
         try:
@@ -121,6 +120,7 @@ class Folders:
             _, refusal = outcome(convexsnn.verify_folder, claim.parent, exact=rng.random() < 0.3)
             if refusal is None:
                 problem.save(claim.parent)  # with the keys that were left at their defaults
+                write_plainly(claim.parent, ())
                 check_again(claim.parent)
             return "refused" if refusal else "accepted"
         finally:
