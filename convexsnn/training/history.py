@@ -34,7 +34,9 @@ def read_rows(kind: type[Row], tables: Any) -> tuple[Row, ...]:
     types = {f.name: str(f.type) for f in fields(kind)}  # type: ignore[arg-type]
     counted, rows = next(iter(types)), []
     for k, table in enumerate(tables, start=1):
-        values = {name: _read(f"history: {name}", types.get(name, ""), value) for name, value in table.items()}
+        values = {
+            name: _read(f"history: {name}", types.get(name, ""), value) for name, value in table.items()
+        }
         if values.get(counted) != k:
             raise TypeError(f"history: {counted} {values.get(counted)!r} in place {k}")
         rows.append(kind(**values))
