@@ -65,7 +65,9 @@ def check_values(problem, path, data):
     """Assert that a problem has every value of its file, and the arrays as they are stored."""
     stated = tomllib.loads(path.read_text("utf-8"))
     assert stated["data"].keys() <= {"file", "arguments"}
-    sections = {name: getattr(problem, name) for name in ("dictionary", "training", "solver", "admm", "gradient")}
+    sections = {
+        name: getattr(problem, name) for name in ("dictionary", "training", "solver", "admm", "gradient")
+    }
     for name, value in flat({k: v for k, v in stated.items() if k not in ("data", "network")}):
         section, _, key = name.partition(".")
         if section == "expected":
@@ -97,8 +99,8 @@ def small_files(monkeypatch):
 
 
 def test_mutated_problem_files_are_refused_or_read_as_they_are(files):
-    found = Counter(files.one(seed) for seed in range(200))
-    assert found["refused"] > 80 and found["accepted"] > 20
+    found = Counter(files.one(seed) for seed in range(150))
+    assert found["refused"] > 60 and found["accepted"] > 20
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def mutated_checkpoint(rng, data):
 
 
 class Folders:
-    """Copies of all saved folders; `one` mutates a file of one of them, checks what is said, and restores it."""
+    """Copies of all saved folders. `one` mutates a file, checks what is said of it, and puts it back."""
 
     def __init__(self, place):
         self.before, self.files = {}, []
@@ -102,7 +102,7 @@ class Folders:
             path.write_bytes(good)
 
     def restated(self, seed):
-        """Mutate problem or data, and write a claim about just that problem: a second check says what is true.
+        """Mutate problem or data, and claim the same of that problem: a second check says what is true.
 
         Returns "refused", "accepted", or "no problem" if there is none to make a claim about.
         """

@@ -1,4 +1,4 @@
-"""Mutated manifests and claims: `--force` replaces what is ours or refuses in one line, and loses nothing else."""
+"""Mutated manifests and claims: `--force` replaces what is ours or refuses in one line; the rest stays."""
 
 import json
 import random
@@ -41,9 +41,13 @@ def one(whole, place, seed):
     rng = random.Random(seed)
     shutil.copytree(whole, place)
     file = place / "run" / rng.choice(("manifest.json", "manifest.json", "path.json", "certificate.json"))
-    if file.name == "manifest.json" and rng.random() < 0.5:  # names that lead elsewhere, of files that are there
+    if (
+        file.name == "manifest.json" and rng.random() < 0.5
+    ):  # names that lead elsewhere, of files that are there
         tree = json.loads(file.read_text())
-        name = rng.choice(("../outside.txt", "plots/one.txt", "plots", "..", ".", str(place / "outside.txt"), ""))
+        name = rng.choice(
+            ("../outside.txt", "plots/one.txt", "plots", "..", ".", str(place / "outside.txt"), "")
+        )
         tree["files"][name] = rng.choice(list(tree["files"].values()))
         file.write_text(json.dumps(tree))
     else:
