@@ -20,7 +20,7 @@ def one_line(text: str) -> str:
         text = f"{text[: LONGEST - 300]} … {text[-200:]}"
     if text.isprintable():
         return text
-    text = re.sub(r"\s*\n\s*", " ", text.strip())
+    text = re.sub(r" *\r?\n\s*", " ", text.strip("\r\n "))
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 

@@ -426,6 +426,15 @@ def test_a_name_twice_is_refused(tmp_path):
     assert "'a.npy'" in refused(path)
 
 
+@pytest.mark.parametrize("before", [b"x", b"\x93NUMPY", b"#!/bin/sh\n"])
+def test_an_archive_behind_something_else_is_refused(tmp_path, before):
+    """A zip file may begin anywhere, so that the same file is an archive and something else."""
+    write_npz(tmp_path / "a.npz", {"a": np.ones(3)})
+    (tmp_path / "a.npz").write_bytes(before + (tmp_path / "a.npz").read_bytes())
+    with pytest.raises(ProblemFileError, match="damaged or not an .npz file"):
+        read_npz(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize("by", [-8, 8])
 def test_more_or_less_than_the_header_says_is_refused(tmp_path, by):
     refused(zip_of(tmp_path / "x.npz", content=header_of((4,)) + bytes(32 + by)))

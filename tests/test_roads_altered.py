@@ -1,7 +1,7 @@
 """Every field and array of every kind of folder, altered in turn: refused by name, or listed as free.
 
-What may be altered stands in `true_claims.FREE`, with the reason. A weight may change as long as no spike does,
-which `check_true` decides in fractions. A new field that nothing protects fails here.
+What may be altered stands in `true_claims.FREE`, with the reason. A weight may change as long as no spike
+does, which `check_true` decides in fractions. A new field that nothing protects fails here.
 """
 
 import json
@@ -21,8 +21,13 @@ from true_claims import FREE, FREE_OF_ADMM, UNREAD, check_true, contents
 
 import convexsnn
 
-STEP = 23  # one alteration of so many is in the default tests, another for each road
+LACKING = (  # of what is free, tables and arrays that no saved folder of the kind has
+    r"problem\.toml: gradient(\..*)?",
+    r"data\.npz: test_(inputs|targets)",
+)
+STEP = 37  # one alteration of so many is in the default tests, another for each road
 WORDS = {"lif": "threshold", "spike": "membrane", "last": "all", "subtract": "zero", "l1": "group"}
+WORDS |= {"cells": "tree", "tree": "cells", "any pattern": "cells"}
 TABLES = {".json": (json.loads, json_text), ".toml": (tomllib.loads, toml_text)}
 
 
@@ -59,7 +64,7 @@ def other_arrays(array):
 
 
 def alterations(path):
-    """Yield (place, the file's new bytes when called) with each place lost, and with each other value in it."""
+    """Yield (place, what returns the new file) with each place lost, and with each other value in it."""
     data = path.read_bytes()
     if path.suffix == ".npz":
         arrays = arrays_of(data)
@@ -108,8 +113,9 @@ def test_what_is_altered_is_refused_or_free(road, tmp_path):
 def test_what_is_altered_in_any_folder_is_refused_or_free_and_nothing_is_free_that_need_not_be(tmp_path):
     needed = {road: altered_in_turn(road, tmp_path / road) for road in SAVED}
     of_admm = {road for road in SAVED if (RUNS / road / "admm.json").exists()}
-    assert set().union(*(needed[road] for road in of_admm)) == set(FREE_OF_ADMM)
-    assert set().union(*(needed[road] for road in set(SAVED) - of_admm)) == set(FREE)
+    for roads, free in ((of_admm, FREE_OF_ADMM), (set(SAVED) - of_admm, FREE)):
+        found = set().union(*(needed[road] for road in roads))
+        assert {pattern for pattern in set(free) - found if pattern not in LACKING} == set()
 
 
 @pytest.mark.parametrize("road", SAVED)

@@ -22,13 +22,13 @@ def small_files(monkeypatch):
 
 
 def test_mutated_folders_are_refused_or_true(folders):
-    found = Counter(folders.one(seed) for seed in range(200))
-    assert found["refused"] > 100 and found["accepted, altered"] > 3
+    found = Counter(folders.one(seed) for seed in range(150))
+    assert found["refused"] > 80 and found["accepted, altered"] > 3
 
 
 def test_claims_about_mutated_problems_are_refused_or_true(folders):
-    found = Counter(folders.restated(seed) for seed in range(100))
-    assert min(found["refused"], found["accepted"]) > 10
+    found = Counter(folders.restated(seed) for seed in range(60))
+    assert min(found["refused"], found["accepted"]) > 8
 
 
 @pytest.mark.slow

@@ -17,14 +17,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from convexsnn.arrays import is_number
 from convexsnn.bench.machine import conditions_key
 from convexsnn.bench.problems import ALONE, BITS, BenchProblem, BitProducts
-from convexsnn.errors import ProblemFileError, UnsupportedError
+from convexsnn.errors import ProblemFileError, UnsupportedError, one_line
 from convexsnn.files import appearing, locked, read_json
 from convexsnn.solvers import SOLVERS, Solver, get_solver, installed
 from convexsnn.threads import environment, python
 
 RESULTS = "results.json"
+STATUSES = ("optimal", "inaccurate", "limit", "failed", "skipped")
 MAKING = 900.0  # seconds to make a problem
 GRACE = 30.0  # seconds for a solver to stop after its limit
 Record = dict[str, Any]
@@ -86,9 +88,7 @@ class Results:
             if found["format"] != 1:
                 raise ValueError(f"format {found['format']}, expected 1")
             for record in found["results"]:
-                for name in ("problem", "solver", "conditions"):
-                    if not isinstance(record[name], str):
-                        raise ValueError(f"{name}: {record[name]!r}")
+                _check_record(record)
             if not isinstance(found["conditions"], dict):
                 raise ValueError("conditions: expected an object")
         except ProblemFileError as error:
@@ -124,6 +124,28 @@ class Results:
             write_text(self.file, json.dumps(self.stored, indent=1, allow_nan=False) + "\n")
 
 
+def _check_record(record: Record) -> None:
+    """Raise a ValueError, KeyError or TypeError unless a record holds all that a table shows of it."""
+    for name in ("problem", "solver", "conditions", "status", "reason"):
+        if not isinstance(record[name], str) or not record[name].isprintable():
+            raise ValueError(f"{name}: {record[name]!r}")
+    if record["status"] not in STATUSES:
+        raise ValueError(f"status: {record['status']!r}, expected one of {', '.join(STATUSES)}")
+    runs, seconds = record["runs"], record["seconds"]
+    measured = bool(runs) or record["status"] in ("optimal", "inaccurate")
+    if not isinstance(runs, list) or {bool(runs), seconds is not None} != {measured}:
+        raise ValueError(f"runs: {runs!r} with seconds {seconds!r}")
+    others = [seconds, record["gap"], record["memory_gb"] if runs else None]
+    numbers = [*runs, *(one for one in others if one is not None)]
+    for name in ("parts", "ratios"):
+        table = record[name] if runs and record["solver"] == BITS else record.get(name, {})
+        if not isinstance(table, dict) or not set(table) <= {"read", "product", "transposed"}:
+            raise ValueError(f"{name}: {table!r}")
+        numbers += table.values()
+    if not all(is_number(one) and one > -1 for one in numbers):
+        raise ValueError(f"{record['problem']}, {record['solver']}: expected numbers, got {numbers!r}")
+
+
 def write_text(file: Path, text: str) -> None:
     """Write a file completely or not at all."""
     try:
@@ -149,7 +171,7 @@ def run_pair(problem: str, solver: str, conditions: Mapping[str, Any]) -> Record
         last = errors.read()[-4000:].decode(errors="replace").strip().splitlines()
     if not runs and not reason:
         reason = f"the process died{': ' + last[-1] if last else ''}"
-    return {"problem": problem, "solver": solver, **summarised(runs, reason, conditions)}
+    return {"problem": problem, "solver": solver, **summarised(runs, one_line(reason), conditions)}
 
 
 def _events(request: Mapping[str, Any], errors: IO[bytes]) -> Iterator[Record]:

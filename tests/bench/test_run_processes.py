@@ -50,8 +50,11 @@ def test_gradients_import_nothing_from_the_current_folder(trapped):
     assert _alone("layer", method="exodus", **asked)["seconds"] > 0 and not trapped.exists()
 
 
+REST = {"status": "optimal", "reason": "", "runs": [1.0], "gap": 0.0, "memory_gb": None}
+
+
 def record(solver, seconds=1.0):
-    return {"problem": "p", "solver": solver, "seconds": seconds}
+    return {"problem": "p", "solver": solver, "seconds": seconds, **REST}
 
 
 def test_of_two_benchmarks_in_one_folder_neither_loses_a_result(tmp_path):
@@ -75,7 +78,7 @@ results = Results(Path(sys.argv[1]), json.loads(sys.argv[2]))
 print("ready", flush=True)
 sys.stdin.readline()
 for k in range(20):
-    results.add({"problem": "p", "solver": f"{sys.argv[3]}-{k}", "seconds": 1.0})
+    results.add({"problem": "p", "solver": f"{sys.argv[3]}-{k}", "seconds": 1.0, **json.loads(sys.argv[4])})
 """
 
 
@@ -83,8 +86,9 @@ for k in range(20):
 def test_two_processes_that_store_at_once_lose_nothing(tmp_path):
     (tmp_path / "out").mkdir()
     command = [sys.executable, "-P", "-c", ADDING, tmp_path / "out", json.dumps(CONDITIONS)]
+    rest = json.dumps(REST)
     pipe = subprocess.PIPE
-    both = [subprocess.Popen([*command, name], stdin=pipe, stdout=pipe, text=True) for name in "ab"]
+    both = [subprocess.Popen([*command, name, rest], stdin=pipe, stdout=pipe, text=True) for name in "ab"]
     assert [one.stdout.readline() for one in both] == ["ready\n"] * 2
     for one in both:
         one.stdin.write("\n")

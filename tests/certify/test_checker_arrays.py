@@ -207,6 +207,28 @@ def test_a_column_that_is_not_there_is_refused(folder, change):
     assert "columns: " in refused(folder)
 
 
+# what differs by rounding alone
+
+
+def test_a_weight_on_the_box_is_inside_and_the_next_float_is_not(folder):
+    weights = read_npz(folder / "network.npz")["layer1_weights"]
+    idle = int(np.argmin(np.abs(weights).max(axis=1)))
+    set_array(folder, "network.npz", "layer1_weights", put((idle, 0), np.nextafter(4.0, 5.0)))
+    assert refused(folder) == "network: a weight of 4.000000000000001 is outside the box of 4"
+
+
+@pytest.mark.parametrize("relative", [1e-15, 1e-12])
+def test_output_weights_are_exactly_those_of_the_evidence(folder, relative):
+    set_array(folder, "certificate.npz", "weights", lambda w: w * (1 + relative))
+    assert refused(folder).startswith("weights: column ")
+
+
+def test_a_column_without_a_unit_has_no_weight(folder):
+    unused = int(np.setdiff1d(np.arange(9), load_claim(folder)[1].columns)[0])
+    set_array(folder, "certificate.npz", "weights", put((unused, 0), 1e-300))
+    assert refused(folder).startswith("weights: column ")
+
+
 # what must end in one line and not in numpy's own words
 
 ILL_FITTING = [
@@ -219,6 +241,10 @@ ILL_FITTING = [
         "dictionary: subnetwork 0: ",
     ),
     ("certificate.npz", "columns", lambda c: c[:0], "columns: 0 entries"),
+    pytest.param("dictionary.npz", "definition", lambda d: d.astype("S8"), "definition"),
+    pytest.param("dictionary.npz", "definition", lambda d: d + 0j, "definition"),
+    pytest.param("dictionary.npz", "rows", lambda r: r + 0.5, "rows"),
+    pytest.param("dictionary.npz", "complete", lambda c: c + 0, "complete"),
     pytest.param("certificate.npz", "columns", lambda c: np.full(c.shape, "a"), "columns"),
     pytest.param("certificate.npz", "columns", lambda c: c[:, None], "columns"),
     pytest.param("certificate.npz", "columns", lambda c: c + 0.5, "columns"),

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import convexsnn
-from convexsnn.certify.exact_spikes import check_doubtful_spikes
+from convexsnn.certify.exact_spikes import check_doubtful_spikes, check_doubtful_witnesses
+from convexsnn.dictionary import Definition
+from convexsnn.dictionary.dictionary import patterns_of
 from convexsnn.errors import VerificationError
-from convexsnn.networks import LIF, Layer, Network, Threshold
+from convexsnn.networks import LIF, Layer, Network, Subnetwork, Threshold
 from convexsnn.problem import Problem
 from convexsnn.simulate import simulate
 
@@ -52,6 +54,19 @@ def test_it_is_named_at_every_unit_of_the_inputs(scale):
     network = network_of(w)
     with pytest.raises(VerificationError, match="layer 1: sample 0"):
         check_doubtful_spikes(network, simulate(network, two * x[None, None]))
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_a_witness_of_a_column_is_decided_exactly_and_one_of_none_is_not(recurrent):
+    x, w = off_by_rounding()
+    weights = np.stack([[1.0, 0.0, 0.0], w])
+    layer = Layer(weights, Threshold(0.0), recurrent=np.zeros((2, 2)) if recurrent else None)
+    subnetwork, definition, inputs = Subnetwork((layer,)), Definition(margin=0.0), x[None, None]
+    margins = patterns_of(subnetwork, inputs, definition)[1]
+    with pytest.raises(VerificationError, match="is [01] in exact arithmetic"):
+        check_doubtful_witnesses(subnetwork, np.array([0, 1]), margins, inputs, definition)
+    if not recurrent:  # else each unit's margin is that of all
+        check_doubtful_witnesses(subnetwork, np.array([0]), margins, inputs, definition)
 
 
 def test_ties_that_are_exact_pass():

@@ -13,7 +13,7 @@ from guarded import outcome
 from independent_checker import NotCovered, Refused, check
 from mutated_arrays import arrays_of, mutated_npz, npz_bytes, other_values
 from mutations import json_text, mutated_table_file, near, places, toml_text, value_at, with_value
-from true_claims import UNREAD, Wrong, check_true, contents
+from true_claims import UNREAD, Wrong, check_true, contents, write_plainly
 
 import convexsnn
 from convexsnn.arrays import digest
@@ -75,7 +75,7 @@ def mutated_checkpoint(rng, data):
 
 
 class Folders:
-    """Copies of all saved folders; `one` mutates a file of one of them, checks what is said, and restores it."""
+    """Copies of all saved folders. `one` mutates a file, checks what is said of it, and puts it back."""
 
     def __init__(self, place):
         self.before, self.files = {}, []
@@ -102,15 +102,14 @@ class Folders:
             path.write_bytes(good)
 
     def restated(self, seed):
-        """Mutate problem or data, and write a claim about just that problem: a second check says what is true.
+        """Mutate problem or data, and claim the same of that problem: a second check says what is true.
 
         Returns "refused", "accepted", or "no problem" if there is none to make a claim about.
         """
         rng = random.Random(f"restated {seed}")
         claim = rng.choice(self.claims)
         path = claim.parent / rng.choice(("problem.toml", "data.npz"))
-        files = {claim, claim.parent / "problem.toml", claim.parent / "data.npz"}
-        good = {one: one.read_bytes() for one in files}
+        good = {one: one.read_bytes() for one in claim.parent.iterdir()}
         change = mutated if rng.random() < 0.1 else plausible
         path.write_bytes(change(rng, path.name, good[path]))
         try:
@@ -121,6 +120,7 @@ class Folders:
             _, refusal = outcome(convexsnn.verify_folder, claim.parent, exact=rng.random() < 0.3)
             if refusal is None:
                 problem.save(claim.parent)  # with the keys that were left at their defaults
+                write_plainly(claim.parent, ())
                 check_again(claim.parent)
             return "refused" if refusal else "accepted"
         finally:

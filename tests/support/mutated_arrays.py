@@ -14,17 +14,36 @@ SHAPES = [
     "None", "(1000000,)", "(3, 4, 5)", "(" + "1, " * 40 + ")",
 ]  # fmt: skip
 TYPES = [
-    "'|O'", "'<f4'", "'>f8'", "'<c16'", "'<f2'", "'<U0'", "'<U7'", "'<U1000000'", "'|S8'", "'|V8'", "'<M8[ns]'",
+    "'|O'", "'<f4'", "'>f8'", "'<c16'", "'<f2'", "'<U0'", "'<U7'", "'<U1000000'", "'|S8'", "'|V8'",
+    "'<M8[ns]'",
     "'|b1'", "'<i8'", "'<u1'", "[('a', '<f8')]", "[('a', '|O')]", "('<f8', (10**9,))", "('<f8', (2,))", "''",
     "'<f8,<f8'", "'<g'", "None", "'x' * 9", "[]", "{}", "1",
 ]  # fmt: skip
 NAMES = [
-    "../inputs", "/etc/passwd", "..", "", ".npy", "a/b", "a\\b", "layer1_weights", "layer9_weights", "layer1_x",
+    "../inputs", "/etc/passwd", "..", "", ".npy", "a/b", "a\\b", "layer1_weights", "layer9_weights",
+    "layer1_x",
     "layer01_weights", "layer1_", "layer-1_weights", "layer1_weights.npy", "subnetwork0_layer2_weights",
-    "subnetwork0_x", "subnetwork99999999999_layer1_weights", "Weights", "a\nb", "\x1b[2J", "\u202e", "é", "x" * 60_000,
+    "subnetwork0_x", "subnetwork99999999999_layer1_weights", "Weights", "a\nb", "\x1b[2J", "\u202e", "é",
+    "x" * 60_000,
     "output_weights", "digest", "format", "identity", "test_inputs", "sample_weights", "columns",
 ]  # fmt: skip
-VALUES = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, 1e-3, 5e-324, 1e-300, 1e9, 1e150, 1e300, 1.7e308]
+VALUES = [
+    np.nan,
+    np.inf,
+    -np.inf,
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    1e-3,
+    5e-324,
+    1e-300,
+    1e9,
+    1e150,
+    1e300,
+    1.7e308,
+]
 WHOLES = [0, 1, -1, 2, 7, 99, 127, 2**31 - 1, -(2**31), 2**62, 2**63 - 1, -(2**63)]
 SIZES = [1e-16, 1e-14, 1e-12, 1e-10, 1e-9, 1e-8, 1e-6, 1e-3, 0.1, 1.0]
 
@@ -33,7 +52,9 @@ def other_values(rng, array):
     """Return an array with other values in one place, in some or in all."""
     array = array.copy()
     if array.dtype.kind == "U":
-        word = rng.choice([*WORDS[:-4], "lif", "threshold", "subtract", "none", "zero", "membrane", "all", "spike"])
+        word = rng.choice(
+            [*WORDS[:-4], "lif", "threshold", "subtract", "none", "zero", "membrane", "all", "spike"]
+        )
         return np.where(np.ones(array.shape, bool), np.asarray(word), array)
     if not array.size or array.dtype.kind not in "biuf":
         return array
@@ -52,7 +73,9 @@ def other_values(rng, array):
             0: lambda: np.full(array.shape, rng.choice(VALUES)),
             1: lambda: array * (1 + rng.choice(SIZES) * rng.choice((1, -1))),
             2: lambda: array + rng.choice(SIZES) * rng.choice((1, -1)),
-            3: lambda: rng.choice((-array, np.nextafter(array, np.inf), np.roll(array, 1), np.sort(array, axis=None))),
+            3: lambda: rng.choice(
+                (-array, np.nextafter(array, np.inf), np.roll(array, 1), np.sort(array, axis=None))
+            ),
         }[kind]()
         new = np.reshape(new, array.shape)
     return np.where(chosen, new, array).astype(array.dtype)
@@ -61,8 +84,10 @@ def other_values(rng, array):
 def _shape(rng, array):
     kinds = [
         lambda: array.T, lambda: array[:0], lambda: array.reshape(-1)[:1].reshape(()), lambda: array[None],
-        lambda: array[..., None], lambda: np.concatenate([array, array]), lambda: array[:-1], lambda: array[1:],
-        lambda: array[::-1], lambda: array.reshape(-1), lambda: np.asfortranarray(array), lambda: array[..., :0],
+        lambda: array[..., None], lambda: np.concatenate([array, array]), lambda: array[:-1],
+        lambda: array[1:],
+        lambda: array[::-1], lambda: array.reshape(-1), lambda: np.asfortranarray(array),
+        lambda: array[..., :0],
         lambda: np.zeros((1000, 1000)), lambda: np.asarray(0.0), lambda: array[..., ::-1],
         lambda: np.broadcast_to(array.reshape(-1)[:1], (3,) * 32), lambda: np.zeros((0, 10**6)),
     ]  # fmt: skip
@@ -74,7 +99,8 @@ def _shape(rng, array):
 
 def _type(rng, array):
     types = [
-        "f4", "f2", ">f8", "i8", "i4", "u1", "i1", "u8", ">i8", "c16", "b1", "U8", "S8", "M8[s]", "g", "O", "V8",
+        "f4", "f2", ">f8", "i8", "i4", "u1", "i1", "u8", ">i8", "c16", "b1", "U8", "S8", "M8[s]", "g", "O",
+        "V8",
         [("a", "f8")],
     ]  # fmt: skip
     try:
@@ -213,14 +239,18 @@ def mutated_npz(rng, data):
         elif what == 3:
             members.append((name, rng.choice((member, members[0][1]))))
         elif what == 4:
-            members.append((rng.choice(("x.txt", "../x.npy", "/x.npy", "x", "a/", "é.npy", "\0.npy")), member))
+            members.append(
+                (rng.choice(("x.txt", "../x.npy", "/x.npy", "x", "a/", "é.npy", "\0.npy")), member)
+            )
         else:
             members[at] = name, rng.choice((b"", b"\x93NUMPY", b"x" * 100, member[:20], member + b"x"))
         return packed(members, rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED)))
     if kind == 6 and rng.random() < 0.3:
         return _bomb(rng, arrays)
     if kind == 7 and rng.random() < 0.3:
-        return rng.choice((b"", b"PK\5\6" + bytes(18), data + data, data[:-22], b"x" * 50 + data, data + b"x" * 50))
+        return rng.choice(
+            (b"", b"PK\5\6" + bytes(18), data + data, data[:-22], b"x" * 50 + data, data + b"x" * 50)
+        )
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         if arrays:
             arrays = mutated_arrays(rng, arrays)

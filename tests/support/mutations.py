@@ -1,4 +1,4 @@
-"""Mutations of bytes and of JSON and TOML, each drawn from a `random.Random`: the same seed, the same file."""
+"""Mutations of bytes, of JSON and of TOML, drawn from a `random.Random`: the same seed, the same file."""
 
 import json
 import math
@@ -8,7 +8,8 @@ WORDS = [
     "\ud800", "é" * 3, "\U0001f600", "{x}", "%s%n", "x" * 300, "y" * 100_000, "0", "true",
 ]  # fmt: skip
 NUMBERS = [
-    0, 1, -1, 2, 7, 255, 2**31, 2**53 + 1, 2**63 - 1, -(2**63) + 1, 2**63, 10**20, 0.0, -0.0, 0.5, 1e-9, 1e-300,
+    0, 1, -1, 2, 7, 255, 2**31, 2**53 + 1, 2**63 - 1, -(2**63) + 1, 2**63, 10**20, 0.0, -0.0, 0.5, 1e-9,
+    1e-300,
     5e-324, 1e9, 1e150, 1e300, 1.7e308, -1e308,
 ]  # fmt: skip
 NESTED = 3000
@@ -21,9 +22,12 @@ class Raw(str):
 RAWS = [
     Raw(text)
     for text in (
-        "1" + "0" * 400, "-" + "9" * 5000, "1e400", "-1e400", "1e-400", "NaN", "-Infinity", "nan", "inf", "-inf",
-        "0x10", "1_000", "01", "+1", "1.", ".5", "1e5", "[" * NESTED + "]" * NESTED, "[" * NESTED, '{"a":' * NESTED,
-        '"\\ud800"', '"\\u0000"', '"\\x"', "''", '""" \n """', "1979-05-27T07:32:00Z", "07:32:00", "", ",", "null",
+        "1" + "0" * 400, "-" + "9" * 5000, "1e400", "-1e400", "1e-400", "NaN", "-Infinity", "nan", "inf",
+        "-inf",
+        "0x10", "1_000", "01", "+1", "1.", ".5", "1e5", "[" * NESTED + "]" * NESTED, "[" * NESTED,
+        '{"a":' * NESTED,
+        '"\\ud800"', '"\\u0000"', '"\\x"', "''", '""" \n """', "1979-05-27T07:32:00Z", "07:32:00", "", ",",
+        "null",
         "None", "[1,]", "{}", "[]", "[[]]", "[{}]", "true", "TRUE",
     )
 ]  # fmt: skip
@@ -121,7 +125,9 @@ def near(rng, value):
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
-        return rng.choice((value + 1, value - 1, -value, value * 2, value * 10**6, value + 2**32, float(value)))
+        return rng.choice(
+            (value + 1, value - 1, -value, value * 2, value * 10**6, value + 2**32, float(value))
+        )
     if isinstance(value, float):
         size = rng.choice((1e-16, 1e-14, 1e-12, 1e-10, 1e-9, 1e-8, 1e-6, 1e-3, 1.0, 1e6))
         step = rng.choice((math.nextafter(value, math.inf), math.nextafter(value, -math.inf), -value, 0.0))
@@ -132,7 +138,9 @@ def near(rng, value):
             value[:place] + rng.choice(WORDS) + value[place:], value[:place], value.upper(), value * 2,
         ))  # fmt: skip
     if isinstance(value, list):
-        return rng.choice((value[1:], value[::-1], value * 2, [*value, rng.choice(NUMBERS)], [value], value[:1]))
+        return rng.choice(
+            (value[1:], value[::-1], value * 2, [*value, rng.choice(NUMBERS)], [value], value[:1])
+        )
     return {key: one for key, one in value.items() if rng.random() < 0.7} if value is not None else 0
 
 
@@ -171,7 +179,9 @@ def mutated_tree(rng, tree):
     if not isinstance(parent, dict):
         return with_value(tree, path, any_value(rng, tree, value))
     if kind == 8:
-        name = rng.choice((path[-1].upper(), path[-1] + "s", path[-1][:-1], rng.choice(WORDS), path[-1] + "\n"))
+        name = rng.choice(
+            (path[-1].upper(), path[-1] + "s", path[-1][:-1], rng.choice(WORDS), path[-1] + "\n")
+        )
         renamed = {name if key == path[-1] else key: one for key, one in parent.items()}
         return with_value(tree, path[:-1], renamed)
     if kind == 9:
