@@ -16,7 +16,7 @@ from convexsnn.arrays import FloatArray, real_array
 from convexsnn.certify.bounds import allowed_price, prove_bounds
 from convexsnn.certify.claim import Claim, Evidence, status_of
 from convexsnn.certify.exact_chain import ExactGap, bound_below, exact_gap, objective_above, rounding
-from convexsnn.certify.exact_spikes import check_doubtful_witnesses, check_spikes_exactly
+from convexsnn.certify.exact_spikes import check_spikes_exactly
 from convexsnn.certify.verification import Verification, verify
 from convexsnn.dictionary import SpikeDictionary
 from convexsnn.dictionary.dictionary import patterns_of
@@ -64,14 +64,8 @@ def _allowed(name: str, layers: tuple[Layer, ...], problem: Problem) -> None:
         raise VerificationError(f"{name}: a weight of {largest!r} is outside the box of {box:g}")
 
 
-def check_dictionary(problem: Problem, dictionary: SpikeDictionary, exactly: bool = False) -> None:
+def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
     """Simulate every witness and compare its pattern and margin with the stored ones.
-
-    Parameters
-    ----------
-    exactly : bool
-        Decide bits within rounding of a threshold in exact arithmetic: among all patterns, only those count
-        that are patterns of the definition.
 
     Raises
     ------
@@ -120,11 +114,6 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary, exactly: boo
             raise VerificationError(
                 f"dictionary: margin {margins[units].min():.3g} of a witness is below {definition.margin:g}"
             )
-        if exactly:
-            try:
-                check_doubtful_witnesses(subnetwork, units, margins, samples, definition)
-            except VerificationError as error:
-                raise VerificationError(f"dictionary: subnetwork {k}: {error}") from error
 
 
 @np.errstate(over="ignore", invalid="ignore")  # such numbers are refused in one line, without a warning
@@ -171,7 +160,7 @@ def check(
         if stated != actual:
             raise VerificationError(f"{name}: the certificate states {stated!r}, found {actual!r}")
     report("dictionary")
-    check_dictionary(problem, dictionary, exactly=claim.scope == "all_patterns")
+    check_dictionary(problem, dictionary)
     report("network")
     _allowed("network", network.layers, problem)
     for name in ("readout", "supervise"):

@@ -7,19 +7,14 @@ covered by a claim only if the two agree. Far from the thresholds they do: the d
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
 
-import numpy as np
-
-from convexsnn.arrays import BoolArray, FloatArray, IntArray
-from convexsnn.dictionary import Definition
+from convexsnn.arrays import BoolArray, FloatArray
 from convexsnn.distinct import DistinctSamples, distinct_samples
 from convexsnn.errors import VerificationError
-from convexsnn.networks import READOUTS, Layer, Network, Subnetwork
+from convexsnn.networks import READOUTS, Network
+from convexsnn.pricing.doubtful import same_bits
 from convexsnn.pricing.rational import exact_spikes
-from convexsnn.simulate import Trace, simulate
-
-ROUNDING = 1e-12  # of the largest sum in a membrane: far above the rounding of its float
+from convexsnn.simulate import simulate
 
 
 def check_spikes_exactly(network: Network, inputs: FloatArray | DistinctSamples, margin: float) -> Fraction:
@@ -40,95 +35,13 @@ def check_spikes_exactly(network: Network, inputs: FloatArray | DistinctSamples,
     closest: Fraction | None = None
     for k, (layer, spikes) in enumerate(zip(network.layers, trace.spikes, strict=True), start=1):
         exact = exact_spikes(layer, signal, reads_membrane and k == len(network.layers))
-        _same(f"layer {k}", spikes, exact.spikes)
+        same_bits(f"layer {k}", spikes, exact.spikes)
         closest = min([*exact.closest, *([] if closest is None else [closest])])
         signal = exact.spikes
     if reads_membrane:
         readout = exact.membrane if network.supervise == "all" else exact.membrane[:, -1:]
-        _same("readout", trace.features.reshape(readout.shape), readout)
+        same_bits("readout", trace.features.reshape(readout.shape), readout)
     assert closest is not None
     if closest < Fraction(margin) * (1 - Fraction(1, 10**6)):  # the accuracy of the stated margin
         raise VerificationError(f"margin: {float(closest):.9g} exactly, the definition asks {margin:g}")
     return closest
-
-
-def check_doubtful_spikes(network: Network, trace: Trace) -> None:
-    """Decide the spikes and readouts within rounding of a threshold in exact arithmetic.
-
-    Raises
-    ------
-    VerificationError
-        The simulator's spike or readout is not the exact one; the message names layer, sample, step and unit.
-    """
-    reads_membrane = READOUTS[network.readout].of_membrane
-    signals: tuple[FloatArray | BoolArray, ...] = (trace.inputs, *trace.spikes[:-1])
-    layers = zip(network.layers, signals, trace.spikes, trace.membranes, strict=True)
-    for k, (layer, signal, spikes, membranes) in enumerate(layers, start=1):
-        level = _rounding(layer, signal)
-        steps = np.arange(spikes.shape[1])
-        doubtful = ~(np.abs(membranes - layer.neuron.threshold) > level)
-        read = reads_membrane and k == len(network.layers)
-        after = layer.neuron.after_reset(membranes.copy(), spikes) if read else None
-        if after is not None:
-            doubtful |= ~(np.abs(after) > level) & ~layer.neuron.certain(spikes)
-        rows, units = np.flatnonzero(doubtful.any(axis=(1, 2))), np.flatnonzero(doubtful.any(axis=(0, 1)))
-        if not len(rows):
-            continue
-        if layer.recurrent is not None:  # the spikes of a unit depend on those of all
-            units = np.arange(layer.units)
-        part = layer if layer.recurrent is not None else layer.select(units)
-        exact = exact_spikes(part, signal[rows], read)
-        _same(f"layer {k}", spikes[np.ix_(rows, steps, units)], exact.spikes, rows, units)
-        if after is not None:
-            bits = after[np.ix_(rows, steps, units)] >= 0
-            _same("readout", bits, exact.membrane, rows, units)
-
-
-def check_doubtful_witnesses(
-    subnetwork: Subnetwork, units: IntArray, margins: FloatArray, inputs: FloatArray, definition: Definition
-) -> None:
-    """Decide in exact arithmetic the bits of those last units that are within rounding of a threshold.
-
-    Parameters
-    ----------
-    units : (k,) int array
-        The units that are witnesses; `margins` (m,) are those of all units of the last layer.
-
-    Raises
-    ------
-    VerificationError
-        A bit that the unit depends on is not the exact one.
-    """
-    spikes = np.ones((1, inputs.shape[1], 1), bool)
-    signals = (inputs, *[spikes] * (len(subnetwork.layers) - 1))
-    level = max(_rounding(*pair) for pair in zip(subnetwork.layers, signals, strict=True))
-    units = units[~(margins[units] > level)]
-    if not len(units):
-        return
-    *below, last = subnetwork.layers
-    last = last if last.recurrent is not None else last.select(np.unique(units))
-    layers = (*below, last)
-    network = Network(layers, np.zeros((last.units, 1)), definition.readout, definition.supervise)
-    check_doubtful_spikes(network, simulate(network, inputs))
-
-
-def _rounding(layer: Layer, signal: FloatArray | BoolArray) -> float:
-    """Return a distance far above the rounding in the membranes of a layer."""
-    seen = float(np.abs(signal).max(initial=0)) if signal.dtype.kind == "f" else 1.0
-    rows, inputs = np.abs(layer.unit_weights()), layer.weights.shape[1]
-    sums = seen * rows[:, :inputs].sum(axis=1) + rows[:, inputs:].sum(axis=1)  # then bias and last spikes
-    return ROUNDING * signal.shape[1] * (float(sums.max()) + abs(layer.neuron.threshold))
-
-
-def _same(
-    name: str, simulated: BoolArray, exact: BoolArray, rows: IntArray | None = None, units: Any = None
-) -> None:
-    """Compare spikes (n, T, m) of some samples and units; by default of all."""
-    wrong = simulated != exact
-    if wrong.any():
-        sample, step, unit = place = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise VerificationError(
-            f"{name}: sample {sample if rows is None else rows[sample]}, step {step}, "
-            f"unit {unit if units is None else units[unit]} is {int(exact[place])} in exact "
-            f"arithmetic, {int(simulated[place])} in the simulator"
-        )

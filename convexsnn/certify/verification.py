@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from convexsnn.arrays import BoolArray, FloatArray, IntArray
-from convexsnn.certify.exact_spikes import check_doubtful_spikes
 from convexsnn.dictionary import Definition
 from convexsnn.dictionary.dictionary import readout_margins, spike_margins
 from convexsnn.errors import VerificationError
 from convexsnn.lowering import Convexification, Lowered
 from convexsnn.networks import Network
+from convexsnn.pricing.doubtful import check_doubtful_spikes
 from convexsnn.programs import Point
 from convexsnn.simulate import Trace, simulate
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from convexsnn.certify.exact_spikes import check_doubtful_spikes
 from convexsnn.certify.verification import network_margin
 from convexsnn.convex.trained import network_objective
 from convexsnn.convex.training import Result, train_convex
@@ -17,6 +16,7 @@ from convexsnn.dictionary.sources import get_source
 from convexsnn.errors import LoweringError, ShapeError, VerificationError
 from convexsnn.lowering import Convexification, definition_of, witnesses_of
 from convexsnn.networks import Network
+from convexsnn.pricing.doubtful import check_doubtful_spikes
 from convexsnn.problem import Problem
 from convexsnn.programs import relative_gap
 from convexsnn.simulate import simulate
@@ -172,7 +172,8 @@ def _readout(
     time_limit: float | None,
 ) -> Readout:  # fmt: skip
     """Solve the program over a dictionary at the λ `regularization`."""
-    program = replace(Convexification().lower(problem, dictionary).program, regularization=regularization)
+    training = {"regularization": regularization, "regularization_fraction": None}
+    program = Convexification().lower(problem.with_settings(training=training), dictionary).program
     if tolerance is None:
         tolerance = problem.solver.tolerance
     solution = solve(program, problem.solver.name, tolerance=tolerance, time_limit=time_limit)

@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 from scipy.linalg import block_diag
 
-from convexsnn.arrays import BoolArray, FloatArray, IntArray
+from convexsnn.arrays import BoolArray, FloatArray, IntArray, row_norms
 from convexsnn.dictionary import Definition, SpikeDictionary, collect, draw_subnetworks, subnetworks_from_file
 from convexsnn.dictionary.sources import get_source
-from convexsnn.errors import LoweringError, ProblemFileError, ShapeError
+from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, VerificationError
 from convexsnn.lowering.lowering import Lowered, Lowering
 from convexsnn.networks import READOUTS, Layer, LayerSpec, Network, NetworkSpec, Subnetwork
 from convexsnn.networks.neuron import joined
+from convexsnn.pricing.doubtful import check_doubtful_witnesses
 from convexsnn.pricing.enumeration import exact_dictionary
 from convexsnn.problem import Problem
 from convexsnn.programs import L1Program, Point, get_loss, get_penalty
@@ -128,6 +129,31 @@ def witnesses_of(problem: Problem, *stacks: tuple[Layer, ...]) -> SpikeDictionar
     return collect(problem.distinct, [Subnetwork(layers) for layers in stacks], definition_of(problem))
 
 
+def _with_true_largest(problem: Problem, dictionary: SpikeDictionary) -> SpikeDictionary:
+    """Return the dictionary without columns that set λ_max and that only the rounding of floats produces.
+
+    λ_max over all patterns is the worth of a pattern of the definition, which exact arithmetic decides.
+    """
+    if not get_source(problem.dictionary.source).covers_all_patterns:
+        return dictionary
+    table = dictionary.columns.transpose_times(dual_at_zero(problem))
+    joint = get_penalty(problem.training.penalty).for_columns(dictionary.patterns).prices_jointly()
+    worth = row_norms(table) if joint else np.abs(table).max(axis=1)
+    samples, wrong = problem.distinct.samples, []
+    for column in np.argsort(-worth, kind="stable"):
+        subnetwork = dictionary.subnetworks[dictionary.subnetwork_of[column]]
+        unit, margins = dictionary.unit_of[[column]], np.zeros(subnetwork.layers[-1].units)
+        try:
+            check_doubtful_witnesses(subnetwork, unit, margins, samples, dictionary.definition)
+            break
+        except VerificationError as error:
+            wrong.append(column)
+            if len(wrong) == dictionary.patterns:
+                reason = f"dictionary: no column is a pattern of the definition: {error}"
+                raise LoweringError(reason) from error
+    return dictionary.select(np.setdiff1d(np.arange(dictionary.patterns), wrong)) if wrong else dictionary
+
+
 @dataclass(frozen=True)
 class Convexification(Lowering):
     """The convex program of a parallel network over a dictionary."""
@@ -147,6 +173,8 @@ class Convexification(Lowering):
                 "convexsnn inspect --splitting"
             )
         dictionary = dictionary or build_dictionary(problem)
+        if training.regularization_fraction is not None:
+            dictionary = _with_true_largest(problem, dictionary)
         program = L1Program(
             dictionary.columns,
             problem.encoded_targets(),

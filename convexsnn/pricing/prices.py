@@ -24,11 +24,11 @@ from convexsnn.distinct import unique_rows
 from convexsnn.networks import Layer, Subnetwork
 from convexsnn.networks.neuron import joined
 from convexsnn.pricing.decisions import Decisions
+from convexsnn.pricing.doubtful import rounding_of
 from convexsnn.pricing.faces import on_faces
 from convexsnn.threads import on_threads
 
 AT_ONCE = 20_000  # levels between two checks of the clock
-ROUNDING = 1e-12  # of the largest sum in a membrane: a larger margin does not depend on the order of the sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,13 +179,6 @@ def confirmed(
     return patterns, margins
 
 
-def _rounding(unit: Decisions, weights: FloatArray) -> float:
-    """Return a margin far above the rounding in the membranes of a unit, for any of the weights (k, d)."""
-    steps, seen = unit.inputs.shape[1], max(1.0, float(np.abs(unit.inputs).max(initial=0.0)))
-    reach = seen * float(np.abs(weights).sum(axis=1).max()) + abs(unit.layer.neuron.threshold)
-    return ROUNDING * steps * reach
-
-
 def placed(units: Sequence[Decisions], samples: FloatArray, results: Confirmed) -> tuple[Patterns, ...]:
     """Return simulated units as subnetworks, as `subnetworks` does, with their patterns.
 
@@ -196,8 +189,8 @@ def placed(units: Sequence[Decisions], samples: FloatArray, results: Confirmed) 
     subnetwork_patterns = []
     for rows in _together(units, results.witnesses, units[0].width):
         subnetwork, margins = _subnetwork(units, results.witnesses, rows), results.margins[rows]
-        kinds, weights = np.unique(results.witnesses.unit[rows]), results.witnesses.weights[rows]
-        if not alone and margins.min() <= max(_rounding(units[k], weights) for k in kinds):
+        inputs = [units[k].inputs for k in np.unique(results.witnesses.unit[rows])]
+        if not alone and margins.min() <= max(rounding_of(subnetwork.layers[-1], one) for one in inputs):
             subnetwork_patterns.append(simulated(subnetwork, samples, units[0].definition))
             continue
         columns = PackedBits(np.packbits(results.patterns[rows], axis=1), results.patterns.shape[1])

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 import convexsnn
-from convexsnn.certify.exact_spikes import check_doubtful_spikes, check_doubtful_witnesses
 from convexsnn.dictionary import Definition
 from convexsnn.dictionary.dictionary import patterns_of
-from convexsnn.errors import VerificationError
+from convexsnn.errors import LoweringError, VerificationError
+from convexsnn.lowering import Convexification
+from convexsnn.lowering.convexify import witnesses_of
 from convexsnn.networks import LIF, Layer, Network, Subnetwork, Threshold
+from convexsnn.pricing.doubtful import check_doubtful_spikes, check_doubtful_witnesses
 from convexsnn.problem import Problem
 from convexsnn.simulate import simulate
 
@@ -67,6 +69,27 @@ def test_a_witness_of_a_column_is_decided_exactly_and_one_of_none_is_not(recurre
         check_doubtful_witnesses(subnetwork, np.array([0, 1]), margins, inputs, definition)
     if not recurrent:  # else each unit's margin is that of all
         check_doubtful_witnesses(subnetwork, np.array([0]), margins, inputs, definition)
+
+
+@pytest.mark.parametrize("regularization", ["regularization", "regularization_fraction"])
+def test_lambda_max_is_of_a_column_that_exact_arithmetic_knows(regularization):
+    x, w = off_by_rounding()
+    inputs = np.stack([x, -x, np.eye(3)[0]])[:, None]
+    fires = simulate(network_of(w), inputs).spikes[0][:, 0, 0]
+    problem = Problem.from_arrays(
+        inputs, 1.0 * fires, layers=[{"neuron": "threshold", "threshold": 0.0}],
+        training={regularization: 0.5}, dictionary={"source": "exact", "margin": 0.0},
+    )  # fmt: skip
+    true = Layer(np.array([[0.0, 0.0, -0.1 if fires[0] else 0.1]]), Threshold(0.0))
+    both = witnesses_of(problem, (Layer(w[None], Threshold(0.0)),), (true,))
+    assert both.patterns == 2
+    program = Convexification().lower(problem, both).program
+    assert len(program.dictionary.counts()) == (1 if regularization == "regularization_fraction" else 2)
+    if regularization == "regularization_fraction":
+        alone = Convexification().lower(problem, witnesses_of(problem, (true,))).program
+        assert program.regularization == alone.regularization
+        with pytest.raises(LoweringError, match="no column is a pattern of the definition: layer 1: sample"):
+            Convexification().lower(problem, both.select(np.array([0])))
 
 
 def test_ties_that_are_exact_pass():
