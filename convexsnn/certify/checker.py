@@ -15,7 +15,7 @@ from convexsnn.arrays import FloatArray, real_array
 from convexsnn.certify.bounds import allowed_price, prove_bounds
 from convexsnn.certify.claim import Claim, Evidence, status_of
 from convexsnn.certify.exact_chain import ExactGap, bound_below, exact_gap, objective_above, rounding
-from convexsnn.certify.exact_spikes import check_doubtful_witnesses, check_spikes_exactly
+from convexsnn.certify.exact_spikes import check_doubtful_witness, check_spikes_exactly
 from convexsnn.certify.verification import Verification, verify
 from convexsnn.dictionary import SpikeDictionary
 from convexsnn.dictionary.dictionary import patterns_of
@@ -63,14 +63,8 @@ def _allowed(name: str, layers: tuple[Layer, ...], problem: Problem) -> None:
         raise VerificationError(f"{name}: a weight of {largest!r} is outside the box of {box:g}")
 
 
-def check_dictionary(problem: Problem, dictionary: SpikeDictionary, exactly: bool = False) -> None:
+def check_dictionary(problem: Problem, dictionary: SpikeDictionary) -> None:
     """Simulate every witness and compare its pattern and margin with the stored ones.
-
-    Parameters
-    ----------
-    exactly : bool
-        Decide bits within rounding of a threshold in exact arithmetic: among all patterns, only those count
-        that are patterns of the definition.
 
     Raises
     ------
@@ -118,11 +112,26 @@ def check_dictionary(problem: Problem, dictionary: SpikeDictionary, exactly: boo
             raise VerificationError(
                 f"dictionary: margin {margins[units].min():.3g} of a witness is below {definition.margin:g}"
             )
-        if exactly:
-            try:
-                check_doubtful_witnesses(subnetwork, units, margins, samples, definition)
-            except VerificationError as error:
-                raise VerificationError(f"dictionary: subnetwork {k}: {error}") from error
+
+
+def _check_largest(lowered: Lowered) -> None:
+    """Raise a VerificationError if only columns that rounding made attain λ_max, of which λ is a fraction.
+
+    Any other such column in a dictionary loosens no bound over all patterns, and changes no number.
+    """
+    program, dictionary = lowered.program, lowered.dictionary
+    slopes = program.dictionary.transpose_times(program.dual_at_zero)
+    joint = program.penalty.prices_jointly()
+    worth = np.linalg.norm(slopes, axis=1) if joint else np.abs(slopes).max(axis=1)
+    reason: VerificationError | None = None
+    for column in np.flatnonzero(worth >= worth.max(initial=0.0) * (1.0 - 1e-12)):
+        witness = dictionary.subnetworks[dictionary.subnetwork_of[column]], int(dictionary.unit_of[column])
+        try:
+            return check_doubtful_witness(*witness, lowered.problem.distinct.samples, dictionary.definition)
+        except VerificationError as error:
+            reason = VerificationError(f"regularization: λ_max is of column {column}, no pattern: {error}")
+    if reason is not None:
+        raise reason
 
 
 @np.errstate(over="ignore", invalid="ignore")  # such numbers are refused in one line, without a warning
@@ -160,7 +169,7 @@ def check(
     ):
         if stated != actual:
             raise VerificationError(f"{name}: the certificate states {stated!r}, found {actual!r}")
-    check_dictionary(problem, dictionary, exactly=claim.scope == "all_patterns")
+    check_dictionary(problem, dictionary)
     _allowed("network", network.layers, problem)
     for name in ("readout", "supervise"):
         if getattr(network, name) != getattr(problem.network, name):
@@ -168,6 +177,8 @@ def check(
     lowered = Convexification().lower(problem, dictionary)
     program = lowered.program
     _same("regularization", claim.regularization, program.regularization, 0.0)
+    if claim.scope == "all_patterns" and problem.training.regularization_fraction is not None:
+        _check_largest(lowered)
     try:
         outputs = ("C", program.shape[1])
         point = Point(real_array("weights", evidence.weights, (("P", program.shape[0]), outputs)))
