@@ -212,7 +212,8 @@ def _farthest(unit: Decisions, weights: FloatArray) -> FloatArray:
     e = scaled.exponent[samples, nodes]
     size = np.ldexp(1.0, e.min() - e)  # of a margin in the unit of the membrane, in each row
     # a point nearer to a threshold may lie on a face, and must stay there
-    present = float(((a @ (weights / scaled.unit) - b) / size).min())
+    with np.errstate(over="ignore"):  # beyond floats is far enough
+        present = float(((a @ (weights / scaled.unit) - b) / size).min())
     if present < NOT_ROUNDING:
         return weights
     center, margin = largest_margin(a, b, size, scaled.box, weights / scaled.unit)

@@ -59,16 +59,37 @@ def test_it_is_named_at_every_unit_of_the_inputs(scale):
 
 
 @pytest.mark.parametrize("recurrent", [False, True])
-def test_a_witness_of_a_column_is_decided_exactly_and_one_of_none_is_not(recurrent):
+def test_a_witness_of_a_column_is_decided_exactly(recurrent):
     x, w = off_by_rounding()
     weights = np.stack([[1.0, 0.0, 0.0], w])
     layer = Layer(weights, Threshold(0.0), recurrent=np.zeros((2, 2)) if recurrent else None)
     subnetwork, definition, inputs = Subnetwork((layer,)), Definition(margin=0.0), x[None, None]
-    margins = patterns_of(subnetwork, inputs, definition)[1]
     with pytest.raises(VerificationError, match="is [01] in exact arithmetic"):
-        check_doubtful_witnesses(subnetwork, np.array([0, 1]), margins, inputs, definition)
-    if not recurrent:  # else each unit's margin is that of all
-        check_doubtful_witnesses(subnetwork, np.array([0]), margins, inputs, definition)
+        check_doubtful_witness(subnetwork, 1, inputs, definition)
+    if not recurrent:  # else its spikes depend on those of the other
+        check_doubtful_witness(subnetwork, 0, inputs, definition)
+
+
+def test_a_column_that_rounding_made_does_not_state_the_largest_price():
+    """λ_max is then not that of any pattern; beside a pattern with the same price it is."""
+    x, w = off_by_rounding()
+    w = w if simulate(network_of(w), x[None, None]).spikes[0].any() else -w
+    assert simulate(network_of(w), x[None, None]).spikes[0].all() and exact_sum(x, w) < 0
+    inputs = np.stack([x[None], np.eye(3)[:1]])
+    problem = Problem.from_arrays(
+        inputs, [5.0, 0.0], layers=[{"neuron": "threshold"}],
+        dictionary={"source": "exact", "margin": 0.0, "weight_box": 100.0},
+        training={"loss": "squared", "regularization_fraction": 0.5},
+    )  # fmt: skip
+    first = np.array([-1e-3, x[1], x[2]])  # fires for x, and not for the other sample
+    for weights, told in (([w], True), ([w, first], False)):
+        stack = Subnetwork((Layer(np.array(weights), Threshold(0.0)),))
+        lowered = Convexification().lower(problem, collect(inputs, [stack], Definition(0.0, 100.0)))
+        if told:
+            with pytest.raises(VerificationError, match="regularization: λ_max is of column 0, no pattern"):
+                _check_largest(lowered)
+        else:
+            _check_largest(lowered)
 
 
 @pytest.mark.parametrize("regularization", ["regularization", "regularization_fraction"])
