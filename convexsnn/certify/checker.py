@@ -169,8 +169,6 @@ def check(
     lowered = Convexification().lower(problem, dictionary)
     program = lowered.program
     _same("regularization", claim.regularization, program.regularization, 0.0)
-    if claim.scope == "all_patterns" and problem.training.regularization_fraction is not None:
-        _check_largest(lowered)
     try:
         outputs = ("C", program.shape[1])
         point = Point(real_array("weights", evidence.weights, (("P", program.shape[0]), outputs)))

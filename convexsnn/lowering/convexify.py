@@ -22,7 +22,7 @@ from convexsnn.errors import LoweringError, ProblemFileError, ShapeError, Verifi
 from convexsnn.lowering.lowering import Lowered, Lowering
 from convexsnn.networks import READOUTS, Layer, LayerSpec, Network, NetworkSpec, Subnetwork
 from convexsnn.networks.neuron import joined
-from convexsnn.pricing.doubtful import check_doubtful_witnesses
+from convexsnn.pricing.doubtful import check_doubtful_witness
 from convexsnn.pricing.enumeration import exact_dictionary
 from convexsnn.problem import Problem
 from convexsnn.programs import L1Program, Point, get_loss, get_penalty
@@ -141,10 +141,9 @@ def _with_true_largest(problem: Problem, dictionary: SpikeDictionary) -> SpikeDi
     worth = row_norms(table) if joint else np.abs(table).max(axis=1)
     samples, wrong = problem.distinct.samples, []
     for column in np.argsort(-worth, kind="stable"):
-        subnetwork = dictionary.subnetworks[dictionary.subnetwork_of[column]]
-        unit, margins = dictionary.unit_of[[column]], np.zeros(subnetwork.layers[-1].units)
+        witness = dictionary.subnetworks[dictionary.subnetwork_of[column]], int(dictionary.unit_of[column])
         try:
-            check_doubtful_witnesses(subnetwork, unit, margins, samples, dictionary.definition)
+            check_doubtful_witness(*witness, samples, dictionary.definition)
             break
         except VerificationError as error:
             wrong.append(column)

@@ -52,31 +52,20 @@ def check_doubtful_spikes(network: Network, trace: Trace) -> None:
             same_bits("readout", bits, exact.membrane, rows, units)
 
 
-def check_doubtful_witnesses(
-    subnetwork: Subnetwork, units: IntArray, margins: FloatArray, inputs: FloatArray, definition: Definition
+def check_doubtful_witness(
+    subnetwork: Subnetwork, unit: int, inputs: FloatArray, definition: Definition
 ) -> None:
-    """Decide in exact arithmetic the bits of those last units that are within rounding of a threshold.
-
-    Parameters
-    ----------
-    units : (k,) int array
-        The units that are witnesses; `margins` (m,) are those of all units of the last layer.
+    """Decide the bits of one last unit that are within rounding of a threshold in exact arithmetic.
 
     Raises
     ------
     VerificationError
         A bit that the unit depends on is not the exact one.
     """
-    spikes = np.ones((1, inputs.shape[1], 1), bool)
-    signals = (inputs, *[spikes] * (len(subnetwork.layers) - 1))
-    level = max(rounding_of(*pair) for pair in zip(subnetwork.layers, signals, strict=True))
-    units = units[~(margins[units] > level)]
-    if not len(units):
-        return
     *below, last = subnetwork.layers
-    last = last if last.recurrent is not None else last.select(np.unique(units))
-    layers = (*below, last)
-    network = Network(layers, np.zeros((last.units, 1)), definition.readout, definition.supervise)
+    last = last if last.recurrent is not None else last.select([unit])
+    weights = np.zeros((last.units, 1))
+    network = Network((*below, last), weights, definition.readout, definition.supervise)
     check_doubtful_spikes(network, simulate(network, inputs))
 
 

@@ -7,12 +7,11 @@ import pytest
 
 import convexsnn
 from convexsnn.dictionary import Definition
-from convexsnn.dictionary.dictionary import patterns_of
 from convexsnn.errors import LoweringError, VerificationError
 from convexsnn.lowering import Convexification
 from convexsnn.lowering.convexify import witnesses_of
 from convexsnn.networks import LIF, Layer, Network, Subnetwork, Threshold
-from convexsnn.pricing.doubtful import check_doubtful_spikes, check_doubtful_witnesses
+from convexsnn.pricing.doubtful import check_doubtful_spikes, check_doubtful_witness
 from convexsnn.problem import Problem
 from convexsnn.simulate import simulate
 
@@ -68,28 +67,6 @@ def test_a_witness_of_a_column_is_decided_exactly(recurrent):
         check_doubtful_witness(subnetwork, 1, inputs, definition)
     if not recurrent:  # else its spikes depend on those of the other
         check_doubtful_witness(subnetwork, 0, inputs, definition)
-
-
-def test_a_column_that_rounding_made_does_not_state_the_largest_price():
-    """λ_max is then not that of any pattern; beside a pattern with the same price it is."""
-    x, w = off_by_rounding()
-    w = w if simulate(network_of(w), x[None, None]).spikes[0].any() else -w
-    assert simulate(network_of(w), x[None, None]).spikes[0].all() and exact_sum(x, w) < 0
-    inputs = np.stack([x[None], np.eye(3)[:1]])
-    problem = Problem.from_arrays(
-        inputs, [5.0, 0.0], layers=[{"neuron": "threshold"}],
-        dictionary={"source": "exact", "margin": 0.0, "weight_box": 100.0},
-        training={"loss": "squared", "regularization_fraction": 0.5},
-    )  # fmt: skip
-    first = np.array([-1e-3, x[1], x[2]])  # fires for x, and not for the other sample
-    for weights, told in (([w], True), ([w, first], False)):
-        stack = Subnetwork((Layer(np.array(weights), Threshold(0.0)),))
-        lowered = Convexification().lower(problem, collect(inputs, [stack], Definition(0.0, 100.0)))
-        if told:
-            with pytest.raises(VerificationError, match="regularization: λ_max is of column 0, no pattern"):
-                _check_largest(lowered)
-        else:
-            _check_largest(lowered)
 
 
 @pytest.mark.parametrize("regularization", ["regularization", "regularization_fraction"])
