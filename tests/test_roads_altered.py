@@ -109,7 +109,7 @@ def test_what_is_altered_is_refused_or_free(road, tmp_path):
     altered_in_turn(road, tmp_path / "run", STEP, SAVED.index(road))
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_what_is_altered_in_any_folder_is_refused_or_free_and_nothing_is_free_that_need_not_be(tmp_path):
     needed = {road: altered_in_turn(road, tmp_path / road) for road in SAVED}
     of_admm = {road for road in SAVED if (RUNS / road / "admm.json").exists()}

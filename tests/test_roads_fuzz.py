@@ -31,14 +31,14 @@ def test_claims_about_mutated_problems_are_refused_or_true(folders):
     assert min(found["refused"], found["accepted"]) > 8
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("block", range(1, 31))
 def test_more_mutated_folders_are_refused_or_true(folders, block):
     for seed in range(block * BLOCK, (block + 1) * BLOCK):
         folders.one(seed)
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("block", range(1, 11))
 def test_more_claims_about_mutated_problems_are_refused_or_true(folders, block):
     for seed in range(block * BLOCK, (block + 1) * BLOCK):

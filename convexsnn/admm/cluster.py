@@ -283,6 +283,12 @@ class DaskShards:
             _write_variables(shard, self._file(j, self.settled))
         self.is_settled = True
 
+    def mark(self) -> tuple[list[Any], bool]:  # noqa: D102
+        return list(self.states), self.is_settled
+
+    def back(self, mark: tuple[list[Any], bool]) -> None:  # noqa: D102
+        self.states, self.is_settled = list(mark[0]), mark[1]
+
     def settle(self) -> None:  # noqa: D102
         if self.restarts or self.is_settled:  # without variables the data files are enough
             return

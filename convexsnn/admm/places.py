@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -32,6 +32,12 @@ class Shards(Protocol):
 
     def restore(self, variables: Sequence[Variables | None]) -> None:
         """Set the variables of every shard, as returned by `variables`."""
+
+    def mark(self) -> Any:
+        """Return the present state, for `back`; sweeps do not change it."""
+
+    def back(self, mark: Any) -> None:
+        """Return to a state of `mark`; valid until the next `settle` or `restore`."""
 
     def settle(self) -> None:
         """Save the present state, so that the loss of a machine does not lose it."""
@@ -69,6 +75,12 @@ class LocalShards:
 
     def restore(self, variables: Sequence[Variables | None]) -> None:  # noqa: D102
         self.states = list(check_variables(variables, [len(shard.inputs) for shard in self.shards]))
+
+    def mark(self) -> list[Variables | None]:  # noqa: D102
+        return list(self.states)
+
+    def back(self, mark: list[Variables | None]) -> None:  # noqa: D102
+        self.states = list(mark)
 
     def settle(self) -> None:  # noqa: D102
         return None

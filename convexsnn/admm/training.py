@@ -191,12 +191,16 @@ class AdmmTraining:
         return Order(tuple(blocks), self.spec.sweeps, update_multipliers, self.steps.needed_grams())
 
     def _iterate(self, iteration: int) -> None:
-        """Process all samples once, batch by batch."""
+        """Process all samples once, batch by batch; undo what the deadline stops half-way."""
         begun, spec, state = time.perf_counter(), self.spec, self.state
         order, weights = self._order(iteration), state.weights
         replies: list[Reply] = []
         change = 0.0
+        before = self.shards.mark(), self.steps.arrays()
         for k in range(self.batches):
+            if k and self.budget.is_over:
+                self.shards.back(before[0])
+                return self.steps.restore(before[1])
             batch = Batch(spec.seed, iteration, k, self.batches, self.samples) if self.batches > 1 else None
             order = replace(order, grams=self.steps.needed_grams())
             reply = self.shards.sweep(weights, order, state.penalty, batch)

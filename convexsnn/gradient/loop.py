@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -108,7 +109,8 @@ class Loop(ABC):
     samples : int
         Number of samples from which batches are drawn.
     budget : Budget
-        No epoch starts after the deadline. The checkpoint is written; if it exists, training resumes from it.
+        No epoch starts after the deadline, and one that it stops half-way is undone. The checkpoint is
+        written; if it exists, training resumes from it.
     """
 
     def __init__(self, spec: GradientSpec, module: nn.Module, samples: int, budget: Budget) -> None:
@@ -204,9 +206,13 @@ class Loop(ABC):
             group["lr"] = rate
         order = np.random.default_rng([spec.seed, epoch]).permutation(self.rows)
         self._masks.manual_seed(int(np.random.default_rng([spec.seed, epoch, 1]).integers(1 << 62)))
-        losses, norms = [], []
+        losses: list[float] = []
+        norms: list[Tensor] = []
+        before = None if self.budget.deadline is None else self._state()
         self.module.train()
         for batch in batches(order, spec.batch):
+            if losses and before is not None and self.budget.is_over:
+                return self._back(before)
             self.optimizer.zero_grad()
             try:
                 with self._precision():
@@ -229,6 +235,15 @@ class Loop(ABC):
             self._fail("a weight is not finite", epoch)
         mean = torch.stack(norms).mean(dim=0).cpu().numpy()
         self._record(epoch, float(np.mean(losses)), mean, rate, begun)
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return a copy of all that an epoch changes; its random numbers come from its number."""
+        return deepcopy(self.module.state_dict()), deepcopy(self.optimizer.state_dict())
+
+    def _back(self, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+        self.module.load_state_dict(state[0])
+        self.optimizer.load_state_dict(state[1])
+        self.module.eval()
 
     def _fail(self, what: str, epoch: int) -> NoReturn:
         raise SolverFailed(

@@ -24,7 +24,8 @@ class Budget:
     Attributes
     ----------
     deadline : float or None
-        Reading of `time.perf_counter` after which no further round begins; None: no limit.
+        Reading of `time.perf_counter` after which no further round begins, and at which a round stops between
+        two batches and is undone; None: no limit.
     progress : callable or None
         Called with a description of the present work and the finished share of the training.
     checkpoint : Path or None

@@ -7,6 +7,7 @@ import pytest
 from small_splittings import TWO_LAYERS, VARIANTS, problem
 
 import convexsnn
+from convexsnn.admm.places import LocalShards
 from convexsnn.admm.result import train_admm
 from convexsnn.admm.shards import Batch
 from convexsnn.admm.splitting import initial_weights
@@ -14,6 +15,7 @@ from convexsnn.admm.training import FAR, AdmmTraining
 from convexsnn.problem import Problem
 from convexsnn.simulate import simulate
 from convexsnn.tasks import generate
+from convexsnn.training.budget import Budget
 from convexsnn.training.history import plain
 
 STEPS = {"damping": 0.3, "trust": 0.05, "decay": 0.03, "spike_penalty": 1.0, "inertia": 0.0}
@@ -55,6 +57,36 @@ def test_it_stops_after_the_iterations_and_at_the_time_limit():
     assert [one.iteration for one in run.history] == [1, 2, 3]
     run = train_admm(small(10_000), time_limit=0.3).run
     assert (run.status, run.stopped_by) == ("limit", "time") and 0 < len(run.history) < 10_000
+
+
+BATCHES = {"batch": 14, "schedule": "constant", "step": 0.3}
+
+
+@pytest.mark.parametrize("variant", ["published", "eliminated", "lifted"])
+def test_an_iteration_that_the_limit_stops_is_undone_and_goes_on_from_the_checkpoint(
+    monkeypatch, tmp_path, variant
+):
+    made, file = small(4, variant=variant, **BATCHES), tmp_path / "run.npz"
+    whole = train_admm(made)
+    assert len(whole.run.history) == 4
+    late, begun = [], []
+    monkeypatch.setattr(Budget, "is_over", property(lambda _: bool(late)))
+    sweep = LocalShards.sweep
+
+    def counted(self, weights, order, penalty, batch):
+        begun.append(batch.iteration)
+        if begun.count(2) == 2:  # in the second batch of the third iteration
+            late.append(True)
+        return sweep(self, weights, order, penalty, batch)
+
+    monkeypatch.setattr(LocalShards, "sweep", counted)
+    short = train_admm(made, time_limit=1e9, checkpoint=file)
+    assert short.run.stopped_by == "time" and len(short.run.history) == 2 and begun.count(2) == 2
+    monkeypatch.undo()
+    resumed = train_admm(made, checkpoint=file)
+    assert same(resumed.run.weights, whole.run.weights)
+    first = train_admm(small(2, variant=variant, **BATCHES))
+    assert same(short.run.weights, first.run.weights)
 
 
 @pytest.mark.parametrize("patience", [1, 3])

@@ -70,7 +70,7 @@ def test_mutated_results_are_refused_or_shown(folder, problems):
     assert min(found["refused"], found["shown"]) > 10
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("block", range(1, 6))
 def test_more_mutated_results_are_refused_or_shown(folder, problems, block):
     for seed in range(block * BLOCK, (block + 1) * BLOCK):

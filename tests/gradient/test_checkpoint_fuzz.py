@@ -58,7 +58,7 @@ def test_mutated_checkpoints_are_refused_or_gone_on_from(checkpoints):
     assert found["ProblemFileError"] > 15 and found["accepted"] > 1
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("block", range(1, 9))
 def test_more_mutated_checkpoints_are_refused_or_gone_on_from(checkpoints, block):
     for seed in range(block * BLOCK, (block + 1) * BLOCK):

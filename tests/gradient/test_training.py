@@ -108,6 +108,31 @@ def test_no_epoch_begins_when_the_time_is_over(monkeypatch):
     assert none.stopped_by == "time" and not none.history and same(none.network, starting_network(made))
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_an_epoch_that_the_limit_stops_is_undone_and_goes_on_from_the_checkpoint(
+    monkeypatch, tmp_path, optimizer
+):
+    keys = {"precision": "float64", "optimizer": optimizer, "batch": 50, "schedule": "constant"}
+    made, file = problem(epochs=4, **keys), tmp_path / "run.npz"
+    whole = train_gradient(made)
+    late, begun = [], []
+    monkeypatch.setattr(Budget, "is_over", property(lambda _: bool(late)))
+    loss = GradientTraining.loss
+
+    def counted(self, rows):
+        begun.append(len(self.history))
+        if begun.count(2) == 2:  # in the second batch of the third epoch
+            late.append(True)
+        return loss(self, rows)
+
+    monkeypatch.setattr(GradientTraining, "loss", counted)
+    short = train_gradient(made, time_limit=1e9, checkpoint=file)
+    assert short.stopped_by == "time" and len(short.history) == 2 and begun.count(2) == 2
+    monkeypatch.undo()
+    assert same(short.network, train_gradient(problem(epochs=2, **keys)).network)
+    assert same(train_gradient(made, checkpoint=file).network, whole.network)
+
+
 @pytest.mark.parametrize("kind", ["l1", "group"])
 def test_the_objective_is_the_problems_own(kind):
     """What is trained on is loss and penalty as the program has them, on all samples, with their weights."""

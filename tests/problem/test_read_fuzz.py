@@ -103,7 +103,7 @@ def test_mutated_problem_files_are_refused_or_read_as_they_are(files):
     assert found["refused"] > 60 and found["accepted"] > 20
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("block", range(1, 21))
 def test_more_mutated_problem_files_are_refused_or_read_as_they_are(files, block):
     for seed in range(block * BLOCK, (block + 1) * BLOCK):

@@ -70,7 +70,7 @@ def test_mutated_manifests_lose_nothing(whole, tmp_path):
     assert found["refused"] > 30 and found["replaced"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("block", range(1, 6))
 def test_more_mutated_manifests_lose_nothing(whole, tmp_path, block):
     for seed in range(block * BLOCK, (block + 1) * BLOCK):
