@@ -1,4 +1,4 @@
-"""How many threads the package uses, who decides it, and that no result depends on it."""
+"""How many threads the package uses, and who decides it."""
 
 import json
 import os
@@ -12,18 +12,14 @@ import numpy as np
 import pytest
 from unit_trees import unit_decisions
 
-import convexsnn
 from convexsnn import roads
 from convexsnn import threads as module
-from convexsnn.bits import PackedBits
-from convexsnn.blocks import box_qp, chains, lifted_chains
 from convexsnn.dictionary import Definition
 from convexsnn.distinct import distinct_samples
 from convexsnn.errors import ShapeError
 from convexsnn.networks import LayerSpec
 from convexsnn.pricing.cells import CellWalk
 from convexsnn.pricing.tree import TreeOracle
-from convexsnn.problem import Problem
 from convexsnn.threads import (
     OPENMP,
     VARIABLE,
@@ -277,100 +273,6 @@ with use_threads(3):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
 def test_a_forked_process_has_threads_of_its_own():
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=True, timeout=60)
-
-
-def same_for_all(compute):
-    answers = []
-    for count in COUNTS:
-        with use_threads(count):
-            answers.append(compute())
-    for answer in answers[1:]:
-        for one, other in zip(answers[0], answer, strict=True):
-            assert np.array_equal(one, other)
-
-
-def test_products_with_bits_are_the_same_to_the_bit(monkeypatch):
-    monkeypatch.setattr("convexsnn.bits.WORTH", 1)
-    rng = np.random.default_rng(0)
-    bits = PackedBits.from_array(rng.random((203, 117)) < 0.3)
-    w, u = rng.standard_normal((117, 2)), rng.standard_normal((203, 2))
-    same_for_all(lambda: (bits @ w, bits.transpose_times(u)))
-
-
-def test_blocks_of_admm_are_the_same_to_the_bit(monkeypatch):
-    for one in (box_qp, chains, lifted_chains):
-        monkeypatch.setattr(one, "WORTH", 1)
-    rng = np.random.default_rng(1)
-    drive, spikes = rng.normal(size=(2, 41, 5, 3))
-    same_for_all(lambda: (chains.chain_membranes(drive, spikes, 0.8, 1.0, 1.0, 2.0),))
-    same_for_all(lambda: (lifted_chains.lifted_membranes(drive, spikes, 0.8, 1.0, 1.0, 2.0),))
-
-
-def test_gradients_are_the_same_to_the_bit(monkeypatch):
-    torch = pytest.importorskip("torch")
-    from convexsnn.gradient import kernels_cpu
-    from convexsnn.gradient.lif import lif
-    from convexsnn.gradient.surrogate import Surrogate
-
-    monkeypatch.setattr(kernels_cpu, "WORTH", 1)
-    current = torch.randn(9, 13, 77, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    surrogate = Surrogate("gaussian", 0.7)  # the exponential is the one that may round by its place
-
-    def both():
-        given = current.clone().requires_grad_()
-        spikes = lif(given, torch.tensor(0.9), torch.tensor(0.5), gradient="exodus", surrogate=surrogate)
-        (spikes * current).sum().backward()
-        return spikes.detach().numpy(), given.grad.numpy()
-
-    monkeypatch.setattr(torch, "get_num_threads", lambda: max(COUNTS))  # torch's number limits the kernels'
-    same_for_all(both)
-
-
-def test_torch_uses_the_number_while_it_trains(monkeypatch):
-    torch = pytest.importorskip("torch")
-    from convexsnn.gradient.loop import torch_threads
-
-    before = torch.get_num_threads()
-    with torch_threads():
-        assert torch.get_num_threads() == before
-    monkeypatch.setenv(VARIABLE, str(before + 1))
-    with torch_threads():
-        assert torch.get_num_threads() == before + 1
-    with pytest.raises(ValueError, match="wrong"), use_threads(before + 2), torch_threads():
-        assert torch.get_num_threads() == before + 2
-        raise ValueError("wrong")
-    assert torch.get_num_threads() == before
-
-
-def test_the_kernels_use_no_more_threads_than_torch(monkeypatch):
-    torch = pytest.importorskip("torch")
-    from convexsnn.gradient import kernels_cpu
-
-    for limit, parts in ((1, 1), (2, 2), (9, 3)):
-        monkeypatch.setattr(torch, "get_num_threads", lambda limit=limit: limit)
-        seen = []
-        with use_threads(3):
-            kernels_cpu._share(lambda low, high: seen.append((low, high)), 10 * kernels_cpu.WORTH)  # noqa: B023
-        assert len(seen) == parts
-
-
-@pytest.mark.parametrize("oracle", ["cells", "tree"])
-def test_a_training_is_the_same(oracle):
-    rng = np.random.default_rng(6)
-    test_problem = Problem.from_arrays(
-        rng.normal(size=(9, 3, 2)), rng.normal(size=9), layers=[{}],
-        training={"loss": "squared", "regularization": 0.05},
-        dictionary={"source": "column_generation", "margin": 1e-3, "weight_box": 5.0, "oracle": oracle},
-    )  # fmt: skip
-
-    def train():
-        result = convexsnn.train(test_problem)
-        return [
-            np.array([result.certificate.objective, result.claim.oracle_bound]),
-            result.network.output_weights,
-        ]
-
-    same_for_all(train)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])

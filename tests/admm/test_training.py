@@ -62,7 +62,7 @@ def test_it_stops_after_the_iterations_and_at_the_time_limit():
 BATCHES = {"batch": 14, "schedule": "constant", "step": 0.3}
 
 
-@pytest.mark.parametrize("variant", ["published", "eliminated", "lifted"])
+@pytest.mark.parametrize("variant", ["eliminated", "lifted"])
 def test_an_iteration_that_the_limit_stops_is_undone_and_goes_on_from_the_checkpoint(
     monkeypatch, tmp_path, variant
 ):

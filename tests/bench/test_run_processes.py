@@ -114,6 +114,28 @@ def test_a_killed_benchmark_leaves_no_process_and_what_it_had_stored(tmp_path):
     assert files_in(tmp_path / "out") == [RESULTS]
 
 
+ALONE = """
+import subprocess
+from convexsnn.bench import gradient_layers
+def telling(command, **given):
+    process = subprocess.Popen(command, stdin=given["stdin"], env=given["env"], stdout=subprocess.DEVNULL)
+    print("now", flush=True)
+    process.wait()
+gradient_layers.subprocess.run = telling
+gradient_layers._alone("layer", method="bptt", steps=400, batch=64, units=64, repeat=10**6, device="cpu")
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_benchmark_of_gradients_leaves_no_process():
+    pytest.importorskip("torch")
+    command = [sys.executable, "-P", "-c", ALONE]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "now\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=300)  # ends when the process that measures, and holds the pipe, has ended
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", "[" * 100_000, *(
         f'{{"format": {number}, "results": {results}, "conditions": {given}}}'
