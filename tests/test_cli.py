@@ -280,6 +280,7 @@ def test_ctrl_c_says_so_in_one_line(interrupted):
     assert err == "convexsnn: interrupted; nothing was written\n"
 
 
+@pytest.mark.slow
 def test_python_m_convexsnn_is_the_same_program(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "convexsnn", "solve", "nope"], cwd=tmp_path, capture_output=True, text=True

@@ -121,6 +121,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
     assert (process.returncode, err) == (0, "") and "optimal_on_dictionary" in out
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_nothing_half_written(tmp_path):
     status, _ = ended(tmp_path, signal.SIGKILL, "writing", "solve", "xor", "--out", "there")
     assert status == -signal.SIGKILL and "there" not in files_in(tmp_path)

@@ -110,7 +110,8 @@ class Killer:
                 os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("variant, count", one_of([("eliminated", 1), ("eliminated", 2), ("lifted", 1)], 3))
+@pytest.mark.slow
+@pytest.mark.parametrize("variant, count", [("eliminated", 1), ("eliminated", 2), ("lifted", 1)])
 def test_a_killed_worker_loses_nothing(client, variant, count):
     """Killed after iteration 5, files are of iteration 3: 4 and 5 are done again for what it held."""
     made, killer, begun = small(variant), Killer(client, count), time.time()
@@ -221,6 +222,7 @@ def test_one_process_has_no_traffic():
 # --- checkpoints and files ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variant, batch", [("published", None), ("eliminated", None), ("eliminated", 13), ("lifted", 13)]
 )

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from slow_shares import one_of
 from small_splittings import IMAGES, TWO_LAYERS, VARIANTS, naive_lagrangian, perturbed, problem
 
 from convexsnn.admm.spike_blocks import spike_blocks
@@ -144,7 +145,7 @@ def test_no_block_of_any_variant_raises_the_lagrangian(variant, membranes):
 @pytest.mark.parametrize(
     "variant", ["published", "eliminated", "lifted"]
 )  # the others differ in the road alone
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", one_of(ARCHITECTURES, 2))
 def test_no_block_of_any_network_raises_the_lagrangian(variant, membranes, name):
     made = problem(admm={"variant": variant, "membrane_update": membranes}, **ARCHITECTURES[name])
     first, last = descend(made)

@@ -151,7 +151,7 @@ def test_out_of_time_the_bound_still_holds(tmp_path, oracle, time_limit):
     assert checked.lower_bound == pytest.approx(found.lower_bound, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_of(NAMES, 4))
 def test_a_fraction_is_of_the_largest_over_all_patterns(name):
     largest = largest_regularization(load_problem(name), all_patterns(name))
     result = convexsnn.train(fraction_of(load_problem(name), 0.3))

@@ -56,7 +56,7 @@ def test_the_definition_is_stated(name):
     assert tables["title"] and tables["source"] and tables["expected"]["how"]
 
 
-@pytest.mark.parametrize("name", one_of(each_problem(), 4))
+@pytest.mark.parametrize("name", one_of(each_problem(), 8))
 def test_the_expected_optimum_is_the_one_over_all_patterns(name):
     problem, patterns = enumerated(name)
     objective, _ = optimum_of(problem, patterns)

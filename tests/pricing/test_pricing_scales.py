@@ -86,7 +86,7 @@ def units_of(case, supervise="last"):
 
 
 @pytest.mark.parametrize("oracle", ORACLES)
-@pytest.mark.parametrize("case", one_of(CASES, 2))
+@pytest.mark.parametrize("case", one_of(CASES, 4))
 def test_no_found_network_is_above_a_bound(case, oracle):
     units, samples = units_of(case)
     patterns = true_patterns(units, samples)

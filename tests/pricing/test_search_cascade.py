@@ -286,6 +286,7 @@ def test_out_of_time_the_start_is_what_there_is():
     assert np.array_equal(result.lowered.dictionary.columns.packed, start.dictionary.columns.packed)
 
 
+@pytest.mark.slow
 def test_the_shipped_problem():
     result = convexsnn.train(load_problem("parity-cascade"))
     assert result.status == "optimal_on_dictionary" and result.train_accuracy == 1.0

@@ -128,6 +128,7 @@ def test_equal_units_together_go_beyond_the_box(margin, box, width, patterns):
     assert naive_stack_patterns([[[4.0]]], layers, Definition(margin, box)) == patterns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["subtract", "every step", "recurrent closed", "two kinds"])
 def test_more_units_have_more_patterns(name):
     problem, patterns = stack(name), patterns_of_stack(name)

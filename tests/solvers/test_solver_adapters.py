@@ -95,6 +95,7 @@ def test_iterations_that_run_out_leave_the_best_point(name, kind):
     assert through.certificate.objective <= nothing
 
 
+@pytest.mark.slow
 def test_watching_can_stop_a_solver_that_works_in_rounds():
     skip_without("skglm")
     told = []
