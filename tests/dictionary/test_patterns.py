@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from slow_shares import slow
 
 from convexsnn.convex import column_generation
 from convexsnn.convex.column_generation import ColumnGeneration
@@ -76,7 +77,9 @@ def assert_simulated_once(runs, patterns, row_of, definition):
     np.testing.assert_allclose(again.margins, dictionary.margins, rtol=1e-9)
 
 
-@pytest.mark.parametrize("layers", [ONE, TWO, ({"neuron": "threshold", "recurrent": True, "bias": True},)])
+@pytest.mark.parametrize(
+    "layers", [ONE, slow((TWO,)), ({"neuron": "threshold", "recurrent": True, "bias": True},)]
+)
 @pytest.mark.parametrize("name", ["cells", "tree", "mip", "search"])
 def test_an_oracle_and_the_dictionary_simulate_once_together(runs, name, layers):
     network = NetworkSpec(tuple(LayerSpec(**layer) for layer in layers))
