@@ -79,7 +79,8 @@ def enumerate_patterns(units: Sequence[Decisions], limit: int, deadline: float =
             walk_of = _Walk(unit, deadline)
         for block in walk_of:
             cells += len(block.patterns)
-            packed = np.packbits(block.patterns[:, which].reshape(len(block.patterns), -1), axis=1)
+            bits = block.patterns[:, which]
+            packed = np.packbits(bits.reshape(len(bits), bits.shape[1] * bits.shape[2]), axis=1)
             for row in np.flatnonzero(packed.any(axis=1)):
                 margin = block.margins[row]
                 where = place.setdefault(packed[row].tobytes(), len(weights))

@@ -21,10 +21,11 @@ from convexsnn.bits import PackedBits
 from convexsnn.dictionary.dictionary import patterns_of, preference, simulated
 from convexsnn.dictionary.patterns import Patterns
 from convexsnn.distinct import unique_rows
+from convexsnn.errors import VerificationError
 from convexsnn.networks import Layer, Subnetwork
 from convexsnn.networks.neuron import joined
 from convexsnn.pricing.decisions import Decisions
-from convexsnn.pricing.doubtful import rounding_of
+from convexsnn.pricing.doubtful import check_doubtful_witness, rounding_of
 from convexsnn.pricing.faces import on_faces
 from convexsnn.threads import on_threads
 
@@ -291,10 +292,26 @@ class Oracle(ABC):
         worth = dual_norm(every.patterns, prices, group)
         rows = np.flatnonzero((every.margins >= self.definition.margin) & (worth > cutoff))
         rows = rows[np.lexsort((-preference(every.margins[rows], self.definition), -worth[rows]))]
+        if self.definition.margin == 0:
+            rows = rows[self._exact(every.select(rows))]
         rows = rows[unique_rows(every.patterns[rows])[0]] if len(rows) else rows
         best = float(worth[rows].max(initial=0.0))
         bound = max(searched.bound, best)
         return Priced(best, bound, every.select(rows), searched.complete, searched.nodes)
+
+    def _exact(self, results: Confirmed) -> BoolArray:
+        """Return which patterns are exact arithmetic's; only membranes within rounding are in doubt."""
+        exact = np.ones(len(results.margins), bool)
+        for row in range(len(exact)):
+            subnetwork = _subnetwork(self.units, results.witnesses, np.array([row]))
+            inputs = self.units[results.witnesses.unit[row]].inputs
+            if results.margins[row] > rounding_of(subnetwork.layers[-1], inputs):
+                continue
+            try:
+                check_doubtful_witness(subnetwork, 0, self.samples, self.definition)
+            except VerificationError:
+                exact[row] = False
+        return exact
 
 
 class BranchAndBound(Oracle):
