@@ -293,13 +293,13 @@ class Oracle(ABC):
         rows = np.flatnonzero((every.margins >= self.definition.margin) & (worth > cutoff))
         rows = rows[np.lexsort((-preference(every.margins[rows], self.definition), -worth[rows]))]
         if self.definition.margin == 0:
-            rows = rows[self._exact(every.select(rows))]
+            rows = rows[self.exact_ones(every.select(rows))]
         rows = rows[unique_rows(every.patterns[rows])[0]] if len(rows) else rows
         best = float(worth[rows].max(initial=0.0))
         bound = max(searched.bound, best)
         return Priced(best, bound, every.select(rows), searched.complete, searched.nodes)
 
-    def _exact(self, results: Confirmed) -> BoolArray:
+    def exact_ones(self, results: Confirmed) -> BoolArray:
         """Return which patterns are exact arithmetic's; only membranes within rounding are in doubt."""
         exact = np.ones(len(results.margins), bool)
         for row in range(len(exact)):

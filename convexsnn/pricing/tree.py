@@ -151,6 +151,8 @@ class TreeOracle(BranchAndBound):
         """Add the confirmed ones of weights (k, d) to the candidates; return their largest worth."""
         every = self.confirm(search.unit, weights)
         good = every.select(every.margins >= self.definition.margin)
+        if self.definition.margin == 0:
+            good = good.select(self.exact_ones(good))
         best = float(dual_norm(good.patterns, search.prices, search.forest.group).max(initial=0.0))
         search.candidates.append(good)
         if best > search.levels.cutoff[0]:

@@ -35,8 +35,11 @@ def units_of(inputs, layer, definition):
     return unit_decisions(inputs, LayerSpec(**layer), definition), distinct_samples(inputs)[0]
 
 
-def assert_agree(units, samples, prices, group=False, exact=(False, True)):
-    """Same bounds at several cutoffs; the same best pattern, unless `cells` found weights for none."""
+def assert_agree(units, samples, prices, group=False, exact=(False, True), floats=True):
+    """Same bounds at several cutoffs; the same best pattern, unless `cells` found weights for none.
+
+    Without `floats`, the best patterns may need weights that no float hits.
+    """
     cells = CellWalk(units, samples)
     best = cells.price(prices, group=group)
     for factor in (0.0, 0.7, 1.0 + 1e-9, 1.3):
@@ -47,7 +50,8 @@ def assert_agree(units, samples, prices, group=False, exact=(False, True)):
             assert result.complete and result.bound == pytest.approx(known.bound, rel=1e-11, abs=1e-11)
             assert result.value >= known.value - 1e-11
             worth = best.bound > cutoff + 1e-12 * float(np.abs(prices).sum())  # the bound covers rounding
-            assert (len(result.patterns) > 0) == worth
+            assert worth or not len(result.patterns)
+            assert len(result.patterns) or not worth or not floats
             assert result.value <= result.bound
             patterns, margins = confirmed(units, samples, result.witnesses)
             assert np.array_equal(patterns, result.patterns) and (margins >= units[0].definition.margin).all()
@@ -89,7 +93,7 @@ def test_no_weights_silence_every_sample_of_a_closed_cone():
         np.concatenate([inputs, -inputs]), {"neuron": "threshold"}, Definition(0.0, 4.0)
     )
     prices = np.ones((8, 1)) - 2.0 * (np.arange(8) % 4 < 2)[:, None]
-    assert_agree(units, samples, prices)
+    assert_agree(units, samples, prices, floats=False)
 
 
 @pytest.mark.parametrize("seed", range(3))
