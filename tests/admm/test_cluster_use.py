@@ -227,6 +227,7 @@ def test_a_script_without_its_guard_is_told(tmp_path):
     assert "workers: processes do not start; a script needs `if __name__" in done.stderr
 
 
+@pytest.mark.slow
 def test_dask_is_imported_when_it_is_needed():
     text = "import sys, convexsnn.admm.cluster; print({'dask', 'distributed'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=ROOT)

@@ -121,6 +121,7 @@ def test_the_objective_of_membranes_is_the_plain_formula(setting):
         np.testing.assert_allclose(found, wanted, rtol=rel, atol=rel, err_msg=case.block.name)
 
 
+@pytest.mark.slow
 @every_setting
 @every_taker
 def test_the_best_branch_of_a_solver_is_the_closed_form(setting, name):

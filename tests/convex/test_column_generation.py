@@ -68,7 +68,7 @@ def generated(name, oracle):
 
 
 @pytest.mark.parametrize("oracle", ["auto", "tree"])
-@pytest.mark.parametrize("name", one_of(NAMES, 3))
+@pytest.mark.parametrize("name", one_of(NAMES, 6))
 def test_the_optimum_is_the_expected_one(name, oracle):
     result = generated(name, oracle)
     expected = load_problem(name).expected["objective"]

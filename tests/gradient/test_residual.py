@@ -87,6 +87,7 @@ def test_currents_are_normalised_convolutions_and_shortcuts():
         assert seen[0][t, i, :, row, column].detach().numpy() == pytest.approx(own, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 def test_ten_layers_learn_real_digits(device):
     images, labels = digits(200)

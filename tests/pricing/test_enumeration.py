@@ -63,7 +63,7 @@ def test_the_expected_optimum_is_the_one_over_all_patterns(name):
     assert objective == pytest.approx(problem.expected["objective"], rel=1e-7)
 
 
-@pytest.mark.parametrize("name", one_of(each_problem(), 4))
+@pytest.mark.parametrize("name", one_of(each_problem(), 8))
 def test_training_finds_all_patterns_and_the_optimum(name):
     problem, patterns = enumerated(name)
     result = convexsnn.train(problem)

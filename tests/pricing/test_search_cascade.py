@@ -237,6 +237,7 @@ def test_running_parity_takes_fewer_units_and_costs_less(seed, tmp_path):
     assert claim == with_it.claim and checked.oracle == ""
 
 
+@pytest.mark.slow
 def test_no_bound_over_all_patterns_is_claimed():
     result = trained(True, 0)
     assert (result.status, result.scope) == ("optimal_on_dictionary", "dictionary")

@@ -135,6 +135,7 @@ def test_exclusive_or_by_hand(source):
     assert result.verification.outputs[:, 0] == pytest.approx([0, 0.8, 0.8, 0], abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("name", ["membrane", "two leaks"])
 def test_a_fraction_is_of_the_largest_over_all_patterns(name, source):

@@ -136,6 +136,7 @@ def big():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), [pair for pair in TAKEN if CAN[pair[0]].time_limit])
 @pytest.mark.parametrize("seconds", one_of([1e-9, 1e-3], 2))
 def test_an_interrupted_solver_leaves_a_point_and_its_gap(name, kind, seconds, big):
